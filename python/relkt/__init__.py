@@ -1,0 +1,39 @@
+"""relkt: train cross-lingual retrievers by language knowledge transfer, and search with them exactly."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relkt.data import load_data
+    from relkt.encoders import load_encoder
+    from relkt.evaluation import evaluate
+    from relkt.index import Hits, Index, search
+    from relkt.mining import mine
+    from relkt.training import TrainConfig, train
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Hits": "relkt.index",
+    "Index": "relkt.index",
+    "TrainConfig": "relkt.training",
+    "evaluate": "relkt.evaluation",
+    "load_data": "relkt.data",
+    "load_encoder": "relkt.encoders",
+    "mine": "relkt.mining",
+    "search": "relkt.index",
+    "train": "relkt.training",
+}
+
+__all__ = [*sorted(_EXPORTS), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: `import relkt` stays free of torch, and each name is loaded when it is first used.
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'relkt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,30 @@
+"""Data sets: types, readers and splits."""
+
+from relkt.data.beir import save_beir
+from relkt.data.load import DatasetName, load_data
+from relkt.data.splits import SplitBy
+from relkt.data.types import (
+    Candidates,
+    DataError,
+    Level,
+    Passage,
+    Query,
+    RetrievalData,
+    Split,
+    sort_languages,
+)
+
+__all__ = [
+    "Candidates",
+    "DataError",
+    "DatasetName",
+    "Level",
+    "Passage",
+    "Query",
+    "RetrievalData",
+    "Split",
+    "SplitBy",
+    "load_data",
+    "save_beir",
+    "sort_languages",
+]

@@ -1,0 +1,211 @@
+"""The BEIR layout: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, for a user's own data."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from relkt.data.files import iter_json_lines, iter_lines, shorten, string_field
+from relkt.data.raw import RawData
+from relkt.data.types import DataError, Passage, Query, RetrievalData, Split
+
+CORPUS = "corpus.jsonl"
+QUERIES = "queries.jsonl"
+QRELS = "qrels"
+HEADER = ("query-id", "corpus-id", "score")
+
+_log = logging.getLogger(__name__)
+
+
+def read_beir(folder: Path, name: str = "beir") -> RawData:
+    """Reads a data set in the BEIR layout.
+
+    - ``corpus.jsonl``: ``_id`` and ``text``; optional ``title``, ``document`` (default: the passage's own id) and
+      ``language`` (default ``"en"``). The optional two may also stand in ``metadata``. Only ``text`` is embedded.
+    - ``queries.jsonl``: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, which all
+      translations of a question share (default: the query's own id); these, too, may stand in ``metadata``.
+    - ``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``, one or more: tab-separated with the header ``query-id corpus-id
+      score``, score an integer, above 0 for a positive.
+
+    With several qrels files, the file a query is judged in is its split. A single qrels file says nothing about
+    splits, unless ``SplitBy.OFFICIAL`` asks for its name. A query without a positive in any qrels file cannot be
+    trained on or evaluated; it is left out, and how many were is logged as a warning.
+
+    Args:
+        folder: Holds the files.
+        name: Name of the data set.
+
+    Raises:
+        DataError: If a file is missing or malformed, an id repeats, qrels name an unknown query or passage, a query is
+            judged in two splits, or no query has a positive. Names the file, the line and the value.
+    """
+    passages = _read_corpus(folder / CORPUS)
+    queries = _read_queries(folder / QUERIES)
+    files = _qrels_files(folder / QRELS)
+    passage_ids = {p.id for p in passages}
+    query_ids = {q.id for q in queries}
+    qrels: dict[str, dict[str, int]] = {}
+    parts: dict[str, Split] = {}
+    for split, path in files.items():
+        for number, query, passage, score in _read_qrels(path):
+            where = f"{path}, line {number}"
+            if query not in query_ids:
+                raise DataError(f"{where}: expected a query of {QUERIES}, got {query!r}")
+            if passage not in passage_ids:
+                raise DataError(f"{where}: expected a passage of {CORPUS}, got {passage!r}")
+            if parts.setdefault(query, split) is not split:
+                raise DataError(f"{where}: query {query!r} is in {files[parts[query]].name} as well")
+            judged = qrels.setdefault(query, {})
+            if passage in judged:
+                raise DataError(f"{where}: query {query!r} and passage {passage!r} are judged twice")
+            judged[passage] = score
+    answered = {query for query, judged in qrels.items() if any(score > 0 for score in judged.values())}
+    if not answered:
+        raise DataError(f"{folder / QRELS}: expected at least one query with a score above 0, got none")
+    if left_out := len(queries) - len(answered):
+        _log.warning(
+            "%s: %d of %d queries have no passage with a score above 0 in %s and are left out",
+            folder,
+            left_out,
+            len(queries),
+            ", ".join(f"{QRELS}/{path.name}" for path in files.values()),
+        )
+    return RawData(
+        name=name,
+        passages=passages,
+        queries=[q for q in queries if q.id in answered],
+        qrels={query: judged for query, judged in qrels.items() if query in answered},
+        parts=parts,
+        several_parts=len(files) > 1,
+    )
+
+
+def save_beir(data: RetrievalData, folder: str | Path) -> None:
+    """Writes a data set in the BEIR layout, from which :func:`load_data` reads the same data set again.
+
+    All three qrels files are written, those of empty splits with the header only, so that loading keeps the splits.
+
+    Args:
+        data: What to write.
+        folder: Where to; created if needed.
+
+    Raises:
+        DataError: If an id contains a tab or a line break, which the qrels files cannot hold.
+        FileExistsError: If the folder already holds such files.
+    """
+    folder = Path(folder)
+    for item in (*data.passages, *data.queries):
+        if any(c in item.id for c in "\t\n\r"):
+            raise DataError(f"{type(item).__name__.lower()} id {item.id!r}: expected no tab or line break in it")
+    contents = {
+        folder / CORPUS: _json_lines(
+            {"_id": p.id, "title": p.title, "text": p.text, "document": p.document, "language": p.language}
+            for p in data.passages
+        ),
+        folder / QUERIES: _json_lines(
+            {"_id": q.id, "text": q.text, "language": q.language, "parallel": q.parallel} for q in data.queries
+        ),
+    }
+    for split in Split:
+        rows = ["\t".join(HEADER)]
+        for query in data.queries:
+            if query.split is split:
+                rows += [f"{query.id}\t{passage}\t{score}" for passage, score in data.qrels[query.id].items()]
+        contents[folder / QRELS / f"{split.value}.tsv"] = "".join(f"{row}\n" for row in rows).encode()
+    for path in contents:
+        if path.exists():
+            raise FileExistsError(f"folder: {path} exists already; choose another folder")
+    (folder / QRELS).mkdir(parents=True, exist_ok=True)
+    for path, content in contents.items():
+        path.write_bytes(content)
+
+
+def _read_corpus(path: Path) -> list[Passage]:
+    passages: dict[str, Passage] = {}
+    for where, record in _records(path):
+        passage_id = string_field(record, "_id", where)
+        if passage_id in passages:
+            raise DataError(f"{where}: passage id {passage_id!r} appears twice")
+        passages[passage_id] = Passage(
+            id=passage_id,
+            text=_text(record, where),
+            document=string_field(record, "document", where, default=passage_id),
+            language=string_field(record, "language", where, default="en"),
+            title=string_field(record, "title", where, default=""),
+        )
+    if not passages:
+        raise DataError(f"{path}: expected at least one passage, got none")
+    return list(passages.values())
+
+
+def _read_queries(path: Path) -> list[Query]:
+    queries: dict[str, Query] = {}
+    for where, record in _records(path):
+        query_id = string_field(record, "_id", where)
+        if query_id in queries:
+            raise DataError(f"{where}: query id {query_id!r} appears twice")
+        queries[query_id] = Query(
+            id=query_id,
+            text=_text(record, where),
+            language=string_field(record, "language", where, default="en"),
+            parallel=string_field(record, "parallel", where, default=query_id),
+        )
+    return list(queries.values())
+
+
+def _records(path: Path) -> Iterable[tuple[str, dict[str, object]]]:
+    """Place and record of each line, the entries of ``metadata`` moved up."""
+    for number, record in iter_json_lines(path):
+        where = f"{path}, line {number}"
+        metadata = record.pop("metadata", None) or {}
+        if not isinstance(metadata, dict):
+            raise DataError(f"{where}: expected an object in 'metadata', got {shorten(metadata)}")
+        for field in ("document", "language", "parallel"):
+            if field in metadata and record.setdefault(field, metadata[field]) != metadata[field]:
+                raise DataError(
+                    f"{where}: {field!r} is {shorten(record[field])}, but {shorten(metadata[field])} in 'metadata'"
+                )
+        yield where, record
+
+
+def _text(record: dict[str, object], where: str) -> str:
+    text = string_field(record, "text", where)
+    if not text.strip():
+        raise DataError(f"{where}: expected a text in 'text', got {text!r}")
+    return text
+
+
+def _qrels_files(folder: Path) -> dict[Split, Path]:
+    found = sorted(folder.glob("*.tsv")) if folder.is_dir() else []
+    expected = {f"{split.value}.tsv": split for split in Split}
+    for path in found:
+        if path.name not in expected:
+            raise DataError(f"{path}: expected the name {', '.join(expected)}, got {path.name!r}")
+    if not found:
+        raise DataError(f"{folder}: expected one or more of {', '.join(expected)}, found none")
+    return {expected[path.name]: path for path in found}
+
+
+def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:
+    for number, line in iter_lines(path):
+        where = f"{path}, line {number}"
+        fields = line.rstrip("\r\n").split("\t")
+        if number == 1:
+            if tuple(fields) != HEADER:
+                raise DataError(f"{where}: expected the header {' '.join(HEADER)}, tab-separated, got {fields!r}")
+            continue
+        if fields == [""]:
+            continue
+        if len(fields) != len(HEADER):
+            raise DataError(f"{where}: expected {len(HEADER)} tab-separated fields, got {len(fields)}: {fields!r}")
+        query, passage, score = fields
+        try:
+            yield number, query, passage, int(score)
+        except ValueError as error:
+            raise DataError(f"{where}: expected an integer score, got {score!r}") from error
+
+
+def _json_lines(records: Iterable[dict[str, str]]) -> bytes:
+    return "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records).encode()

@@ -1,0 +1,91 @@
+"""Reading text files so that every error names the file and the place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from relkt.data.types import DataError
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: If the file is missing, not UTF-8 or not JSON.
+    """
+    text = "".join(line for _, line in iter_lines(path))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno}: expected JSON, got an error: {error.msg}"
+        ) from error
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of each line of a JSON lines file; blank lines are skipped.
+
+    Raises:
+        DataError: If the file is missing or not UTF-8, or a line is not a JSON object.
+    """
+    for number, line in iter_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
+            ) from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
+        yield number, record
+
+
+def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number (from 1) and text, with its newline, of each line of a UTF-8 file.
+
+    Raises:
+        DataError: If the file is missing or not UTF-8.
+    """
+    try:
+        # utf-8-sig: a byte order mark, as some editors write, is not part of the first record.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            yield from enumerate(file, start=1)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: file not found") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: expected a file, got a folder") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}") from error
+
+
+def string_field(record: dict[str, Any], field: str, where: str, *, default: str | None = None) -> str:
+    """A string out of a record.
+
+    Args:
+        record: A JSON object.
+        field: The key.
+        where: File and place, for the error.
+        default: What a missing key gives; None makes the key required.
+
+    Raises:
+        DataError: If the key is missing and required, or its value is not a string.
+    """
+    if field not in record:
+        if default is None:
+            raise DataError(f"{where}: expected the field {field!r}, got only {', '.join(map(repr, record)) or 'none'}")
+        return default
+    value = record[field]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected a string in {field!r}, got {shorten(value)}")
+    return value
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """A value's repr, cut for an error message."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

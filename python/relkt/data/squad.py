@@ -1,0 +1,124 @@
+"""The SQuAD v1.1 JSON format, which XQuAD, MLQA and XOR-TyDi QA's gold paragraphs share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relkt.data.files import read_json, shorten, string_field
+from relkt.data.types import DataError, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question of a paragraph; ``language`` is set only where the format carries one."""
+
+    id: str
+    text: str
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A paragraph of an article, with its questions."""
+
+    title: str
+    context: str
+    questions: tuple[Question, ...]
+
+
+def read_paragraphs(path: Path) -> Iterator[Paragraph]:
+    """The paragraphs of a SQuAD v1.1 file, in order.
+
+    The file is ``{"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "lang"?}]}]}]}``; other
+    keys, the answers among them, are not needed for retrieval.
+
+    Raises:
+        DataError: If the file is missing, is not JSON or lacks a field; the message names the place in the file.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a SQuAD object with 'data', got {shorten(content)}")
+    for a, article in enumerate(_list_field(content, "data", str(path))):
+        at_article = f"{path}, data[{a}]"
+        title = string_field(_object(article, at_article), "title", at_article).strip()
+        for p, paragraph in enumerate(_list_field(article, "paragraphs", at_article)):
+            at_paragraph = f"{at_article}.paragraphs[{p}]"
+            context = string_field(_object(paragraph, at_paragraph), "context", at_paragraph)
+            questions = []
+            for q, qa in enumerate(_list_field(paragraph, "qas", at_paragraph)):
+                at_question = f"{at_paragraph}.qas[{q}]"
+                questions.append(
+                    Question(
+                        id=string_field(_object(qa, at_question), "id", at_question),
+                        text=string_field(qa, "question", at_question),
+                        language=string_field(qa, "lang", at_question).strip() if "lang" in qa else None,
+                    )
+                )
+            yield Paragraph(title=title, context=context, questions=tuple(questions))
+
+
+def paragraphs_from_rows(rows: Iterable[Mapping[str, Any]], titles: Mapping[str, str] | None = None) -> list[Paragraph]:
+    """Paragraphs out of the Hub's flat rows (``id``, ``title``, ``context``, ``question``), in order of appearance.
+
+    Args:
+        rows: One row a question.
+        titles: Question id -> article title, for rows that carry no title.
+
+    Raises:
+        DataError: If ``titles`` lacks a question.
+    """
+    grouped: dict[tuple[str, str], list[Question]] = {}
+    for row in rows:
+        question_id = row["id"]
+        if titles is not None and question_id not in titles:
+            raise DataError(f"question {question_id!r}: expected its article's title, found none")
+        title = row["title"] if titles is None else titles[question_id]
+        grouped.setdefault((title, row["context"]), []).append(Question(id=question_id, text=row["question"]))
+    return [Paragraph(title=t, context=c, questions=tuple(questions)) for (t, c), questions in grouped.items()]
+
+
+class PassageTable:
+    """Collects paragraphs as passages: one for each distinct text of an article.
+
+    A passage's document is its article's title with underscores for spaces, as in Wikipedia's addresses (ids without
+    white space also fit TREC files); its id is ``DOCUMENT/NUMBER``, numbered in order of appearance.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._passages: dict[tuple[str, str], Passage] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, title: str, text: str) -> str:
+        """The id of the passage with this title and text, which is added if it is new."""
+        document = re.sub(r"\s+", "_", title.strip())
+        key = document, " ".join(text.split())
+        if key not in self._passages:
+            number = self._counts.get(document, 0)
+            self._counts[document] = number + 1
+            self._passages[key] = Passage(
+                id=f"{document}/{number}", text=text, document=document, language=self.language, title=title.strip()
+            )
+        return self._passages[key].id
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passages, in the order they were added."""
+        return tuple(self._passages.values())
+
+
+def _list_field(record: Any, field: str, where: str) -> list[Any]:
+    value = record.get(field)
+    if not isinstance(value, list):
+        raise DataError(f"{where}: expected a list in {field!r}, got {shorten(value)}")
+    return value
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected an object, got {shorten(value)}")
+    return value

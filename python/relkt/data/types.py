@@ -1,0 +1,198 @@
+"""The data model: passages, queries, and the retrieval data set that ties them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it is; the message names the file, the record and the value."""
+
+
+class Level(str, Enum):
+    """What counts as one candidate when a query is answered."""
+
+    PASSAGE = "passage"
+    """Every passage on its own."""
+    DOCUMENT = "document"
+    """All passages of a document joined to one text (as the CL-ReLKT authors did for XQuAD)."""
+    BEST_PASSAGE = "best-passage"
+    """Documents, each scored by its best passage."""
+
+
+class Split(str, Enum):
+    """Part of a data set."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A candidate text.
+
+    Args:
+        id: Unique among the passages of a data set.
+        text: What is embedded.
+        document: The id of the document it belongs to; passages of one document are never negatives of each other.
+        language: ISO 639-1 code.
+        title: The document's title, where there is one.
+    """
+
+    id: str
+    text: str
+    document: str
+    language: str = "en"
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question.
+
+    Args:
+        id: Unique among the queries of a data set.
+        text: The question.
+        language: ISO 639-1 code.
+        parallel: Shared by all translations of one question; a question without translations carries its own id.
+        split: The part of the data set it belongs to.
+    """
+
+    id: str
+    text: str
+    language: str
+    parallel: str
+    split: Split = Split.TRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidate texts at one level: ``ids[i]``, ``texts[i]`` and ``documents[i]`` describe row i."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RetrievalData:
+    """Passages, queries, and which passages answer which query.
+
+    Args:
+        name: Name of the data set, e.g. ``"xquad"``.
+        passages: All candidates, whatever the split: a query searches among all of them.
+        queries: The queries, each with its language and split.
+        qrels: Query id -> passage id -> relevance; a relevance above 0 makes the passage a positive.
+
+    Raises:
+        DataError: If ids repeat, texts are empty, a query has no positive, or qrels name an unknown query or passage.
+    """
+
+    name: str
+    passages: tuple[Passage, ...]
+    queries: tuple[Query, ...]
+    qrels: Mapping[str, Mapping[str, int]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.passages:
+            raise DataError(f"data set {self.name!r}: expected at least one passage, got none")
+        _check_unique(self.name, "passage", self.passages)
+        _check_unique(self.name, "query", self.queries)
+        query_ids = {q.id for q in self.queries}
+        passage_ids = {p.id for p in self.passages}
+        for query_id, judged in self.qrels.items():
+            if query_id not in query_ids:
+                raise DataError(
+                    f"data set {self.name!r}: qrels name the query {query_id!r}, which is not among the queries"
+                )
+            for passage_id in judged:
+                if passage_id not in passage_ids:
+                    raise DataError(
+                        f"data set {self.name!r}: qrels of query {query_id!r} name the passage {passage_id!r}, "
+                        "which is not among the passages"
+                    )
+        for query in self.queries:
+            if not any(relevance > 0 for relevance in self.qrels.get(query.id, {}).values()):
+                raise DataError(f"data set {self.name!r}: query {query.id!r} has no passage with a relevance above 0")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages of the queries, sorted, English first."""
+        return sort_languages({q.language for q in self.queries})
+
+    def positives(self, query_id: str) -> tuple[str, ...]:
+        """Ids of the passages that answer a query, in the order of the qrels."""
+        return tuple(p for p, relevance in self.qrels[query_id].items() if relevance > 0)
+
+    def select(self, *, split: Split | str | None = None, languages: Iterable[str] | None = None) -> RetrievalData:
+        """The same candidates with only the queries of one split and / or some languages.
+
+        Raises:
+            ValueError: If ``split`` is no split, or a language has no query in the data set.
+        """
+        wanted_split = None if split is None else Split(split)
+        wanted = None if languages is None else set(languages)
+        if wanted is not None and (unknown := wanted - set(self.languages)):
+            raise ValueError(
+                f"languages: data set {self.name!r} has no query in {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(self.languages)}"
+            )
+        queries = tuple(
+            q
+            for q in self.queries
+            if (wanted_split is None or q.split is wanted_split) and (wanted is None or q.language in wanted)
+        )
+        kept = {q.id for q in queries}
+        return replace(self, queries=queries, qrels={k: v for k, v in self.qrels.items() if k in kept})
+
+    def candidates(self, level: Level | str = Level.PASSAGE) -> Candidates:
+        """The candidate texts at a level.
+
+        ``Level.PASSAGE`` and ``Level.BEST_PASSAGE`` give the passages, in order; ``Level.DOCUMENT`` joins the passages
+        of each document, in order of first appearance, with blank lines between them.
+        """
+        if Level(level) is not Level.DOCUMENT:
+            return Candidates(
+                ids=tuple(p.id for p in self.passages),
+                texts=tuple(p.text for p in self.passages),
+                documents=tuple(p.document for p in self.passages),
+            )
+        joined: dict[str, list[str]] = {}
+        for passage in self.passages:
+            joined.setdefault(passage.document, []).append(passage.text)
+        documents = tuple(joined)
+        return Candidates(ids=documents, texts=tuple("\n\n".join(joined[d]) for d in documents), documents=documents)
+
+    def candidate_qrels(self, level: Level | str = Level.PASSAGE) -> dict[str, dict[str, int]]:
+        """Query id -> candidate id -> relevance, with candidates as in :meth:`candidates`.
+
+        At the two document levels a document's relevance is the highest among its passages.
+        """
+        if Level(level) is Level.PASSAGE:
+            return {query: dict(judged) for query, judged in self.qrels.items()}
+        document_of = {p.id: p.document for p in self.passages}
+        out: dict[str, dict[str, int]] = {}
+        for query, judged in self.qrels.items():
+            row = out.setdefault(query, {})
+            for passage, relevance in judged.items():
+                document = document_of[passage]
+                row[document] = max(row.get(document, relevance), relevance)
+        return out
+
+
+def sort_languages(languages: Iterable[str]) -> tuple[str, ...]:
+    """Sorted, English first."""
+    return tuple(sorted(set(languages), key=lambda code: (code != "en", code)))
+
+
+def _check_unique(name: str, kind: str, items: Iterable[Passage | Query]) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise DataError(f"data set {name!r}: {kind} id {item.id!r} appears twice")
+        if not item.text.strip():
+            raise DataError(f"data set {name!r}: {kind} {item.id!r} has an empty text")
+        seen.add(item.id)

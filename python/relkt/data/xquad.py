@@ -1,0 +1,73 @@
+"""XQuAD: 1,190 questions on 240 paragraphs of 48 articles, in 12 languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relkt.data.hub import hub_rows
+from relkt.data.raw import RawData
+from relkt.data.splits import SplitBy
+from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_paragraphs
+from relkt.data.types import DataError, Query, sort_languages
+
+LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
+
+_HUB = "google/xquad"
+# The Hub's rows have no titles; XQuAD's questions are SQuAD v1.1's dev set's, with the same ids.
+_HUB_TITLES = "rajpurkar/squad"
+
+
+def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_language: str) -> RawData:
+    """Reads XQuAD.
+
+    Candidates are the paragraphs in one language, documents are the articles. A question and its translations share
+    the id that the files give them, which becomes ``parallel``; a query's id is ``ID-LANGUAGE``.
+
+    Args:
+        folder: Holds ``xquad.LANGUAGE.json`` as published by the authors; None loads ``google/xquad`` from the Hub, and
+            the articles' titles from ``rajpurkar/squad``.
+        languages: Of the questions; None for all 12.
+        passage_language: Of the candidates.
+
+    Raises:
+        DataError: If a file is missing or malformed, or a language has a question that the passages' language lacks.
+    """
+    wanted = sort_languages({*(LANGUAGES if languages is None else languages), passage_language})
+    titles = None
+    if folder is None:
+        titles = {row["id"]: row["title"] for row in hub_rows(_HUB_TITLES, None, "validation")}
+    table = PassageTable(passage_language)
+    passage_of = {
+        question.id: table.add(paragraph.title, paragraph.context)
+        for paragraph in _paragraphs(folder, passage_language, titles)
+        for question in paragraph.questions
+    }
+    queries: list[Query] = []
+    for language in wanted:
+        for paragraph in _paragraphs(folder, language, titles):
+            for question in paragraph.questions:
+                if question.id not in passage_of:
+                    raise DataError(
+                        f"XQuAD, language {language!r}: question {question.id!r} is not in the passages' language "
+                        f"{passage_language!r}"
+                    )
+                queries.append(
+                    Query(id=f"{question.id}-{language}", text=question.text, language=language, parallel=question.id)
+                )
+    return RawData(
+        name="xquad",
+        passages=table.passages,
+        queries=queries,
+        qrels={query.id: {passage_of[query.parallel]: 1} for query in queries},
+        paper=SplitBy.QUESTION,
+    )
+
+
+def _paragraphs(folder: Path | None, language: str, titles: dict[str, str] | None) -> list[Paragraph]:
+    if folder is None:
+        return paragraphs_from_rows(hub_rows(_HUB, f"xquad.{language}", "validation"), titles)
+    path = folder / f"xquad.{language}.json"
+    if not path.is_file():
+        raise DataError(f"{path}: file not found; it holds XQuAD's questions in {language!r}. Choose with languages=")
+    return list(read_paragraphs(path))

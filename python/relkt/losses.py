@@ -1,0 +1,163 @@
+"""The losses of the three stages: pure functions, embeddings in, one scalar out.
+
+They use tensor methods only, so importing this module (and the training configuration) loads no torch.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Keeps the gradient of a zero vector's normalisation finite; far below the norm of any real embedding.
+_SMALLEST_NORM = 1e-12
+
+
+class Reduction(str, Enum):
+    """How the losses of a batch become one number. Learning rates do not carry over from one to the other."""
+
+    SUM = "sum"
+    """Added up, as the CL-ReLKT authors do for the triplet loss."""
+    MEAN = "mean"
+    """Averaged, as sentence-transformers does."""
+
+
+def cosine_distance(left: Tensor, right: Tensor) -> Tensor:
+    """``1 - cosine`` of each row of ``left`` with the same row of ``right``.
+
+    Args:
+        left: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
+        right: Embeddings, shape ``(b, d)``.
+
+    Returns:
+        Distances in [0, 2], shape ``(b,)``.
+
+    Raises:
+        ValueError: If the shapes differ or are not ``(b, d)``.
+    """
+    _check_shapes(left=left, right=right)
+    return 1 - (_unit(left) * _unit(right)).sum(dim=-1)
+
+
+def triplet_loss(
+    anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, reduction: Reduction = Reduction.SUM
+) -> Tensor:
+    """Triplet loss on cosine distance, of the warm-up and the teacher stage.
+
+    ``reduce_i max(0, distance(a_i, p_i) - distance(a_i, n_i) + margin)`` with ``distance = 1 - cosine``.
+
+    Args:
+        anchor: Embeddings of the questions, shape ``(b, d)``, floating point, of any norm above 0.
+        positive: Embeddings of the passages that answer them, shape ``(b, d)``.
+        negative: Embeddings of passages that do not, shape ``(b, d)``.
+        margin: How much nearer than the negative the positive should be, in (0, 2].
+        reduction: Sum or mean over the batch.
+
+    Returns:
+        A scalar, 0 where every negative is at least ``margin`` farther away than its positive.
+
+    Raises:
+        ValueError: If the shapes differ or are not ``(b, d)``, or the margin is out of range.
+
+    Reference:
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1; the authors' ``1_use_finetune_warmup.py`` and
+        ``2_use_finetune_teacher.py``, which sum over the batch. They multiply rows of unit norm; here rows are
+        normalised first, so that encoders without a normalising last layer get the same loss.
+    """
+    _check_shapes(anchor=anchor, positive=positive, negative=negative)
+    if not 0 < margin <= 2:
+        raise ValueError(f"margin: expected a number in (0, 2], got {margin}")
+    a, p, n = _unit(anchor), _unit(positive), _unit(negative)
+    # distance(a, p) - distance(a, n): the ones cancel.
+    losses = ((a * n).sum(dim=-1) - (a * p).sum(dim=-1) + margin).clamp(min=0)
+    return _reduce(losses, reduction)
+
+
+def transfer_loss(
+    student_query: Tensor,
+    student_passage: Tensor,
+    teacher_query: Tensor,
+    teacher_passage: Tensor,
+    *,
+    query_query: float,
+    passage_passage: float,
+    query_passage: float,
+    scale: float = 1.0,
+    reduction: Reduction = Reduction.MEAN,
+) -> Tensor:
+    """The three-term loss of the language knowledge transfer.
+
+    ``scale * (query_query * MSE(student_query, teacher_query) + passage_passage * MSE(student_passage,
+    teacher_passage) + query_passage * MSE(student_query, teacher_passage))``
+
+    where the MSE of a row is the mean over its *d* components of the squared differences - as in Keras, and not their
+    sum: the squared Euclidean distance is *d* times as large - and the reduction is over the rows of the batch.
+
+    Args:
+        student_query: The student's embeddings of the questions in any language, shape ``(b, d)``, any norm above 0.
+        student_passage: The student's embeddings of the passages, shape ``(b, d)``.
+        teacher_query: The frozen teacher's embeddings of the same questions in English, shape ``(b, d)``.
+        teacher_passage: The frozen teacher's embeddings of the passages, shape ``(b, d)``.
+        query_query: Weight of question against English question (XQuAD: 0.001).
+        passage_passage: Weight of passage against passage (XQuAD: 1.0).
+        query_passage: Weight of question against passage (XQuAD: 0.01).
+        scale: Factor of all three (the authors: 1000).
+        reduction: Mean or sum over the batch.
+
+    Returns:
+        A scalar of at least 0.
+
+    Raises:
+        ValueError: If the shapes differ or are not ``(b, d)``, or a weight is negative.
+
+    Reference:
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.2; the authors' ``3_use_finetune_distillation.py``.
+        Rows are normalised first; the authors' encoder gives unit rows already.
+    """
+    _check_shapes(
+        student_query=student_query,
+        student_passage=student_passage,
+        teacher_query=teacher_query,
+        teacher_passage=teacher_passage,
+    )
+    weights = {
+        "query_query": query_query,
+        "passage_passage": passage_passage,
+        "query_passage": query_passage,
+        "scale": scale,
+    }
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(f"{name}: expected a number of at least 0, got {weight}")
+    student_q, student_p = _unit(student_query), _unit(student_passage)
+    teacher_q, teacher_p = _unit(teacher_query), _unit(teacher_passage)
+    losses = (
+        query_query * _squared_error(student_q, teacher_q)
+        + passage_passage * _squared_error(student_p, teacher_p)
+        + query_passage * _squared_error(student_q, teacher_p)
+    )
+    return scale * _reduce(losses, reduction)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=_SMALLEST_NORM)
+
+
+def _squared_error(left: Tensor, right: Tensor) -> Tensor:
+    return (left - right).square().mean(dim=-1)
+
+
+def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+    return losses.sum() if Reduction(reduction) is Reduction.SUM else losses.mean()
+
+
+def _check_shapes(**rows: Tensor) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in rows.items()}
+    first_name, first = next(iter(shapes.items()))
+    for name, shape in shapes.items():
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"{name}: expected a non-empty matrix (b, d), got the shape {shape}")
+        if shape != first:
+            raise ValueError(f"{name}: expected the shape of {first_name}, {first}, got {shape}")

@@ -1,0 +1,52 @@
+"""The three training stages: warm-up, teacher and transfer. Nothing heavy is imported until :func:`train` is used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from relkt.training.config import (
+    PRESETS,
+    Precision,
+    Schedule,
+    Stage,
+    StageConfig,
+    TeacherConfig,
+    TrainConfig,
+    TransferConfig,
+    WarmupConfig,
+)
+from relkt.training.progress import DevScore, Progress
+
+if TYPE_CHECKING:
+    from relkt.training.evaluator import DevEvaluator
+    from relkt.training.train import train
+
+# These need torch and sentence-transformers, so they are imported when first used (PEP 562).
+_LAZY = {"DevEvaluator": "relkt.training.evaluator", "train": "relkt.training.train"}
+
+__all__ = [
+    "PRESETS",
+    "DevEvaluator",
+    "DevScore",
+    "Precision",
+    "Progress",
+    "Schedule",
+    "Stage",
+    "StageConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "TransferConfig",
+    "WarmupConfig",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value  # also undoes the binding of the submodule `train` that its import leaves here
+        return value
+    raise AttributeError(f"module 'relkt.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

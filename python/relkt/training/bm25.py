@@ -1,0 +1,85 @@
+"""Negatives of the warm-up stage: lexical neighbours, or random candidates, that do not answer the question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from relkt.training.examples import Rows, TrainingSet
+
+
+def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> Rows:
+    """The best BM25 candidates for each question that are not blocked for it.
+
+    The English translation of a question is what is searched for, and the question itself where there is none.
+    Blocked candidates (:meth:`TrainingSet.blocked`) are taken out before ranking, so a question has fewer than
+    ``num_negatives`` negatives only when the data set has fewer candidates left. Candidates with equal scores are
+    ranked at random: otherwise every question that shares no word with any candidate, as many in other scripts do
+    where there is no translation, would have the first rows of the data set as its negatives.
+
+    Args:
+        examples: The questions and candidates.
+        num_negatives: Negatives a question, at least 1.
+        seed: Of the order among equal scores.
+
+    Returns:
+        Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; by question and positive,
+        best BM25 rank first. Questions with the same English text and positives have the same negatives.
+
+    Reference:
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. Lucene's BM25 with k1 = 1.5 and
+        b = 0.75 (bm25s), words in lower case without English stop words; the authors split at spaces.
+    """
+    import bm25s
+
+    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
+    index.index(_words(list(examples.candidates.texts)), show_progress=False)
+    questions = sorted(set(examples.english))
+    words_of = dict(zip(questions, _words(questions), strict=True))
+    num_candidates = len(examples.candidates.texts)
+    found: dict[tuple[str, tuple[int, ...]], Rows] = {}
+
+    def negatives(query: int) -> Rows:
+        key = (examples.english[query], examples.positives(query))
+        if key not in found:
+            words = [word for word in words_of[key[0]] if word in index.vocab_dict]
+            scores = np.zeros(num_candidates, dtype=np.float64)
+            if words:
+                scores[:] = index.get_scores(words)
+            allowed = np.setdiff1d(np.arange(num_candidates), examples.blocked(query), assume_unique=True)
+            # One generator a question, so that its negatives do not depend on which other questions there are.
+            ties = np.random.default_rng([seed, *key[0].encode()]).permutation(len(allowed))
+            order = np.lexsort((ties, -scores[allowed]))
+            found[key] = allowed[order[:num_negatives]].astype(np.int64)
+        return found[key]
+
+    return _triplets(examples, negatives)
+
+
+def random_negatives(examples: TrainingSet, *, num_negatives: int, seed: int, epoch: int) -> Rows:
+    """Random candidates that are not blocked, in the shape of :func:`bm25_negatives`; another draw each epoch."""
+    rng = np.random.default_rng([seed, epoch])
+    num_candidates = len(examples.candidates.texts)
+
+    def negatives(query: int) -> Rows:
+        allowed = np.setdiff1d(np.arange(num_candidates), examples.blocked(query), assume_unique=True)
+        return rng.choice(allowed, size=min(num_negatives, len(allowed)), replace=False).astype(np.int64)
+
+    return _triplets(examples, negatives)
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    import bm25s
+
+    words: list[list[str]] = bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+    return words
+
+
+def _triplets(examples: TrainingSet, negatives: Callable[[int], Rows]) -> Rows:
+    rows = [
+        (query, positive, negative)
+        for query, positive in examples.pairs.tolist()
+        for negative in negatives(query).tolist()
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)

@@ -1,0 +1,90 @@
+"""The training questions, their positives, and what may never be their negative."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relkt.data.types import Candidates, Level, Query, RetrievalData, Split
+
+Rows: TypeAlias = NDArray[np.int64]
+
+
+class TrainingSet:
+    """The training questions of a data set in the languages trained, with their positives among the candidates.
+
+    Args:
+        data: The data set; of its queries, those of the train split are used.
+        languages: Languages of the questions, ISO 639-1 codes.
+        level: Single passages or documents as candidates.
+
+    Attributes:
+        queries: The questions, in the order of the data set.
+        english: The English translation of each question; the question itself where the data set has none.
+        candidates: The candidate texts, ``n`` of them.
+        groups: Number of the document of each candidate, shape ``(n,)``, int64.
+        pairs: Question row and candidate row of every positive, shape ``(m, 2)``, int64, by question.
+
+    Raises:
+        ValueError: If there is no training question in one of the languages.
+    """
+
+    def __init__(self, data: RetrievalData, *, languages: tuple[str, ...], level: Level) -> None:
+        train = data.select(split=Split.TRAIN)
+        self.queries: tuple[Query, ...] = tuple(q for q in train.queries if q.language in languages)
+        if missing := sorted(set(languages) - {q.language for q in self.queries}):
+            raise ValueError(
+                f"data: data set {data.name!r} has no query in {', '.join(missing)} in the train split; expected at "
+                "least one in each training language"
+            )
+        in_english = {q.parallel: q.text for q in train.queries if q.language == "en"}
+        self.english: tuple[str, ...] = tuple(in_english.get(q.parallel, q.text) for q in self.queries)
+        self.candidates: Candidates = data.candidates(level)
+        row_of = {candidate: row for row, candidate in enumerate(self.candidates.ids)}
+        numbers: dict[str, int] = {}
+        self.groups: Rows = np.array(
+            [numbers.setdefault(document, len(numbers)) for document in self.candidates.documents], dtype=np.int64
+        )
+        qrels = data.candidate_qrels(level)
+        self._positives: list[tuple[int, ...]] = [
+            tuple(sorted(row_of[c] for c, relevance in qrels[q.id].items() if relevance > 0)) for q in self.queries
+        ]
+        self.pairs: Rows = np.array(
+            [(query, row) for query, rows in enumerate(self._positives) for row in rows], dtype=np.int64
+        ).reshape(-1, 2)
+        self._blocked: dict[tuple[int, ...], Rows] = {}
+
+    @cached_property
+    def _rows_of_group(self) -> list[list[int]]:
+        rows: list[list[int]] = [[] for _ in range(int(self.groups.max()) + 1)]
+        for row, group in enumerate(self.groups.tolist()):
+            rows[group].append(row)
+        return rows
+
+    @cached_property
+    def _rows_of_text(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, text in enumerate(self.candidates.texts):
+            rows.setdefault(text, []).append(row)
+        return rows
+
+    def positives(self, query: int) -> tuple[int, ...]:
+        """Candidate rows of the positives of a question, ascending."""
+        return self._positives[query]
+
+    def blocked(self, query: int) -> Rows:
+        """Candidate rows that are never a negative of a question, ascending.
+
+        Its positives, every candidate of their documents, and every candidate with the text of one of them.
+        """
+        positives = self._positives[query]
+        if positives not in self._blocked:
+            rows: set[int] = set()
+            for row in positives:
+                rows.update(self._rows_of_group[int(self.groups[row])])
+                rows.update(self._rows_of_text[self.candidates.texts[row]])
+            self._blocked[positives] = np.array(sorted(rows), dtype=np.int64)
+        return self._blocked[positives]

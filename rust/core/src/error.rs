@@ -1,0 +1,147 @@
+//! Everything that can go wrong, as one enum.
+
+/// Result of a core operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation was refused; the message names the argument, what was expected and what came.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A matrix without rows or columns.
+    #[error("{name}: expected at least one row and one column, got shape ({rows}, {dim})")]
+    Empty {
+        /// The argument.
+        name: &'static str,
+        /// Rows that came.
+        rows: usize,
+        /// Columns that came.
+        dim: usize,
+    },
+    /// More rows than a row number can hold.
+    #[error("{name}: expected at most {max} rows, got {rows}")]
+    TooManyRows {
+        /// The argument.
+        name: &'static str,
+        /// Rows that came.
+        rows: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// A buffer whose length is not rows times columns.
+    #[error("{name}: expected {expected} values for its shape, got {got}")]
+    Length {
+        /// The argument.
+        name: &'static str,
+        /// rows * dim.
+        expected: usize,
+        /// Values that came.
+        got: usize,
+    },
+    /// A NaN or an infinity.
+    #[error("{name}: expected finite values, got {value} at row {row}, column {column}")]
+    NotFinite {
+        /// The argument.
+        name: &'static str,
+        /// Where.
+        row: usize,
+        /// Where.
+        column: usize,
+        /// What stood there.
+        value: f32,
+    },
+    /// A row of zeros, which has no direction and therefore no cosine.
+    #[error("{name}: row {row} is all zeros, which has no cosine with anything")]
+    ZeroRow {
+        /// The argument.
+        name: &'static str,
+        /// Which row.
+        row: usize,
+    },
+    /// Queries and passages of different width.
+    #[error("queries: expected dimension {passages} like the passages, got {queries}")]
+    DimMismatch {
+        /// Columns of the queries.
+        queries: usize,
+        /// Columns of the passages.
+        passages: usize,
+    },
+    /// A k that no result can have.
+    #[error("k: expected a number from 1 to {rows}, the number of passages, got {k}")]
+    K {
+        /// What came.
+        k: usize,
+        /// Rows that there are.
+        rows: usize,
+    },
+    /// Zero threads.
+    #[error("threads: expected at least 1, got 0")]
+    Threads,
+    /// The operating system would not start the threads.
+    #[error("threads: could not start {threads} threads: {reason}")]
+    ThreadPool {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// A kernel name that is not known.
+    #[error("RELKT_KERNEL: expected one of {known}, got {name:?}")]
+    UnknownKernel {
+        /// What came.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A kernel that this processor cannot run.
+    #[error("RELKT_KERNEL: the kernel {name:?} cannot run on this processor; it can run {available}")]
+    KernelUnavailable {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// A margin that is not a finite number of at least zero.
+    #[error("margin: expected a number from 0 to 2, got {0}")]
+    Margin(f64),
+    /// Neither hard nor semi-hard negatives asked for.
+    #[error("num_hard, num_semi_hard: expected at least one of them to be above 0")]
+    NothingToMine,
+    /// Per-query lists whose number is not that of the queries.
+    #[error("{name}: expected {expected} lists, one for each query, got {got}")]
+    Lists {
+        /// The argument.
+        name: &'static str,
+        /// Number of queries.
+        expected: usize,
+        /// Lists that came.
+        got: usize,
+    },
+    /// A query without a positive.
+    #[error("positives: query {query} has none; each query needs at least one")]
+    NoPositive {
+        /// Which query.
+        query: usize,
+    },
+    /// A row number outside the passages.
+    #[error("{name}: query {query} names the row {row}, expected a row from 0 to {max}")]
+    RowOutOfRange {
+        /// The argument.
+        name: &'static str,
+        /// Which query.
+        query: usize,
+        /// What came.
+        row: i64,
+        /// The last row there is.
+        max: usize,
+    },
+    /// One group number for each passage was expected.
+    #[error("groups: expected {expected} values, one for each passage, got {got}")]
+    Groups {
+        /// Number of passages.
+        expected: usize,
+        /// Values that came.
+        got: usize,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,187 @@
+//! Hard and semi-hard negatives, found inside the search pass. The rule lives here and nowhere else.
+//!
+//! With s_p the lowest score among a query's positives: a passage is a *hard* negative if its score is above s_p, and a
+//! *semi-hard* one if its score lies strictly between s_p - margin and s_p; a score equal to s_p makes neither. Positives,
+//! every passage of a positive's group, and explicitly excluded rows are no candidates. (CL-ReLKT, section 3.2 and
+//! `2_use_finetune_teacher.py: negative_mining`; there with distances and a single positive.)
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::kernel::{Kernel, error_bound};
+use crate::matrix::{Matrix, cosine};
+use crate::parallel::{self, Execution};
+use crate::scan::{Collector, scan};
+use crate::search::check_dims;
+use crate::top_k::{Hit, TopK, Window, merge};
+
+/// What to mine.
+#[derive(Debug, Clone)]
+pub struct MiningOptions<'a> {
+    /// Hard negatives for each query, at most.
+    pub num_hard: usize,
+    /// Semi-hard negatives for each query, at most.
+    pub num_semi_hard: usize,
+    /// Width of the semi-hard window, in units of the cosine.
+    pub margin: f64,
+    /// Rows that answer each query; none may be empty.
+    pub positives: &'a [Vec<i64>],
+    /// Further rows that are no candidates, for each query.
+    pub exclude: Option<&'a [Vec<i64>]>,
+    /// The group (document) of each passage.
+    pub groups: Option<&'a [i64]>,
+}
+
+/// Negatives: for query q, entries q * num to (q + 1) * num of each list, highest score first; where there are fewer, the
+/// rest is row -1 with score NaN.
+#[derive(Debug, Clone)]
+pub struct Mined {
+    /// Rows of hard negatives.
+    pub hard_rows: Vec<i64>,
+    /// Their scores.
+    pub hard_scores: Vec<f32>,
+    /// Rows of semi-hard negatives.
+    pub semi_hard_rows: Vec<i64>,
+    /// Their scores.
+    pub semi_hard_scores: Vec<f32>,
+    /// s_p of each query.
+    pub positive_scores: Vec<f32>,
+}
+
+/// Mines negatives for every query.
+///
+/// # Errors
+/// [`Error::DimMismatch`], [`Error::NothingToMine`], [`Error::Margin`], [`Error::Lists`], [`Error::NoPositive`],
+/// [`Error::RowOutOfRange`], [`Error::Groups`], [`Error::Interrupted`], [`Error::ThreadPool`].
+pub fn mine(
+    kernel: Kernel,
+    queries: &Matrix,
+    passages: &Matrix,
+    options: &MiningOptions<'_>,
+    execution: &Execution,
+) -> Result<Mined> {
+    check(queries, passages, options)?;
+    let members = options.groups.map(|groups| {
+        let mut members: HashMap<i64, Vec<u32>> = HashMap::new();
+        for (row, &group) in groups.iter().enumerate() {
+            members.entry(group).or_default().push(row as u32);
+        }
+        (groups, members)
+    });
+    let excluded = |query: usize| -> Vec<u32> {
+        let positives = &options.positives[query];
+        let mut rows: Vec<u32> = positives.iter().map(|&row| row as u32).collect();
+        if let Some((groups, members)) = &members {
+            rows.extend(positives.iter().flat_map(|&row| &members[&groups[row as usize]]));
+        }
+        if let Some(exclude) = options.exclude {
+            rows.extend(exclude[query].iter().map(|&row| row as u32));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    };
+    let positive_scores = parallel::for_each(execution, 0..queries.rows(), |query| {
+        let scores = options.positives[query].iter().map(|&row| cosine(kernel, queries, query, passages, row as usize));
+        scores.fold(f32::INFINITY, f32::min)
+    })?;
+    let error = error_bound(passages.dim());
+    let outcomes = scan(kernel, queries, passages, execution, |query| {
+        let positive = f64::from(positive_scores[query]);
+        let hard = Window { above: positive, below: f64::INFINITY };
+        let semi_hard = Window { above: positive - options.margin, below: positive };
+        Miner {
+            excluded: excluded(query),
+            hard: (options.num_hard > 0).then(|| TopK::new(options.num_hard, error, hard)),
+            semi_hard: (options.num_semi_hard > 0).then(|| TopK::new(options.num_semi_hard, error, semi_hard)),
+        }
+    })?;
+    let mut mined = Mined {
+        hard_rows: Vec::with_capacity(queries.rows() * options.num_hard),
+        hard_scores: Vec::with_capacity(queries.rows() * options.num_hard),
+        semi_hard_rows: Vec::with_capacity(queries.rows() * options.num_semi_hard),
+        semi_hard_scores: Vec::with_capacity(queries.rows() * options.num_semi_hard),
+        positive_scores,
+    };
+    for parts in outcomes {
+        let (hard, semi_hard): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        append(&mut mined.hard_rows, &mut mined.hard_scores, &merge(hard, options.num_hard), options.num_hard);
+        append(
+            &mut mined.semi_hard_rows,
+            &mut mined.semi_hard_scores,
+            &merge(semi_hard, options.num_semi_hard),
+            options.num_semi_hard,
+        );
+    }
+    Ok(mined)
+}
+
+fn check(queries: &Matrix, passages: &Matrix, options: &MiningOptions<'_>) -> Result<()> {
+    check_dims(queries, passages)?;
+    if options.num_hard == 0 && options.num_semi_hard == 0 {
+        return Err(Error::NothingToMine);
+    }
+    if !(0.0..=2.0).contains(&options.margin) {
+        return Err(Error::Margin(options.margin));
+    }
+    if let Some(groups) = options.groups
+        && groups.len() != passages.rows()
+    {
+        return Err(Error::Groups { expected: passages.rows(), got: groups.len() });
+    }
+    check_rows("positives", options.positives, queries, passages)?;
+    if let Some(query) = options.positives.iter().position(Vec::is_empty) {
+        return Err(Error::NoPositive { query });
+    }
+    options.exclude.map_or(Ok(()), |exclude| check_rows("exclude", exclude, queries, passages))
+}
+
+fn check_rows(name: &'static str, lists: &[Vec<i64>], queries: &Matrix, passages: &Matrix) -> Result<()> {
+    if lists.len() != queries.rows() {
+        return Err(Error::Lists { name, expected: queries.rows(), got: lists.len() });
+    }
+    let max = passages.rows() - 1;
+    for (query, rows) in lists.iter().enumerate() {
+        if let Some(&row) = rows.iter().find(|&&row| usize::try_from(row).is_err() || row as usize > max) {
+            return Err(Error::RowOutOfRange { name, query, row, max });
+        }
+    }
+    Ok(())
+}
+
+fn append(rows: &mut Vec<i64>, scores: &mut Vec<f32>, hits: &[Hit], num: usize) {
+    rows.extend(hits.iter().map(|hit| i64::from(hit.row)));
+    scores.extend(hits.iter().map(|hit| hit.score));
+    rows.extend(std::iter::repeat_n(-1, num - hits.len()));
+    scores.extend(std::iter::repeat_n(f32::NAN, num - hits.len()));
+}
+
+/// Collects one query's negatives.
+struct Miner {
+    excluded: Vec<u32>,
+    hard: Option<TopK>,
+    semi_hard: Option<TopK>,
+}
+
+impl Collector for Miner {
+    type Output = (Vec<Hit>, Vec<Hit>);
+
+    fn threshold(&self) -> f32 {
+        let thresholds = self.hard.iter().chain(&self.semi_hard).map(TopK::threshold);
+        thresholds.fold(f32::INFINITY, f32::min)
+    }
+
+    fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32) {
+        if self.excluded.binary_search(&row).is_ok() {
+            return;
+        }
+        for top in self.hard.iter_mut().chain(&mut self.semi_hard) {
+            top.offer(row, score, exact);
+        }
+    }
+
+    fn finish(self, exact: &mut dyn FnMut(u32) -> f32) -> Self::Output {
+        let mut finish = |top: Option<TopK>| top.map(|top| top.finish(exact)).unwrap_or_default();
+        (finish(self.hard), finish(self.semi_hard))
+    }
+}

@@ -1,0 +1,116 @@
+//! The only entry to rayon: thread pools that survive a fork, and tasks whose results keep their order.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use crate::error::{Error, Result};
+
+/// How an operation runs: on how many threads, and whether it should stop.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    threads: usize,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Execution {
+    /// Runs on `threads` threads, or on as many as the process may use.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if `threads` is 0.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let threads = match threads {
+            Some(0) => return Err(Error::Threads),
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        Ok(Self { threads, cancelled: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The same request to stop, on one thread: for work too small to be worth handing out.
+    #[must_use]
+    pub fn single_threaded(&self) -> Self {
+        Self { threads: 1, cancelled: Arc::clone(&self.cancelled) }
+    }
+
+    /// Asks the operation to stop soon with [`Error::Interrupted`].
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// [`Error::Interrupted`] once [`Execution::cancel`] was called.
+    pub fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Applies `task` to every item, in parallel, and returns the results in the order of the items.
+///
+/// # Errors
+/// [`Error::ThreadPool`] if the threads cannot be started.
+pub(crate) fn for_each<I, T>(
+    execution: &Execution,
+    items: I,
+    task: impl Fn(I::Item) -> T + Send + Sync,
+) -> Result<Vec<T>>
+where
+    I: Iterator,
+    I::Item: Send,
+    T: Send,
+{
+    let items: Vec<I::Item> = items.collect();
+    if execution.threads == 1 || items.len() <= 1 {
+        return Ok(items.into_iter().map(task).collect());
+    }
+    // Items are handed out one by one: they are few and large.
+    Ok(pool(execution.threads)?.install(|| items.into_par_iter().with_max_len(1).map(task).collect()))
+}
+
+/// Thread pools by size, of one process.
+///
+/// A forked child inherits the parent's memory but none of its threads, and perhaps a locked mutex, so it never looks
+/// into what the parent made: it hangs a table of its own behind the parent's.
+struct Pools {
+    process: u32,
+    by_threads: Mutex<HashMap<usize, Arc<ThreadPool>>>,
+    child: OnceLock<Box<Pools>>,
+}
+
+impl Pools {
+    fn of(process: u32) -> Self {
+        Self { process, by_threads: Mutex::default(), child: OnceLock::new() }
+    }
+}
+
+static POOLS: OnceLock<Pools> = OnceLock::new();
+
+fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
+    let process = std::process::id();
+    let mut pools = POOLS.get_or_init(|| Pools::of(process));
+    while pools.process != process {
+        pools = pools.child.get_or_init(|| Box::new(Pools::of(process)));
+    }
+    let mut by_threads = pools.by_threads.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = by_threads.get(&threads) {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("relkt-{i}"))
+        .build()
+        .map_err(|e| Error::ThreadPool { threads, reason: e.to_string() })?;
+    let pool = Arc::new(pool);
+    by_threads.insert(threads, Arc::clone(&pool));
+    Ok(pool)
+}

@@ -1,0 +1,232 @@
+//! One pass of many queries over many rows, split for the machine: blocks of queries by panels of rows, so that a panel
+//! is scored against every block while it lies in the cache, and row ranges over threads when queries are few.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::kernel::{Kernel, Panel, Survivor};
+use crate::matrix::{Matrix, cosine};
+use crate::parallel::{self, Execution};
+
+/// Up to this many queries of a remainder are scored directly rather than packed.
+const DIRECT_MAX: usize = 16;
+/// Bytes of a panel of rows, for packed blocks and for direct scoring: half of a common L2 cache, and half of L1.
+const PACKED_PANEL: usize = 256 << 10;
+const DIRECT_PANEL: usize = 32 << 10;
+/// A multiple of every kernel's rows per tile.
+const ROW_STEP: usize = 12;
+/// Packed blocks of one task: what is packed at a time stays within a few MiB.
+const GROUP: usize = 16;
+/// Row ranges for each thread when rows are split, so that a slow thread does not hold up the others, and the fewest
+/// rows that make a range.
+const RANGES_PER_THREAD: usize = 4;
+const RANGE_MIN: usize = 4096;
+/// Multiply-adds below which starting threads costs more than it brings.
+const PARALLEL_MIN: usize = 1 << 20;
+
+/// What one query makes of the rows that pass its threshold.
+pub(crate) trait Collector {
+    /// What it ends up with.
+    type Output: Send;
+    /// Rows with a rough score at or below this need not be offered.
+    fn threshold(&self) -> f32;
+    /// Considers a row; `exact` gives a row's exact score.
+    fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32);
+    /// The outcome for the rows it has seen.
+    fn finish(self, exact: &mut dyn FnMut(u32) -> f32) -> Self::Output;
+}
+
+/// Offers every row to the collector of every query and returns, for each query, the outcomes of the row ranges in which
+/// the rows were scanned (one, unless rows were split over threads).
+pub(crate) fn scan<C: Collector>(
+    kernel: Kernel,
+    queries: &Matrix,
+    passages: &Matrix,
+    execution: &Execution,
+    collector: impl Fn(usize) -> C + Sync,
+) -> Result<Vec<Vec<C::Output>>> {
+    let work = queries.rows().saturating_mul(passages.rows()).saturating_mul(passages.dim());
+    let execution = if work < PARALLEL_MIN { execution.single_threaded() } else { execution.clone() };
+    let blocks = blocks(kernel, queries.rows());
+    let (groups, ranges) = plan(&blocks, passages.rows(), execution.threads());
+    let tasks = groups.iter().flat_map(|group| ranges.iter().map(move |range| (group.clone(), range.clone())));
+    let outcomes = parallel::for_each(&execution, tasks, |(group, range)| {
+        scan_group(kernel, queries, passages, &blocks[group], range, &execution, &collector)
+    })?;
+    let mut by_query: Vec<Vec<C::Output>> = (0..queries.rows()).map(|_| Vec::with_capacity(ranges.len())).collect();
+    for (task, outcome) in outcomes.into_iter().enumerate() {
+        let first = blocks[groups[task / ranges.len()].start].queries.start;
+        for (i, output) in outcome?.into_iter().enumerate() {
+            by_query[first + i].push(output);
+        }
+    }
+    Ok(by_query)
+}
+
+/// Queries that are scored together: packed to a width, or directly.
+#[derive(Debug, Clone, PartialEq)]
+struct Block {
+    queries: Range<usize>,
+    width: Option<usize>,
+}
+
+fn blocks(kernel: Kernel, queries: usize) -> Vec<Block> {
+    let widths = kernel.widths();
+    let widest = *widths.last().expect("every kernel has a width");
+    let mut blocks = Vec::with_capacity(queries.div_ceil(widest));
+    let mut start = 0;
+    while start < queries {
+        let left = queries - start;
+        let width = (left > DIRECT_MAX).then(|| widths.iter().copied().find(|&w| w >= left).unwrap_or(widest));
+        let end = start + width.unwrap_or(left).min(left);
+        blocks.push(Block { queries: start..end, width });
+        start = end;
+    }
+    blocks
+}
+
+/// Groups of blocks, and ranges of rows; each pair of them is a task.
+fn plan(blocks: &[Block], rows: usize, threads: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let split_queries = threads == 1 || blocks.len() >= 4 * threads;
+    let group = if split_queries { blocks.len().div_ceil(4 * threads).clamp(1, GROUP) } else { GROUP };
+    let group = if threads == 1 { GROUP } else { group };
+    let groups = chunks(blocks.len(), group);
+    let ranges = if split_queries {
+        vec![Range { start: 0, end: rows }]
+    } else {
+        let most = (threads * RANGES_PER_THREAD).min(rows / RANGE_MIN).max(threads.min(rows));
+        chunks(rows, rows.div_ceil(most))
+    };
+    (groups, ranges)
+}
+
+fn chunks(len: usize, size: usize) -> Vec<Range<usize>> {
+    (0..len).step_by(size).map(|start| start..(start + size).min(len)).collect()
+}
+
+fn scan_group<C: Collector>(
+    kernel: Kernel,
+    queries: &Matrix,
+    passages: &Matrix,
+    blocks: &[Block],
+    rows: Range<usize>,
+    execution: &Execution,
+    collector: &(impl Fn(usize) -> C + Sync),
+) -> Result<Vec<C::Output>> {
+    let dim = passages.dim();
+    let mut states: Vec<BlockState<C>> = blocks.iter().map(|b| BlockState::new(b, queries, collector)).collect();
+    let direct = blocks.iter().all(|block| block.width.is_none());
+    let bytes = if direct { DIRECT_PANEL } else { PACKED_PANEL };
+    let step = (bytes / size_of::<f32>() / dim / ROW_STEP * ROW_STEP).max(ROW_STEP);
+    let mut survivors = Vec::new();
+    for start in rows.clone().step_by(step) {
+        execution.check()?;
+        let range = start..(start + step).min(rows.end);
+        let panel =
+            Panel::new(passages.slab(range.clone()), passages.inverse_norms(range.clone()), dim, range.start as u32);
+        for state in &mut states {
+            state.scan(kernel, &panel, queries, passages, &mut survivors);
+        }
+    }
+    Ok(states.into_iter().flat_map(|state| state.finish(kernel, queries, passages)).collect())
+}
+
+/// A block's queries as the kernel wants them, their thresholds, and what they have collected.
+struct BlockState<C> {
+    first: usize,
+    packed: bool,
+    values: Vec<f32>,
+    thresholds: Vec<f32>,
+    collectors: Vec<C>,
+}
+
+impl<C: Collector> BlockState<C> {
+    fn new(block: &Block, queries: &Matrix, collector: &impl Fn(usize) -> C) -> Self {
+        let lanes = block.width.unwrap_or(block.queries.len());
+        let mut values = vec![0.0; lanes * queries.dim()];
+        for (lane, query) in block.queries.clone().enumerate() {
+            let norm = queries.norm(query);
+            for (column, &value) in queries.row(query).iter().enumerate() {
+                let at = if block.width.is_some() { column * lanes + lane } else { lane * queries.dim() + column };
+                values[at] = (f64::from(value) / norm) as f32;
+            }
+        }
+        let collectors: Vec<C> = block.queries.clone().map(collector).collect();
+        // Lanes without a query have a threshold that nothing passes.
+        let mut thresholds = vec![f32::INFINITY; lanes];
+        for (threshold, collector) in thresholds.iter_mut().zip(&collectors) {
+            *threshold = collector.threshold();
+        }
+        Self { first: block.queries.start, packed: block.width.is_some(), values, thresholds, collectors }
+    }
+
+    fn scan(
+        &mut self,
+        kernel: Kernel,
+        panel: &Panel<'_>,
+        queries: &Matrix,
+        passages: &Matrix,
+        survivors: &mut Vec<Survivor>,
+    ) {
+        survivors.clear();
+        if self.packed {
+            kernel.packed(&self.values, panel, &self.thresholds, survivors);
+        } else {
+            kernel.direct(&self.values, panel, &self.thresholds, survivors);
+        }
+        for survivor in survivors.iter() {
+            let lane = survivor.query as usize;
+            let query = self.first + lane;
+            let collector = &mut self.collectors[lane];
+            collector.offer(survivor.row, survivor.score, &mut |row| {
+                cosine(kernel, queries, query, passages, row as usize)
+            });
+            self.thresholds[lane] = collector.threshold();
+        }
+    }
+
+    fn finish(self, kernel: Kernel, queries: &Matrix, passages: &Matrix) -> impl Iterator<Item = C::Output> {
+        self.collectors.into_iter().enumerate().map(move |(lane, collector)| {
+            let query = self.first + lane;
+            collector.finish(&mut |row| cosine(kernel, queries, query, passages, row as usize))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_queries_in_order() {
+        for kernel in Kernel::available() {
+            for queries in 1..300 {
+                let blocks = blocks(kernel, queries);
+                let mut next = 0;
+                for block in &blocks {
+                    assert_eq!(block.queries.start, next);
+                    assert!(block.width.is_none_or(|w| block.queries.len() <= w));
+                    next = block.queries.end;
+                }
+                assert_eq!(next, queries);
+            }
+        }
+    }
+
+    #[test]
+    fn plans_cover_all_pairs_once() {
+        let kernel = Kernel::detect();
+        for queries in [1, 16, 64, 65, 256, 1000, 5000] {
+            for rows in [1, 2, 7, 4096, 4097, 100_000] {
+                for threads in [1, 2, 3, 16] {
+                    let blocks = blocks(kernel, queries);
+                    let (groups, ranges) = plan(&blocks, rows, threads);
+                    assert_eq!(groups.iter().map(Range::len).sum::<usize>(), blocks.len());
+                    assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), rows);
+                    assert!(groups.windows(2).all(|w| w[0].end == w[1].start));
+                    assert!(ranges.windows(2).all(|w| w[0].end == w[1].start));
+                }
+            }
+        }
+    }
+}

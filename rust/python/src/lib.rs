@@ -1,0 +1,117 @@
+//! The extension module `relkt._relkt`: checks, copies and error mapping around relkt-core; no algorithm.
+
+mod arrays;
+mod errors;
+mod run;
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+use relkt_core::{Execution, Kernel, Matrix, MiningOptions};
+
+use crate::arrays::{matrix, two_dimensional};
+use crate::errors::to_python;
+use crate::run::interruptible;
+
+type Scores<'py> = Bound<'py, PyArray2<f32>>;
+type Rows<'py> = Bound<'py, PyArray2<i64>>;
+
+/// Checked passage embeddings that searches and mining run against.
+#[pyclass(frozen, module = "relkt._relkt")]
+struct Passages {
+    matrix: Matrix,
+}
+
+#[pymethods]
+impl Passages {
+    #[new]
+    fn new(py: Python<'_>, passages: PyReadonlyArray2<'_, f32>, threads: Option<usize>) -> PyResult<Self> {
+        Ok(Self { matrix: matrix(py, "passages", &passages, threads)? })
+    }
+
+    #[getter]
+    fn rows(&self) -> usize {
+        self.matrix.rows()
+    }
+
+    #[getter]
+    fn dim(&self) -> usize {
+        self.matrix.dim()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.matrix.nbytes()
+    }
+
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'py, f32>,
+        k: usize,
+        threads: Option<usize>,
+    ) -> PyResult<(Scores<'py>, Rows<'py>)> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let queries = matrix(py, "queries", &queries, threads)?;
+        let kernel = kernel_of_environment()?;
+        let passages = &self.matrix;
+        let hits = interruptible(py, &execution, || relkt_core::search(kernel, &queries, passages, k, &execution))?;
+        Ok((two_dimensional(py, hits.scores, k)?, two_dimensional(py, hits.rows, k)?))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn mine<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'py, f32>,
+        positives: Vec<Vec<i64>>,
+        num_hard: usize,
+        num_semi_hard: usize,
+        margin: f64,
+        groups: Option<PyReadonlyArray1<'py, i64>>,
+        exclude: Option<Vec<Vec<i64>>>,
+        threads: Option<usize>,
+    ) -> PyResult<(Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>)> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let queries = matrix(py, "queries", &queries, threads)?;
+        let kernel = kernel_of_environment()?;
+        let groups = groups.map(|groups| groups.as_array().to_vec());
+        let options = MiningOptions {
+            num_hard,
+            num_semi_hard,
+            margin,
+            positives: &positives,
+            exclude: exclude.as_deref(),
+            groups: groups.as_deref(),
+        };
+        let passages = &self.matrix;
+        let mined =
+            interruptible(py, &execution, || relkt_core::mine(kernel, &queries, passages, &options, &execution))?;
+        Ok((
+            two_dimensional(py, mined.hard_rows, num_hard)?,
+            two_dimensional(py, mined.hard_scores, num_hard)?,
+            two_dimensional(py, mined.semi_hard_rows, num_semi_hard)?,
+            two_dimensional(py, mined.semi_hard_scores, num_semi_hard)?,
+            mined.positive_scores.into_pyarray(py),
+        ))
+    }
+}
+
+/// Names of the kernels this processor can run, fastest first.
+#[pyfunction]
+fn available_kernels() -> Vec<&'static str> {
+    Kernel::available().into_iter().map(Kernel::name).collect()
+}
+
+/// The kernel in use: that of the environment variable RELKT_KERNEL, or the fastest.
+fn kernel_of_environment() -> PyResult<Kernel> {
+    match std::env::var("RELKT_KERNEL") {
+        Ok(name) if !name.is_empty() => Kernel::by_name(&name).map_err(to_python),
+        _ => Ok(Kernel::detect()),
+    }
+}
+
+#[pymodule]
+mod _relkt {
+    #[pymodule_export]
+    use super::{Passages, available_kernels};
+}

@@ -1,0 +1,46 @@
+//! Long work without the GIL, that Ctrl-C can stop and whose panics stay in Rust.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use relkt_core::{Execution, Result};
+
+use crate::errors::to_python;
+
+/// How often the waiting thread looks for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a thread of its own while this one waits for its end or for a signal.
+pub(crate) fn interruptible<T: Send>(
+    py: Python<'_>,
+    execution: &Execution,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> PyResult<T> {
+    py.detach(|| {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            scope.spawn(move || {
+                let outcome = catch_unwind(AssertUnwindSafe(work));
+                // The receiver is there until this thread has ended, or nobody wants the outcome any more.
+                let _ = sender.send(outcome);
+            });
+            loop {
+                match receiver.recv_timeout(SIGNAL_INTERVAL) {
+                    Ok(Ok(outcome)) => return outcome.map_err(to_python),
+                    Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => {
+                        return Err(PyRuntimeError::new_err("a broken invariant inside relkt; please report it"));
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Err(signal) = Python::attach(|py| py.check_signals()) {
+                            execution.cancel();
+                            return Err(signal);
+                        }
+                    }
+                }
+            }
+        })
+    })
+}
