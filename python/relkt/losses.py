@@ -142,7 +142,8 @@ def transfer_loss(
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=_SMALLEST_NORM)
+    norms: Tensor = rows.norm(dim=-1, keepdim=True)
+    return rows / norms.clamp(min=_SMALLEST_NORM)
 
 
 def _squared_error(left: Tensor, right: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from relkt.data.types import (
     Query,
     RetrievalData,
     Split,
+    parse_member,
     sort_languages,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "Split",
     "SplitBy",
     "load_data",
+    "parse_member",
     "save_beir",
     "sort_languages",
 ]

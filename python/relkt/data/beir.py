@@ -16,6 +16,8 @@ QUERIES = "queries.jsonl"
 QRELS = "qrels"
 HEADER = ("query-id", "corpus-id", "score")
 
+_SPLIT_FILES = {f"{split.value}.tsv": split for split in Split}
+
 _log = logging.getLogger(__name__)
 
 
@@ -26,12 +28,12 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
       ``language`` (default ``"en"``). The optional two may also stand in ``metadata``. Only ``text`` is embedded.
     - ``queries.jsonl``: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, which all
       translations of a question share (default: the query's own id); these, too, may stand in ``metadata``.
-    - ``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``, one or more: tab-separated with the header ``query-id corpus-id
-      score``, score an integer, above 0 for a positive.
+    - ``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``, or a single file of any name in ``qrels``: tab-separated with the
+      header ``query-id corpus-id score``, score an integer, above 0 for a positive.
 
-    With several qrels files, the file a query is judged in is its split. A single qrels file says nothing about
-    splits, unless ``SplitBy.OFFICIAL`` asks for its name. A query without a positive in any qrels file cannot be
-    trained on or evaluated; it is left out, and how many were is logged as a warning.
+    With several qrels files, the file a query is judged in is its split. A single file says nothing about splits,
+    unless it is called train, dev or test and ``SplitBy.OFFICIAL`` asks for that. A query without a positive in any
+    qrels file cannot be trained on or evaluated; it is left out, and how many were is logged as a warning.
 
     Args:
         folder: Holds the files.
@@ -47,20 +49,23 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
     passage_ids = {p.id for p in passages}
     query_ids = {q.id for q in queries}
     qrels: dict[str, dict[str, int]] = {}
-    parts: dict[str, Split] = {}
-    for split, path in files.items():
+    file_of: dict[str, Path] = {}
+    for path in files:
         for number, query, passage, score in _read_qrels(path):
             where = f"{path}, line {number}"
             if query not in query_ids:
                 raise DataError(f"{where}: expected a query of {QUERIES}, got {query!r}")
             if passage not in passage_ids:
                 raise DataError(f"{where}: expected a passage of {CORPUS}, got {passage!r}")
-            if parts.setdefault(query, split) is not split:
-                raise DataError(f"{where}: query {query!r} is in {files[parts[query]].name} as well")
+            if file_of.setdefault(query, path) is not path:
+                raise DataError(f"{where}: query {query!r} is in {file_of[query].name} as well")
             judged = qrels.setdefault(query, {})
             if passage in judged:
                 raise DataError(f"{where}: query {query!r} and passage {passage!r} are judged twice")
             judged[passage] = score
+    parts = None
+    if all(path.name in _SPLIT_FILES for path in files):
+        parts = {query: _SPLIT_FILES[path.name] for query, path in file_of.items()}
     answered = {query for query, judged in qrels.items() if any(score > 0 for score in judged.values())}
     if not answered:
         raise DataError(f"{folder / QRELS}: expected at least one query with a score above 0, got none")
@@ -70,7 +75,7 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
             folder,
             left_out,
             len(queries),
-            ", ".join(f"{QRELS}/{path.name}" for path in files.values()),
+            ", ".join(f"{QRELS}/{path.name}" for path in files),
         )
     return RawData(
         name=name,
@@ -96,7 +101,8 @@ def save_beir(data: RetrievalData, folder: str | Path) -> None:
         FileExistsError: If the folder already holds such files.
     """
     folder = Path(folder)
-    for item in (*data.passages, *data.queries):
+    items: list[Passage | Query] = [*data.passages, *data.queries]
+    for item in items:
         if any(c in item.id for c in "\t\n\r"):
             raise DataError(f"{type(item).__name__.lower()} id {item.id!r}: expected no tab or line break in it")
     contents = {
@@ -177,15 +183,15 @@ def _text(record: dict[str, object], where: str) -> str:
     return text
 
 
-def _qrels_files(folder: Path) -> dict[Split, Path]:
+def _qrels_files(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.tsv")) if folder.is_dir() else []
-    expected = {f"{split.value}.tsv": split for split in Split}
-    for path in found:
-        if path.name not in expected:
-            raise DataError(f"{path}: expected the name {', '.join(expected)}, got {path.name!r}")
     if not found:
-        raise DataError(f"{folder}: expected one or more of {', '.join(expected)}, found none")
-    return {expected[path.name]: path for path in found}
+        raise DataError(f"{folder}: expected {', '.join(_SPLIT_FILES)}, or one other .tsv file, found none")
+    if len(found) > 1:
+        for path in found:
+            if path.name not in _SPLIT_FILES:
+                raise DataError(f"{path}: beside other files, expected the name {', '.join(_SPLIT_FILES)}")
+    return found
 
 
 def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:

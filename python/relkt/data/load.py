@@ -6,18 +6,15 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
 
 from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
 from relkt.data.hub import hub_folder
 from relkt.data.mlqa import read_mlqa
 from relkt.data.raw import RawData
 from relkt.data.splits import DEFAULT_FRACTIONS, SplitBy, check_fractions
-from relkt.data.types import DataError, RetrievalData
+from relkt.data.types import DataError, RetrievalData, parse_member
 from relkt.data.xorqa import ENGLISH_QUESTIONS, FILES, read_xorqa
 from relkt.data.xquad import read_xquad
-
-_E = TypeVar("_E", bound=Enum)
 
 
 class DatasetName(str, Enum):
@@ -71,8 +68,8 @@ def load_data(
         DataError: If a file is missing or malformed (names the file, the place and the value), or the Hub is out of
             reach.
     """
-    dataset = _member(DatasetName, name, "name")
-    by = _member(SplitBy, split_by, "split_by")
+    dataset = parse_member(DatasetName, name, "name")
+    by = parse_member(SplitBy, split_by, "split_by")
     shares = check_fractions(split_fractions)
     wanted = None if languages is None else _languages(languages)
     raw = _read(dataset, _folder(dataset, path, hub), wanted, passage_language)
@@ -124,11 +121,3 @@ def _languages(languages: Iterable[str]) -> list[str]:
     if not wanted:
         raise ValueError("languages: expected at least one language code, or None for all, got an empty list")
     return wanted
-
-
-def _member(kind: type[_E], value: _E | str, argument: str) -> _E:
-    try:
-        return kind(value)
-    except ValueError as error:
-        names = ", ".join(repr(member.value) for member in kind)
-        raise ValueError(f"{argument}: expected one of {names}, got {value!r}") from error

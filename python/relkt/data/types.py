@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=Enum)
 
 
 class DataError(ValueError):
@@ -133,7 +136,7 @@ class RetrievalData:
         Raises:
             ValueError: If ``split`` is no split, or a language has no query in the data set.
         """
-        wanted_split = None if split is None else Split(split)
+        wanted_split = None if split is None else parse_member(Split, split, "split")
         wanted = None if languages is None else set(languages)
         if wanted is not None and (unknown := wanted - set(self.languages)):
             raise ValueError(
@@ -154,7 +157,7 @@ class RetrievalData:
         ``Level.PASSAGE`` and ``Level.BEST_PASSAGE`` give the passages, in order; ``Level.DOCUMENT`` joins the passages
         of each document, in order of first appearance, with blank lines between them.
         """
-        if Level(level) is not Level.DOCUMENT:
+        if parse_member(Level, level, "level") is not Level.DOCUMENT:
             return Candidates(
                 ids=tuple(p.id for p in self.passages),
                 texts=tuple(p.text for p in self.passages),
@@ -171,7 +174,7 @@ class RetrievalData:
 
         At the two document levels a document's relevance is the highest among its passages.
         """
-        if Level(level) is Level.PASSAGE:
+        if parse_member(Level, level, "level") is Level.PASSAGE:
             return {query: dict(judged) for query, judged in self.qrels.items()}
         document_of = {p.id: p.document for p in self.passages}
         out: dict[str, dict[str, int]] = {}
@@ -181,6 +184,19 @@ class RetrievalData:
                 document = document_of[passage]
                 row[document] = max(row.get(document, relevance), relevance)
         return out
+
+
+def parse_member(kind: type[_E], value: _E | str, argument: str) -> _E:
+    """The member of an enumeration with a value, or the member itself.
+
+    Raises:
+        ValueError: If there is no such member; names the argument and lists the values.
+    """
+    try:
+        return kind(value)
+    except ValueError as error:
+        names = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(f"{argument}: expected one of {names}, got {value!r}") from error
 
 
 def sort_languages(languages: Iterable[str]) -> tuple[str, ...]:

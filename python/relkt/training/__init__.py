@@ -18,10 +18,10 @@ from relkt.training.progress import DevScore, Progress
 
 if TYPE_CHECKING:
     from relkt.training.evaluator import DevEvaluator
-    from relkt.training.train import train
+    from relkt.training.run import train
 
 # These need torch and sentence-transformers, so they are imported when first used (PEP 562).
-_LAZY = {"DevEvaluator": "relkt.training.evaluator", "train": "relkt.training.train"}
+_LAZY = {"DevEvaluator": "relkt.training.evaluator", "train": "relkt.training.run"}
 
 __all__ = [
     "PRESETS",
@@ -42,9 +42,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value  # also undoes the binding of the submodule `train` that its import leaves here
-        return value
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'relkt.training' has no attribute {name!r}")
 
 

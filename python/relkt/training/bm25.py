@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -34,7 +36,8 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
     import bm25s
 
     index = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
-    index.index(_words(list(examples.candidates.texts)), show_progress=False)
+    with _quiet("bm25s"):
+        index.index(_words(list(examples.candidates.texts)), show_progress=False)
     questions = sorted(set(examples.english))
     words_of = dict(zip(questions, _words(questions), strict=True))
     num_candidates = len(examples.candidates.texts)
@@ -67,6 +70,18 @@ def random_negatives(examples: TrainingSet, *, num_negatives: int, seed: int, ep
         return rng.choice(allowed, size=min(num_negatives, len(allowed)), replace=False).astype(np.int64)
 
     return _triplets(examples, negatives)
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Keep a library that sets its own log level to DEBUG from writing below warnings."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _words(texts: list[str]) -> list[list[str]]:

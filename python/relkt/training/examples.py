@@ -22,6 +22,7 @@ class TrainingSet:
         level: Single passages or documents as candidates.
 
     Attributes:
+        languages: The languages.
         queries: The questions, in the order of the data set.
         english: The English translation of each question; the question itself where the data set has none.
         candidates: The candidate texts, ``n`` of them.
@@ -33,6 +34,7 @@ class TrainingSet:
     """
 
     def __init__(self, data: RetrievalData, *, languages: tuple[str, ...], level: Level) -> None:
+        self.languages = languages
         train = data.select(split=Split.TRAIN)
         self.queries: tuple[Query, ...] = tuple(q for q in train.queries if q.language in languages)
         if missing := sorted(set(languages) - {q.language for q in self.queries}):

@@ -4,17 +4,15 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Panel, Survivor};
+use crate::kernel::{DIRECT_MAX, Kernel, Panel, Survivor};
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
 
-/// Up to this many queries of a remainder are scored directly rather than packed.
-const DIRECT_MAX: usize = 16;
 /// Bytes of a panel of rows, for packed blocks and for direct scoring: half of a common L2 cache, and half of L1.
 const PACKED_PANEL: usize = 256 << 10;
 const DIRECT_PANEL: usize = 32 << 10;
 /// A multiple of every kernel's rows per tile.
-const ROW_STEP: usize = 12;
+const ROW_STEP: usize = 24;
 /// Packed blocks of one task: what is packed at a time stays within a few MiB.
 const GROUP: usize = 16;
 /// Row ranges for each thread when rows are split, so that a slow thread does not hold up the others, and the fewest
@@ -63,26 +61,30 @@ pub(crate) fn scan<C: Collector>(
     Ok(by_query)
 }
 
-/// Queries that are scored together: packed to a width, or directly.
+/// Queries that are scored together: packed, or few of them directly.
 #[derive(Debug, Clone, PartialEq)]
 struct Block {
     queries: Range<usize>,
-    width: Option<usize>,
+    packed: bool,
+    /// Queries that the kernel wants: those of the block, and padding.
+    lanes: usize,
+}
+
+impl Block {
+    fn new(kernel: Kernel, queries: Range<usize>) -> Self {
+        let packed = queries.len() > DIRECT_MAX;
+        let lanes = match queries.len() {
+            1 => 1,
+            len if packed => kernel.widths().iter().copied().find(|&width| width >= len).unwrap_or(len),
+            len => len.next_multiple_of(kernel.group()),
+        };
+        Self { queries, packed, lanes }
+    }
 }
 
 fn blocks(kernel: Kernel, queries: usize) -> Vec<Block> {
-    let widths = kernel.widths();
-    let widest = *widths.last().expect("every kernel has a width");
-    let mut blocks = Vec::with_capacity(queries.div_ceil(widest));
-    let mut start = 0;
-    while start < queries {
-        let left = queries - start;
-        let width = (left > DIRECT_MAX).then(|| widths.iter().copied().find(|&w| w >= left).unwrap_or(widest));
-        let end = start + width.unwrap_or(left).min(left);
-        blocks.push(Block { queries: start..end, width });
-        start = end;
-    }
-    blocks
+    let widest = kernel.widths().last().copied().unwrap_or(1);
+    chunks(queries, widest).into_iter().map(|queries| Block::new(kernel, queries)).collect()
 }
 
 /// Groups of blocks, and ranges of rows; each pair of them is a task.
@@ -115,7 +117,7 @@ fn scan_group<C: Collector>(
 ) -> Result<Vec<C::Output>> {
     let dim = passages.dim();
     let mut states: Vec<BlockState<C>> = blocks.iter().map(|b| BlockState::new(b, queries, collector)).collect();
-    let direct = blocks.iter().all(|block| block.width.is_none());
+    let direct = blocks.iter().all(|block| !block.packed);
     let bytes = if direct { DIRECT_PANEL } else { PACKED_PANEL };
     let step = (bytes / size_of::<f32>() / dim / ROW_STEP * ROW_STEP).max(ROW_STEP);
     let mut survivors = Vec::new();
@@ -142,12 +144,12 @@ struct BlockState<C> {
 
 impl<C: Collector> BlockState<C> {
     fn new(block: &Block, queries: &Matrix, collector: &impl Fn(usize) -> C) -> Self {
-        let lanes = block.width.unwrap_or(block.queries.len());
+        let lanes = block.lanes;
         let mut values = vec![0.0; lanes * queries.dim()];
         for (lane, query) in block.queries.clone().enumerate() {
             let norm = queries.norm(query);
             for (column, &value) in queries.row(query).iter().enumerate() {
-                let at = if block.width.is_some() { column * lanes + lane } else { lane * queries.dim() + column };
+                let at = if block.packed { column * lanes + lane } else { lane * queries.dim() + column };
                 values[at] = (f64::from(value) / norm) as f32;
             }
         }
@@ -157,7 +159,7 @@ impl<C: Collector> BlockState<C> {
         for (threshold, collector) in thresholds.iter_mut().zip(&collectors) {
             *threshold = collector.threshold();
         }
-        Self { first: block.queries.start, packed: block.width.is_some(), values, thresholds, collectors }
+        Self { first: block.queries.start, packed: block.packed, values, thresholds, collectors }
     }
 
     fn scan(
@@ -205,7 +207,8 @@ mod tests {
                 let mut next = 0;
                 for block in &blocks {
                     assert_eq!(block.queries.start, next);
-                    assert!(block.width.is_none_or(|w| block.queries.len() <= w));
+                    assert!(block.queries.len() <= block.lanes);
+                    assert!(!block.packed || kernel.widths().contains(&block.lanes));
                     next = block.queries.end;
                 }
                 assert_eq!(next, queries);

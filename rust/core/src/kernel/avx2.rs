@@ -37,6 +37,11 @@ unsafe impl Lanes for Avx2 {
         unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX is there, as the trait requires.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: FMA is there, as the trait requires.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -52,29 +57,43 @@ unsafe impl Lanes for Avx2 {
         unsafe { _mm256_storeu_ps(at, v) }
     }
     #[inline(always)]
-    unsafe fn sum(v: __m256) -> f32 {
+    unsafe fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn sums(vectors: &[__m256]) -> __m256 {
+        // Two rounds of horizontal additions leave each half of `low` and `high` with a part of the sums of four vectors.
         // SAFETY: AVX is there, as the trait requires.
         unsafe {
-            let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps::<1>(quarter, quarter)))
+            let pairs = |i: usize| _mm256_hadd_ps(vectors[i], vectors[i + 1]);
+            let low = _mm256_hadd_ps(pairs(0), pairs(2));
+            let high = _mm256_hadd_ps(pairs(4), pairs(6));
+            _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
         }
     }
 }
 
-/// Queries in a packed block.
-pub(super) const WIDTHS: &[usize] = &[16];
+/// Widths of packed blocks, ascending.
+pub(super) const WIDTHS: &[usize] = &[8, 16];
+/// Queries in a group of direct ones.
+pub(super) const GROUP: usize = 2;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn packed(packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
     // SAFETY: the features are enabled here; `Kernel::packed` checked the lengths for this width.
-    unsafe { lanes::packed::<Avx2, 2, 6>(packed, panel, thresholds, survivors) }
+    unsafe {
+        match thresholds.len() {
+            8 => lanes::packed::<Avx2, 1, 6, 2>(packed, panel, thresholds, survivors),
+            _ => lanes::packed::<Avx2, 2, 6, 1>(packed, panel, thresholds, survivors),
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn direct(queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: the features are enabled here; `Kernel::direct` checked the lengths.
-    unsafe { lanes::direct::<Avx2, 2, 4>(queries, panel, thresholds, survivors) }
+    // SAFETY: the features are enabled here, 2 * 4 == 8 lanes; `Kernel::direct` checked the lengths.
+    unsafe { lanes::direct::<Avx2, GROUP, 4>(queries, panel, thresholds, survivors) }
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::array::from_fn;
 
 use super::lanes::{self, Lanes};
 use super::{Panel, Survivor};
@@ -34,6 +35,11 @@ unsafe impl Lanes for Avx512 {
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there, as the trait requires.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: AVX-512F is there, as the trait requires.
         unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -49,31 +55,59 @@ unsafe impl Lanes for Avx512 {
         unsafe { _mm512_storeu_ps(at, v) }
     }
     #[inline(always)]
-    unsafe fn sum(v: __m512) -> f32 {
+    unsafe fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn sums(vectors: &[__m512]) -> __m512 {
+        // Adds pairs of vectors so that each holds half of the lanes of both, until one holds a sum of each. Pairs are
+        // taken in the order that leaves lane i with the sum of vector i.
         // SAFETY: AVX-512F is there, as the trait requires.
-        unsafe { _mm512_reduce_add_ps(v) }
+        unsafe {
+            let halves: [__m512; 8] = from_fn(|i| {
+                let (a, b) = (vectors[i], vectors[i + 8]);
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b))
+            });
+            let quarters: [__m512; 4] = from_fn(|i| {
+                let (a, b) = (halves[i], halves[i + 4]);
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b))
+            });
+            let eighths: [__m512; 2] = from_fn(|i| {
+                let (a, b) = (quarters[i], quarters[i + 2]);
+                _mm512_add_ps(_mm512_shuffle_ps::<0x44>(a, b), _mm512_shuffle_ps::<0xEE>(a, b))
+            });
+            let [a, b] = eighths;
+            let sums = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b));
+            _mm512_permutexvar_ps(_mm512_loadu_si512(ORDER.as_ptr().cast()), sums)
+        }
     }
 }
 
-/// Queries in a packed block.
-pub(super) const WIDTHS: &[usize] = &[32, 64];
+/// Where `sums` leaves the sum of vector i.
+const ORDER: [i32; 16] = [0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15];
+
+/// Widths of packed blocks, ascending.
+pub(super) const WIDTHS: &[usize] = &[16, 32, 64];
+/// Queries in a group of direct ones.
+pub(super) const GROUP: usize = 2;
 
 #[target_feature(enable = "avx512f,fma")]
 pub(super) fn packed(packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
     // SAFETY: the feature is enabled here; `Kernel::packed` checked the lengths for this width.
     unsafe {
-        if thresholds.len() == 32 {
-            lanes::packed::<Avx512, 2, 12>(packed, panel, thresholds, survivors);
-        } else {
-            lanes::packed::<Avx512, 4, 6>(packed, panel, thresholds, survivors);
+        match thresholds.len() {
+            16 => lanes::packed::<Avx512, 1, 6, 4>(packed, panel, thresholds, survivors),
+            32 => lanes::packed::<Avx512, 2, 6, 2>(packed, panel, thresholds, survivors),
+            _ => lanes::packed::<Avx512, 4, 6, 1>(packed, panel, thresholds, survivors),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,fma")]
 pub(super) fn direct(queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: the feature is enabled here; `Kernel::direct` checked the lengths.
-    unsafe { lanes::direct::<Avx512, 4, 4>(queries, panel, thresholds, survivors) }
+    // SAFETY: the feature is enabled here, 2 * 8 == 16 lanes; `Kernel::direct` checked the lengths.
+    unsafe { lanes::direct::<Avx512, GROUP, 8>(queries, panel, thresholds, survivors) }
 }
 
 #[target_feature(enable = "avx512f")]

@@ -52,6 +52,9 @@ impl<'a> Panel<'a> {
     }
 }
 
+/// The most queries that are scored directly.
+pub const DIRECT_MAX: usize = lanes::DIRECT_MAX;
+
 /// How far a kernel's float32 score of unit-norm vectors can be from the cosine rounded to float32.
 ///
 /// With u = 2^-24: each of the `dim` fused or separate multiply-adds rounds at most twice by a factor 1 ± u whatever the
@@ -154,6 +157,20 @@ impl Kernel {
         }
     }
 
+    /// Direct scoring takes one query, or a multiple of this many.
+    #[must_use]
+    pub fn group(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::GROUP,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::GROUP,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::GROUP,
+            Isa::Scalar => scalar::GROUP,
+        }
+    }
+
     /// Scores a panel against a packed block of queries: value c of query q stands at `packed[c * width + q]`, where
     /// `width`, the number of thresholds, is one of [`Kernel::widths`]. Appends the pairs with score > threshold.
     ///
@@ -180,9 +197,12 @@ impl Kernel {
     /// score > threshold.
     ///
     /// # Panics
-    /// If `queries` has not `dim` values for each threshold.
+    /// If `queries` has not `dim` values for each threshold, or their number is neither 1 nor a multiple of
+    /// [`Kernel::group`] up to [`DIRECT_MAX`].
     pub fn direct(self, queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
         assert_eq!(queries.len(), thresholds.len() * panel.dim, "dim values for each query");
+        let groups = thresholds.len().is_multiple_of(self.group()) && thresholds.len() <= DIRECT_MAX;
+        assert!(thresholds.len() == 1 || groups, "one query, or whole groups, and not too many");
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.

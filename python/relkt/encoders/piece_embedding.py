@@ -1,0 +1,118 @@
+"""An embedding table of which all rows, some rows or no row is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PieceEmbedding(nn.Module):
+    """Embedding lookup whose training cost can be limited to the rows that a training set uses.
+
+    A dense gradient of a large table, and the optimiser's pass over it, cost more than everything else in a training
+    step. Rows whose token never occurs have a zero gradient, and Adam leaves a parameter that only ever sees zero
+    gradients where it is (weight decay apart), so training only the rows that occur gives the same model.
+    :meth:`limit_training` holds them in a small parameter of their own, ``active``; the state dict always holds the
+    one full table, ``weight``, whichever rows are trained.
+
+    Args:
+        num_rows: Rows of the table.
+        dim: Width of a row.
+    """
+
+    weight: nn.Parameter
+    active: nn.Parameter | None
+    active_rows: Tensor | None
+    slots: Tensor | None
+
+    def __init__(self, num_rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_rows, dim))
+        self.register_parameter("active", None)
+        # Row number of each row of `active`, and the reverse: row of `active`, or -1, for each row of `weight`.
+        self.register_buffer("active_rows", None, persistent=False)
+        self.register_buffer("slots", None, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows of the table.
+
+        Args:
+            ids: int64, any shape.
+
+        Returns:
+            Shape ``(*ids.shape, dim)``.
+        """
+        rows = F.embedding(ids, self.weight)
+        if self.active is None or self.slots is None:
+            return rows
+        slots = self.slots[ids]
+        trained = F.embedding(slots.clamp(min=0), self.active)
+        return torch.where((slots >= 0).unsqueeze(-1), trained, rows)
+
+    def train_all(self) -> None:
+        """Train every row (the state of a new module)."""
+        self._drop_active()
+        self.weight.requires_grad_(True)
+
+    def freeze(self) -> None:
+        """Train no row."""
+        self._drop_active()
+        self.weight.requires_grad_(False)
+
+    def limit_training(self, rows: Tensor) -> None:
+        """Train only some rows; call it before the optimiser is made.
+
+        Args:
+            rows: int64, shape ``(n,)``, n > 0, row numbers in any order; repeats count once.
+
+        Raises:
+            ValueError: If there is no row, or one lies outside the table.
+        """
+        rows = torch.unique(rows.to(device=self.weight.device, dtype=torch.int64))
+        if rows.numel() == 0:
+            raise ValueError("rows: expected at least one row to train, got none; freeze() trains no row")
+        lowest, highest = int(rows[0]), int(rows[-1])
+        if lowest < 0 or highest >= self.weight.shape[0]:
+            outside = lowest if lowest < 0 else highest
+            raise ValueError(f"rows: expected row numbers from 0 to {self.weight.shape[0] - 1}, got {outside}")
+        self.freeze()
+        slots = torch.full((self.weight.shape[0],), -1, dtype=torch.int64, device=rows.device)
+        slots[rows] = torch.arange(rows.numel(), device=rows.device)
+        self.active_rows, self.slots = rows, slots
+        self.active = nn.Parameter(self.weight.detach()[rows])
+
+    def _write_back(self) -> None:
+        """Copy the trained rows into the table."""
+        if self.active is not None and self.active_rows is not None:
+            with torch.no_grad():
+                self.weight[self.active_rows] = self.active.to(self.weight.dtype)
+
+    def _drop_active(self) -> None:
+        self._write_back()
+        self.active, self.active_rows, self.slots = None, None, None
+
+    # The two hooks below keep `active` out of the state dict, so a checkpoint does not depend on which rows were
+    # trained, and any checkpoint loads into any module.
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        self._write_back()
+        destination[prefix + "weight"] = self.weight if keep_vars else self.weight.detach()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        active = self._parameters.pop("active")
+        try:
+            super()._load_from_state_dict(*args, **kwargs)
+        finally:
+            self._parameters["active"] = active
+        if active is not None and self.active_rows is not None:
+            with torch.no_grad():
+                active.copy_(self.weight[self.active_rows])
+
+    def extra_repr(self) -> str:
+        """Size of the table and how much of it is trained."""
+        rows, dim = self.weight.shape
+        trained = rows if self.weight.requires_grad else 0 if self.active is None else self.active.shape[0]
+        return f"{rows}, {dim}, trained rows: {trained}"

@@ -1,0 +1,250 @@
+"""Texts to embeddings to measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relkt.data import Level, Query, RetrievalData, Split, parse_member, sort_languages
+from relkt.evaluation.bootstrap import bootstrap_macro_mean
+from relkt.evaluation.ranking import Ranking, rank
+from relkt.evaluation.result import METRICS, Average, Estimate, Report
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_DEPTH = 10  # The deepest metric's cutoff.
+_IR_MEASURES = {
+    "P@1": "Success@1",
+    "P@5": "Success@5",
+    "P@10": "Success@10",
+    "MRR@10": "RR@10",
+    "nDCG@10": "nDCG@10",
+}
+
+
+def evaluate(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    *,
+    split: Split | str | None = Split.TEST,
+    level: Level | str = Level.PASSAGE,
+    languages: Iterable[str] | None = None,
+    trained_languages: Iterable[str] | None = None,
+    batch_size: int = 32,
+    k: int = 10,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Encodes candidates and queries once, ranks exactly, and measures.
+
+    Args:
+        model: A sentence-transformers model; its query and document prompts are applied.
+        data: The data set. Candidates are all its passages or documents, whatever the split.
+        split: Which queries; None for all.
+        level: What counts as a candidate; see :class:`relkt.data.Level`.
+        languages: Which queries' languages; None for all.
+        trained_languages: The languages the model was trained on, for separate averages; None if not known.
+        batch_size: Texts encoded at once.
+        k: Candidates kept for each query, for the exported run; at least 10.
+        num_resamples: Bootstrap resamples for the intervals; 0 for none.
+        seed: Of the bootstrap.
+        threads: For the search; default: all that the process may use.
+        progress: Called with the number of texts encoded since the last call; in all, candidates plus queries.
+
+    Returns:
+        The report, with the metrics P@1, P@5, P@10, MRR@10 and nDCG@10.
+
+    Raises:
+        ValueError: If an argument is out of its range, or no query is left to evaluate.
+    """
+    from relkt.encoders import encode_passages, encode_queries
+
+    selected = _select(data, split, languages)
+    _check(k, num_resamples, batch_size)
+    candidates = selected.candidates(level)
+    texts = [q.text for q in selected.queries]
+    return evaluate_embeddings(
+        encode_queries(model, texts, batch_size=batch_size, progress=progress),
+        encode_passages(model, list(candidates.texts), batch_size=batch_size, progress=progress),
+        selected,
+        split=split,
+        level=level,
+        trained_languages=trained_languages,
+        k=k,
+        num_resamples=num_resamples,
+        seed=seed,
+        threads=threads,
+    )
+
+
+def evaluate_embeddings(
+    query_embeddings: NDArray[np.float32],
+    candidate_embeddings: NDArray[np.float32],
+    data: RetrievalData,
+    *,
+    split: Split | str | None = None,
+    level: Level | str = Level.PASSAGE,
+    trained_languages: Iterable[str] | None = None,
+    k: int = 10,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Report:
+    """Ranks exactly and measures, from embeddings.
+
+    Args:
+        query_embeddings: (q, d) float32, row i for ``data.queries[i]``, of any norm.
+        candidate_embeddings: (n, d) float32, row i for row i of ``data.candidates(level)``, of any norm.
+        data: The data set, with exactly the queries to evaluate (see :meth:`RetrievalData.select`).
+        split: Which split these queries are, for the report only.
+        level: As in :func:`evaluate`.
+        trained_languages: As in :func:`evaluate`.
+        k: As in :func:`evaluate`.
+        num_resamples: As in :func:`evaluate`.
+        seed: As in :func:`evaluate`.
+        threads: As in :func:`evaluate`.
+
+    Raises:
+        ValueError: If the rows do not match, an argument is out of its range, or there is no query.
+        TypeError: If the embeddings are not float32.
+    """
+    _check(k, num_resamples)
+    if not data.queries:
+        raise ValueError(f"data: data set {data.name!r} has no query to evaluate")
+    level = parse_member(Level, level, "level")
+    trained = None if trained_languages is None else _trained(trained_languages, data.languages)
+    ranking = rank(query_embeddings, candidate_embeddings, data, level=level, k=k, threads=threads)
+    qrels = data.candidate_qrels(level)
+    values = measure(ranking, qrels)
+    languages = [*(trained or ()), *(x for x in data.languages if x not in (trained or ()))]
+    estimates, averages = _summarise(values, data.queries, languages, trained, num_resamples, seed)
+    return Report(
+        data=data.name,
+        split=None if split is None else parse_member(Split, split, "split"),
+        level=level,
+        num_candidates=len(ranking.candidate_ids),
+        num_queries={language: sum(q.language == language for q in data.queries) for language in languages},
+        trained_languages=trained,
+        estimates=estimates,
+        averages=averages,
+        ranking=ranking,
+        qrels=qrels,
+    )
+
+
+def measure(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> NDArray[np.float64]:
+    """The value of each metric for each query, by ir-measures.
+
+    ir-measures sorts by score and breaks ties by id; it is given the places of the ranking as scores, so that the
+    order measured is the order ranked.
+
+    Args:
+        ranking: At least 10 candidates a query, or all there are.
+        qrels: Query id -> candidate id -> relevance.
+
+    Returns:
+        (metrics, q) float64, in the orders of ``METRICS`` and of the ranking.
+    """
+    # Imported here: ir_measures installs a log handler when it is imported.
+    import ir_measures
+
+    measures = {ir_measures.parse_measure(_IR_MEASURES[name]): row for row, name in enumerate(METRICS)}
+    # Queries and candidates go by their numbers: any id is safe then, and none is encoded twice.
+    number_of = {candidate: str(row) for row, candidate in enumerate(ranking.candidate_ids)}
+    judged = {
+        str(number): {number_of[candidate]: relevance for candidate, relevance in qrels[query].items()}
+        for number, query in enumerate(ranking.query_ids)
+    }
+    run = {
+        str(number): {str(row): float(-place) for place, row in enumerate(rows)}
+        for number, rows in enumerate(ranking.rows)
+    }
+    values = np.full((len(METRICS), len(ranking.query_ids)), np.nan)
+    for metric in ir_measures.iter_calc(list(measures), judged, run):
+        values[measures[metric.measure], int(metric.query_id)] = metric.value
+    if np.isnan(values).any():
+        raise RuntimeError("ir-measures left queries without a value; please report this as a bug of relkt")
+    return values
+
+
+def _summarise(
+    values: NDArray[np.float64],
+    queries: Sequence[Query],
+    languages: Sequence[str],
+    trained: Sequence[str] | None,
+    num_resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, dict[Average, Estimate]]]:
+    """Estimates per language and per average, from (metrics, q) values."""
+    row_of = {language: row for row, language in enumerate(languages)}
+    questions = {parallel: column for column, parallel in enumerate(dict.fromkeys(q.parallel for q in queries))}
+    language_rows = np.array([row_of[q.language] for q in queries])
+    columns = np.array([questions[q.parallel] for q in queries])
+    sums = np.zeros((len(METRICS), len(languages), len(questions)))
+    counts = np.zeros((len(languages), len(questions)))
+    for metric_sums, metric_values in zip(sums, values, strict=True):
+        np.add.at(metric_sums, (language_rows, columns), metric_values)
+    np.add.at(counts, (language_rows, columns), 1)
+    means = sums.sum(axis=2) / counts.sum(axis=1)  # (metrics, languages)
+
+    def over(rows: list[int]) -> list[Estimate]:
+        points = means[:, rows].mean(axis=1)
+        if num_resamples == 0:
+            return [Estimate(float(point)) for point in points]
+        asked = counts[rows].any(axis=0)
+        ends = bootstrap_macro_mean(
+            sums[:, rows][:, :, asked], counts[rows][:, asked], num_resamples=num_resamples, seed=seed
+        )
+        return [
+            Estimate(float(point), None if np.isnan(low) else (float(low), float(high)))
+            for point, (low, high) in zip(points, ends, strict=True)
+        ]
+
+    estimates: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
+    averages: dict[str, dict[Average, Estimate]] = {metric: {} for metric in METRICS}
+    for language, row in row_of.items():
+        for metric, estimate in zip(METRICS, over([row]), strict=True):
+            estimates[metric][language] = estimate
+    groups = {Average.ALL: list(row_of.values())}
+    if trained is not None:
+        groups[Average.TRAINED] = [row_of[language] for language in trained]
+        groups[Average.UNTRAINED] = [row for language, row in row_of.items() if language not in trained]
+    for average in Average:
+        if groups.get(average):
+            for metric, estimate in zip(METRICS, over(groups[average]), strict=True):
+                averages[metric][average] = estimate
+    return estimates, averages
+
+
+def _select(data: RetrievalData, split: Split | str | None, languages: Iterable[str] | None) -> RetrievalData:
+    if languages is not None:
+        if isinstance(languages, str):
+            raise ValueError(f"languages: expected a list of language codes, got the string {languages!r}")
+        languages = list(languages)
+    selected = data.select(split=split, languages=languages)
+    if not selected.queries:
+        wanted = "" if languages is None else f" in {', '.join(languages)}"
+        part = "no query" if split is None else f"no {Split(split).value} query"
+        raise ValueError(f"split: data set {data.name!r} has {part}{wanted}")
+    return selected
+
+
+def _trained(trained: Iterable[str], evaluated: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(trained, str):
+        raise ValueError(f"trained_languages: expected a list of language codes, got the string {trained!r}")
+    return sort_languages(set(trained) & set(evaluated))
+
+
+def _check(k: int, num_resamples: int, batch_size: int = 1) -> None:
+    if k < _DEPTH:
+        raise ValueError(f"k: expected at least {_DEPTH}, the cutoff of the metrics, got {k}")
+    if num_resamples < 0:
+        raise ValueError(f"num_resamples: expected 0 or more, got {num_resamples}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")

@@ -1,0 +1,163 @@
+"""Embeddings to ranked candidates, at each level, and TREC files of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relkt.data import Level, RetrievalData, parse_member
+from relkt.index import Index
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best candidates of each query.
+
+    Args:
+        query_ids: (q,) ids, in the order of the queries ranked.
+        candidate_ids: (n,) ids of all candidates at the level ranked.
+        rows: (q, k) int64, rows of ``candidate_ids``, best first.
+        scores: (q, k) float32, cosines, falling; equal scores stand in the order of the passages' rows.
+    """
+
+    query_ids: tuple[str, ...]
+    candidate_ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def rank(
+    query_embeddings: NDArray[np.float32],
+    candidate_embeddings: NDArray[np.float32],
+    data: RetrievalData,
+    *,
+    level: Level | str = Level.PASSAGE,
+    k: int = 10,
+    threads: int | None = None,
+) -> Ranking:
+    """Ranks the candidates of a level for every query, exactly.
+
+    Args:
+        query_embeddings: (q, d) float32, row i for ``data.queries[i]``, of any norm.
+        candidate_embeddings: (n, d) float32, row i for row i of ``data.candidates(level)``, of any norm.
+        data: The queries and candidates.
+        level: What is ranked. At ``Level.BEST_PASSAGE`` the embeddings are the passages', and documents are ranked by
+            their best passage; among documents of equal score, the one whose best passage has the lower row is first.
+        k: Results a query; all candidates if there are fewer.
+        threads: As in :func:`relkt.index.search`.
+
+    Raises:
+        ValueError: If the rows do not match ``data``, or as :func:`relkt.index.search`.
+        TypeError: As :func:`relkt.index.search`.
+    """
+    level = parse_member(Level, level, "level")
+    candidates = data.candidates(level)
+    _check_rows("query_embeddings", query_embeddings, len(data.queries), "queries")
+    _check_rows("candidate_embeddings", candidate_embeddings, len(candidates.ids), "candidates")
+    index = Index(candidate_embeddings, threads=threads)
+    query_ids = tuple(q.id for q in data.queries)
+    if level is not Level.BEST_PASSAGE:
+        hits = index.search(query_embeddings, min(k, len(index)), threads=threads)
+        return Ranking(query_ids, candidates.ids, hits.indices, hits.scores)
+    documents = tuple(dict.fromkeys(candidates.documents))
+    row_of = {document: row for row, document in enumerate(documents)}
+    document_rows = np.array([row_of[d] for d in candidates.documents], dtype=np.int64)
+    rows, scores = _rank_documents(index, query_embeddings, document_rows, min(k, len(documents)), threads)
+    return Ranking(query_ids, documents, rows, scores)
+
+
+def _rank_documents(
+    index: Index, queries: NDArray[np.float32], document_rows: NDArray[np.int64], k: int, threads: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The first k different documents among the ranked passages of each query.
+
+    The first passage of a document in a ranking is its best one, so the first k documents met are the k best; a query
+    is searched again, twice as deep, until its results hold k documents.
+    """
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    pending = np.arange(len(queries))
+    depth = min(4 * k, len(index))
+    while len(pending):
+        hits = index.search(queries[pending], depth, threads=threads)
+        documents = document_rows[hits.indices]  # (pending, depth)
+        first = _first_occurrences(documents)
+        done = first.sum(axis=1) >= k
+        first &= first.cumsum(axis=1) <= k
+        rows[pending[done]] = documents[done][first[done]].reshape(-1, k)
+        scores[pending[done]] = hits.scores[done][first[done]].reshape(-1, k)
+        pending = pending[~done]
+        depth = min(2 * depth, len(index))
+    return rows, scores
+
+
+def _first_occurrences(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mask of the entries that are the first of their value in their row."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    is_new = np.ones(values.shape, dtype=np.bool_)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.empty_like(is_new)
+    np.put_along_axis(first, order, is_new, axis=1)
+    return first
+
+
+def write_run(ranking: Ranking, path: str | Path, tag: str = "relkt") -> None:
+    """Writes a ranking as a TREC run: ``query Q0 candidate rank score tag``.
+
+    Tools that read a run sort it by score (trec_eval in single precision, equal scores by id), so equal scores are
+    written apart by the least step of float32, downwards: the order read back is the order of the ranking.
+
+    Args:
+        ranking: What to write.
+        path: The file to write.
+        tag: Name of the run, one word.
+
+    Raises:
+        ValueError: If the tag is not one word.
+    """
+    if tag.split() != [tag]:
+        raise ValueError(f"tag: expected one word, got {tag!r}")
+    scores = strictly_falling(ranking.scores)
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for query, rows, row_scores in zip(ranking.query_ids, ranking.rows, scores, strict=True):
+            for place, (row, score) in enumerate(zip(rows, row_scores, strict=True), start=1):
+                # 9 significant digits tell every float32 from its neighbours.
+                candidate = _trec_id(ranking.candidate_ids[row])
+                file.write(f"{_trec_id(query)} Q0 {candidate} {place} {score:.9g} {tag}\n")
+
+
+def write_qrels(query_ids: Sequence[str], qrels: Mapping[str, Mapping[str, int]], path: str | Path) -> None:
+    """Writes judgements as TREC qrels: ``query 0 candidate relevance``, for the queries named, in their order."""
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for query in query_ids:
+            for candidate, relevance in qrels[query].items():
+                file.write(f"{_trec_id(query)} 0 {_trec_id(candidate)} {relevance}\n")
+
+
+def strictly_falling(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same scores, each at least one float32 step below the one before it.
+
+    Args:
+        scores: (q, k) float32, falling along rows.
+    """
+    out = scores.copy()
+    for column in range(1, out.shape[1]):
+        below = np.nextafter(out[:, column - 1], np.float32(-np.inf))
+        out[:, column] = np.minimum(out[:, column], below)
+    return out
+
+
+def _trec_id(identifier: str) -> str:
+    """An id as one word: white space and the percent sign are percent-encoded, as in URLs."""
+    return "".join(quote(c, safe="") if c.isspace() or c == "%" else c for c in identifier)
+
+
+def _check_rows(name: str, embeddings: NDArray[np.float32], rows: int, what: str) -> None:
+    if embeddings.ndim != 2 or len(embeddings) != rows:
+        raise ValueError(f"{name}: expected shape ({rows}, d), a row for each of the {what}, got {embeddings.shape}")

@@ -1,0 +1,309 @@
+"""Tables and plots of a training run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relkt.evaluation import Average, Estimate, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette keeps its colours apart for every kind of colour vision; shapes and fills differ as well.
+_BLUE, _VERMILION, _GREY, _LIGHT = "#0072B2", "#D55E00", "#6B6B6B", "#D9D9D9"
+_STAGES = {"warmup": "Warm-up", "teacher": "Teacher", "transfer": "Transfer"}
+_AVERAGES = {
+    Average.TRAINED: "Mean, trained on",
+    Average.UNTRAINED: "Mean, not trained on",
+    Average.ALL: "Mean, all languages",
+}
+_LANGUAGES = {
+    "ar": "Arabic",
+    "bn": "Bengali",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "fi": "Finnish",
+    "hi": "Hindi",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "te": "Telugu",
+    "th": "Thai",
+    "tr": "Turkish",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+}
+
+
+def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
+    """A Markdown table of one metric: a row a model, a column a language, then the averages with their intervals.
+
+    Args:
+        reports: Name of the model (``"before"``, ``"warm-up"``, ``"teacher"``, ``"transfer"``) -> its report, in the
+            order of the rows; all of the same data set, split, level and languages.
+        metric: Which metric.
+
+    Returns:
+        The table, the best value of each column in bold, under a line that says what was measured.
+
+    Raises:
+        ValueError: If there is no report, the reports do not belong together, or the metric was not measured.
+    """
+    first = _common(reports)
+    for name, report in reports.items():
+        if report.trained_languages != first.trained_languages:
+            raise ValueError(
+                f"reports: the averages of {name!r} are over other languages: trained_languages is "
+                f"{report.trained_languages}, but {first.trained_languages} in {next(iter(reports))!r}"
+            )
+    averages = [average for average in Average if average in first.averages.get(metric, {})]
+    rows = {
+        name: [
+            *(report.estimate(metric, language) for language in first.languages),
+            *(report.average(metric, average) for average in averages),
+        ]
+        for name, report in reports.items()
+    }
+    # Compared as printed: values that look the same are equally bold.
+    best = [max(round(e.value, 3) for e in column) for column in zip(*rows.values(), strict=True)]
+    trained = set(first.trained_languages or ())
+    heads = [f"{language}\\*" if language in trained else language for language in first.languages]
+    split = "all" if first.split is None else first.split.value
+    mark = "; \\* trained on" if trained else ""
+    lines = [
+        f"{metric}, {first.data}, {split} queries, level {first.level.value}, {first.num_candidates:,} candidates; "
+        f"[95 % bootstrap interval over questions]{mark}",
+        "",
+        f"| model | {' | '.join([*heads, *(average.value for average in averages)])} |",
+        f"|---|{'---:|' * len(heads)}{'---|' * len(averages)}",
+    ]
+    for name, estimates in rows.items():
+        cells = []
+        for number, (estimate, top) in enumerate(zip(estimates, best, strict=True)):
+            text = estimate.format(with_interval=number >= len(heads))
+            is_best = len(rows) > 1 and round(estimate.value, 3) == top
+            cells.append(f"**{text}**" if is_best else text)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Path]:
+    """Plots dev P@1 and the training loss, stage by stage.
+
+    Args:
+        metrics: The run's ``metrics.jsonl``.
+        out: Where to, without extension (``.png`` or ``.svg`` is ignored); existing files are replaced.
+
+    Returns:
+        The PNG and the SVG written.
+
+    Raises:
+        ValueError: If the file has no dev evaluation, or a line is not one that a run writes; names the line.
+        FileNotFoundError: If there is no such file.
+    """
+    stages = _read_metrics(Path(metrics))
+    figure = _figure(width=3.2 * len(stages) + 0.8, height=4.6)
+    grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", height_ratios=(3, 2))
+    for score_axes in grid[0, 1:]:  # Shared before anything is drawn, so that the limits fit every stage.
+        score_axes.sharey(grid[0, 0])
+        score_axes.tick_params(labelleft=False)
+    for column, (stage, lines) in enumerate(stages.items()):
+        score_axes, loss_axes = grid[0, column], grid[1, column]
+        _draw_scores(score_axes, [line for line in lines if "dev_p1" in line])
+        losses = [(line["epoch"], line["loss"]) for line in lines if "loss" in line]
+        loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color=_VERMILION, linewidth=1.4)
+        score_axes.set_title(_STAGES.get(stage, stage), fontweight="bold", fontsize=11)
+        loss_axes.set_xlabel("epoch")
+        loss_axes.set_ylim(bottom=0)
+        for axes in (score_axes, loss_axes):
+            _style(axes)
+    grid[0, 0].set_ylabel("P@1 on dev")
+    grid[1, 0].set_ylabel("training loss")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return _save(figure, out)
+
+
+def plot_languages(
+    before: Report,
+    after: Report,
+    out: str | Path,
+    *,
+    metric: str = "P@1",
+    labels: tuple[str, str] = ("before", "after"),
+) -> tuple[Path, Path]:
+    """Plots a metric per language before and after training, with 95 % intervals; languages trained on stand apart.
+
+    Args:
+        before: Of the model before training.
+        after: Of the model after training, on the same data set, split, level and languages; its
+            ``trained_languages`` decide the groups.
+        out: Where to, without extension (``.png`` or ``.svg`` is ignored); existing files are replaced.
+        metric: Which metric.
+        labels: Names of the two models, for the legend.
+
+    Returns:
+        The PNG and the SVG written.
+
+    Raises:
+        ValueError: If the reports do not belong together, or the metric was not measured.
+    """
+    _common({labels[0]: before, labels[1]: after})
+    rows: list[tuple[str, Estimate, Estimate, bool] | None] = []
+    for group, average in _groups(after):
+        if rows:
+            rows.append(None)
+        for language in sorted(group, key=lambda x: -after.value(metric, x)):
+            name = f"{_LANGUAGES[language]} ({language})" if language in _LANGUAGES else language
+            rows.append((name, before.estimate(metric, language), after.estimate(metric, language), False))
+        pair = _mean(before, metric, average, group), _mean(after, metric, average, group)
+        rows.append((_AVERAGES[average], *pair, True))
+    figure = _figure(width=7.2, height=0.9 + 0.34 * len(rows))
+    axes = figure.subplots()
+    for y, row in enumerate(rows):
+        if row is not None:
+            _draw_pair(axes, y, row[1], row[2], is_mean=row[3], labels=labels if y == 0 else None)
+    positions = [y for y, row in enumerate(rows) if row is not None]
+    axes.set_yticks(positions, [row[0] for row in rows if row is not None])
+    for tick, row in zip(axes.get_yticklabels(), [row for row in rows if row is not None], strict=True):
+        tick.set_fontweight("bold" if row[3] else "normal")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    split = "all" if after.split is None else after.split.value
+    axes.set_xlabel(f"{metric} on {after.data}, {split} questions, level {after.level.value}")
+    _style(axes)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return _save(figure, out)
+
+
+def _common(reports: Mapping[str, Report]) -> Report:
+    """The first report, after checking that all measure the same thing."""
+    if not reports:
+        raise ValueError("reports: expected at least one report, got none")
+    first_name, first = next(iter(reports.items()))
+    for name, report in reports.items():
+        for attribute in ("data", "split", "level", "num_candidates"):
+            expected, got = getattr(first, attribute), getattr(report, attribute)
+            if expected != got:
+                raise ValueError(f"reports: {attribute} is {expected!r} in {first_name!r}, but {got!r} in {name!r}")
+        if dict(first.num_queries) != dict(report.num_queries):
+            raise ValueError(f"reports: {first_name!r} and {name!r} have different languages or numbers of queries")
+    return first
+
+
+def _groups(report: Report) -> list[tuple[list[str], Average]]:
+    if report.trained_languages is None:
+        return [(list(report.languages), Average.ALL)]
+    trained = set(report.trained_languages)
+    groups = [
+        ([x for x in report.languages if x in trained], Average.TRAINED),
+        ([x for x in report.languages if x not in trained], Average.UNTRAINED),
+    ]
+    return [(group, average) for group, average in groups if group]
+
+
+def _mean(report: Report, metric: str, average: Average, languages: Sequence[str]) -> Estimate:
+    """The average over a group of languages; without an interval if the report has other groups."""
+    same = report.trained_languages is not None and average in report.averages[metric]
+    if average is Average.ALL or (same and set(report.languages_of(average)) == set(languages)):
+        return report.average(metric, average)
+    return Estimate(sum(report.value(metric, language) for language in languages) / len(languages))
+
+
+def _read_metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Stage -> its lines, in order."""
+    stages: dict[str, list[dict[str, Any]]] = {}
+    with path.open(encoding="utf-8") as file:
+        for number, text in enumerate(file, start=1):
+            try:
+                line = json.loads(text)
+                stages.setdefault(line["stage"], []).append({**line, "epoch": float(line["epoch"])})
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected an object with stage and epoch, got {text!r}"
+                ) from error
+    if not any("dev_p1" in line for lines in stages.values() for line in lines):
+        raise ValueError(f"{path}: expected at least one dev evaluation, got none")
+    return stages
+
+
+def _draw_scores(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    epochs = [line["epoch"] for line in lines]
+    per_language = [line.get("dev", {}).get("P@1", {}) for line in lines]
+    languages = sorted(set().union(*per_language)) if per_language else []
+    for number, language in enumerate(languages):
+        values = [scores.get(language, float("nan")) for scores in per_language]
+        axes.plot(epochs, values, color=_LIGHT, linewidth=1, label=None if number else "each language")
+    means = [line["dev_p1"] for line in lines]
+    axes.plot(epochs, means, color=_BLUE, linewidth=2, marker="o", markersize=3.5, label="mean")
+    if lines:
+        best = max(range(len(means)), key=lambda i: (means[i], -i))
+        axes.plot(
+            epochs[best],
+            means[best],
+            "o",
+            markersize=10,
+            markerfacecolor="none",
+            markeredgecolor=_VERMILION,
+            markeredgewidth=1.6,
+            label="best",
+        )
+
+
+def _draw_pair(
+    axes: Axes, y: int, before: Estimate, after: Estimate, *, is_mean: bool, labels: tuple[str, str] | None
+) -> None:
+    for estimate, colour, fill, shift, label in (
+        (before, _GREY, "white", -0.15, labels and labels[0]),
+        (after, _BLUE, _BLUE, 0.15, labels and labels[1]),
+    ):
+        if estimate.interval is not None:
+            axes.plot(estimate.interval, [y + shift] * 2, color=colour, linewidth=2.4 if is_mean else 1.4)
+        axes.plot(
+            estimate.value,
+            y + shift,
+            "D" if is_mean else "o",
+            markersize=6,
+            markeredgecolor=colour,
+            markerfacecolor=fill,
+            markeredgewidth=1.5,
+            label=label,
+        )
+    weight = "bold" if is_mean else "normal"
+    text = f"{before.value:.2f} → {after.value:.2f}"
+    axes.text(1.015, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, fontweight=weight)
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Figure objects, not pyplot: no global state, no window, nothing to close.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", color="#EDEDED", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+
+
+def _save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
+    base = Path(out)
+    if base.suffix in (".png", ".svg"):
+        base = base.with_suffix("")
+    png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
+    base.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(png, dpi=160)
+    # Without the date, the same run gives the same drawing.
+    figure.savefig(svg, metadata={"Date": None})
+    return png, svg

@@ -1,0 +1,100 @@
+"""Loss modules for the trainer: run the encoder, then call the pure function of :mod:`relkt.losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from relkt.losses import Reduction, transfer_loss, triplet_loss
+from relkt.training.config import TransferConfig, TripletConfig
+
+Features = dict[str, Tensor]
+
+
+class StageLoss(nn.Module):
+    """Loss of a stage: questions and the *distinct* passages of a batch are encoded once each.
+
+    A passage that is the positive or a negative of several questions of a batch goes through the encoder once; labels
+    say which row of the passages belongs to which question.
+
+    Args:
+        model: The encoder that is trained.
+        reduction: Of the loss over a batch.
+    """
+
+    def __init__(self, model: SentenceTransformer, reduction: Reduction) -> None:
+        super().__init__()
+        self.model = model
+        self.reduction = reduction
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            sentence_features: Features of the questions (b) and of the distinct passages (u).
+            labels: What belongs to each question, shape ``(b, c)``, int64.
+
+        Returns:
+            A scalar.
+        """
+        # float32 whatever the precision of the forward pass: differences of near-equal cosines need it.
+        queries, passages = (self.model(features)["sentence_embedding"].float() for features in sentence_features)
+        return self.loss(queries, passages, labels)
+
+    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
+        """The loss of embeddings ``(b, d)`` and ``(u, d)``."""
+        raise NotImplementedError
+
+
+class TripletStageLoss(StageLoss):
+    """Triplet loss; labels are the passage rows of the positive and of the negative, shape ``(b, 2)``."""
+
+    def __init__(self, model: SentenceTransformer, config: TripletConfig) -> None:
+        super().__init__(model, config.reduction)
+        self.margin = config.margin
+
+    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
+        positive, negative = labels.unbind(dim=1)
+        return triplet_loss(queries, passages[positive], passages[negative], self.margin, self.reduction)
+
+
+class TransferStageLoss(StageLoss):
+    """The transfer loss against embeddings of the frozen teacher.
+
+    Labels are the row of the passage in the batch, the row of the question in ``teacher_queries`` and the row of the
+    passage in ``teacher_passages``, shape ``(b, 3)``.
+
+    Args:
+        model: The student.
+        config: Weights and reduction.
+        teacher_queries: The teacher's embeddings of the questions in English, shape ``(q, d)``, float32.
+        teacher_passages: The teacher's embeddings of the candidates, shape ``(n, d)``, float32.
+    """
+
+    teacher_queries: Tensor
+    teacher_passages: Tensor
+
+    def __init__(
+        self, model: SentenceTransformer, config: TransferConfig, teacher_queries: Tensor, teacher_passages: Tensor
+    ) -> None:
+        super().__init__(model, config.reduction)
+        self.config = config
+        self.register_buffer("teacher_queries", teacher_queries.to(torch.float32), persistent=False)
+        self.register_buffer("teacher_passages", teacher_passages.to(torch.float32), persistent=False)
+
+    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
+        in_batch, query, passage = labels.unbind(dim=1)
+        return transfer_loss(
+            queries,
+            passages[in_batch],
+            self.teacher_queries[query],
+            self.teacher_passages[passage],
+            query_query=self.config.query_query,
+            passage_passage=self.config.passage_passage,
+            query_passage=self.config.query_passage,
+            scale=self.config.scale,
+            reduction=self.reduction,
+        )

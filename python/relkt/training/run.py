@@ -1,0 +1,247 @@
+"""A training run: warm-up, teacher, transfer, and what is written about them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
+
+from relkt.data.types import RetrievalData, Split, sort_languages
+from relkt.training.config import Stage, TrainConfig
+from relkt.training.embeddings import frozen_embeddings, limited_embeddings
+from relkt.training.evaluator import DevEvaluator
+from relkt.training.examples import TrainingSet
+from relkt.training.progress import DevScore, Progress
+from relkt.training.results import BEFORE, measure_test, write_results
+from relkt.training.run_directory import RunDirectory
+from relkt.training.stages import StagePlan, make_stage
+from relkt.training.stream import Batch, BatchStream
+from relkt.training.trainer import (
+    PASSAGE_COLUMN,
+    QUERY_COLUMN,
+    LearningRate,
+    StageCallback,
+    StageTrainer,
+    check_device,
+    load_weights,
+    training_arguments,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    *,
+    output_dir: str | Path,
+    config: TrainConfig | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> SentenceTransformer:
+    """Train a cross-lingual retriever: warm-up, then teacher, then language knowledge transfer.
+
+    Each stage starts from the best weights of the one before by dev P@1 (the mean over the languages trained), its own
+    start included: a stage that improves nothing changes nothing. The training split is trained on, the dev split
+    chooses, and the test split is evaluated before the first stage and after each.
+
+    A run that was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last checkpoint
+    (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with the same
+    number of threads, it ends with the same weights and the same ``metrics.jsonl`` as a run that was left alone.
+
+    Args:
+        model: Any sentence-transformers model; trained in place, on the device it is on. Its query and document prompts
+            are used.
+        data: The data set, with train and dev questions in every language trained; questions need not be parallel.
+        output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
+            training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
+            ``model/`` (the final model), ``results.json``, ``results.md``, ``plots/``.
+        config: What to do; default :class:`TrainConfig` with its defaults, or when resuming that of the run.
+        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model and data.
+        progress: Told what happens; default silent.
+
+    Returns:
+        ``model``, with the final weights, in evaluation mode.
+
+    Raises:
+        ValueError: If the data has no train or dev question in a language, the precision does not fit the device, or
+            the run to resume was started with another configuration, model or data. Before any work is done.
+        FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
+        RuntimeError: If this is one of several processes of a distributed job.
+        FloatingPointError: If the training loss is not finite.
+
+    Reference:
+        Limkonchotiwat et al., "CL-ReLKT: Cross-lingual Language Knowledge Transfer for Multilingual Retrieval Question
+        Answering", Findings of NAACL 2022.
+    """
+    path = Path(output_dir)
+    progress = progress or Progress()
+    identity = {"data": _data_checksum(data), "model": _model_checksum(model)}
+    run = RunDirectory.resume(path, config, identity) if resume else None
+    config = run.config if run else config or TrainConfig()
+
+    languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
+    evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
+    examples = TrainingSet(data, languages=languages, level=config.level)
+    check_device(model, config)
+
+    def results() -> dict[str, Any]:
+        progress.activity("evaluating")
+        return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
+
+    with _embeddings(model, data, examples, config), _no_progress_bars():
+        run = run or RunDirectory.create(path, config, identity)
+        if run.read_record(BEFORE) is None:
+            run.write_record(BEFORE, {"results": results()})
+        metrics_size = 0
+        for stage in config.stages:
+            record = run.read_record(stage.value)
+            if record is None:
+                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
+                record = {"metrics_size": run.metrics_size(), "results": results()}
+                run.write_record(stage.value, record)
+                run.clean_stage(stage)
+            else:
+                progress.stage_skipped(stage)
+                load_weights(model, run.stage_model(stage))
+            metrics_size = record["metrics_size"]
+        model.eval()
+        if not run.model_path.exists():
+            with run.replace_folder(run.model_path) as folder:
+                model.save_pretrained(str(folder), create_model_card=False)
+    write_results(run)
+    return model
+
+
+def run_stage(
+    stage: Stage,
+    model: SentenceTransformer,
+    data: RetrievalData,
+    examples: TrainingSet,
+    evaluator: DevEvaluator,
+    run: RunDirectory,
+    progress: Progress,
+    metrics_size: int,
+) -> DevScore:
+    """Run or continue one stage; afterwards the model has its best weights, saved in the stage's folder.
+
+    Args:
+        stage: The stage.
+        model: The model with the weights that the stage starts from.
+        data: The data set.
+        examples: Its training questions.
+        evaluator: The dev evaluation.
+        run: The run's folder.
+        progress: Told what happens.
+        metrics_size: Bytes of ``metrics.jsonl`` that belong to the stages before.
+
+    Returns:
+        The dev evaluation of the weights kept.
+    """
+    config = run.config
+    stage_config = config.stage(stage)
+    if stage is Stage.TRANSFER and config.transfer.include_english and "en" in data.select(split=Split.TRAIN).languages:
+        examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
+    plan = make_stage(stage, model, examples, config, progress)
+    start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
+    most_steps = -(-plan.most_rows // stage_config.batch_size) * stage_config.epochs
+
+    rate = LearningRate(stage_config)
+    # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
+    stream = BatchStream(
+        plan.rows,
+        lambda batch: _collate(trainer, plan, batch),
+        epochs=stage_config.epochs,
+        batch_size=stage_config.batch_size,
+        pieces=stage_config.accumulation,
+        seed=(config.seed, list(Stage).index(stage)),
+    )
+    callback = StageCallback(stage, stage_config, run, stream, evaluator, rate, progress)
+    args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=most_steps)
+    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback])
+    callback.trainer = trainer
+
+    checkpoint = run.latest_checkpoint(stage)
+    if checkpoint is None:
+        run.cut_metrics(metrics_size)
+        progress.stage_started(stage, most_steps)
+        callback.evaluate_start(model)
+    else:
+        logger.info("%s: going on from %s", stage.value, checkpoint.path)
+        progress.stage_started(stage, most_steps, checkpoint.state["step"])
+        callback.restore(checkpoint)
+    progress.activity("training")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+
+    best = callback.best
+    assert best is not None  # the start was evaluated
+    if best.step == 0:
+        model.load_state_dict(start)
+    elif best.step != trainer.state.global_step:
+        load_weights(model, run.checkpoint_path(stage, best.step))
+    logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
+    with run.replace_folder(run.stage_model(stage)) as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
+    progress.stage_finished(stage, best)
+    return best
+
+
+def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, list[dict[str, Any]]]:
+    pieces = []
+    for rows in batch.split():
+        piece = plan.piece(rows)
+        features = trainer.data_collator([{QUERY_COLUMN: text} for text in piece.queries])
+        features |= trainer.data_collator([{PASSAGE_COLUMN: text} for text in piece.passages])
+        pieces.append(features | {"label": piece.labels})
+    return {"pieces": pieces}
+
+
+def _embeddings(
+    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig
+) -> AbstractContextManager[None]:
+    if config.freeze_embeddings:
+        return frozen_embeddings(model)
+    if any(config.stage(stage).weight_decay for stage in config.stages):
+        return nullcontext()  # it also pulls on tokens that never occur
+    train = data.select(split=Split.TRAIN)
+    questions = (q.text for q in train.queries if q.language in (*examples.languages, "en"))
+    return limited_embeddings(model, chain(examples.candidates.texts, questions))
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Silence the bars that transformers draws each time it writes or reads weights."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _model_checksum(model: SentenceTransformer) -> str:
+    digest = hashlib.sha256()
+    for name, weights in sorted(model.state_dict().items()):
+        array = weights.detach().to("cpu").contiguous()
+        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
+        digest.update(array.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _data_checksum(data: RetrievalData) -> str:
+    digest = hashlib.sha256()
+    for passage in data.passages:
+        digest.update(repr((passage.id, passage.text, passage.document)).encode())
+    for query in data.queries:
+        judged = sorted(data.qrels[query.id].items())
+        digest.update(repr((query.id, query.text, query.language, query.parallel, query.split.value, judged)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,224 @@
+"""The three stages: which rows an epoch has, what a batch of them is, and the loss."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from typing_extensions import override
+
+from relkt.encoders import encode_passages, encode_queries
+from relkt.mining import mine
+from relkt.training.bm25 import bm25_negatives, random_negatives
+from relkt.training.config import Stage, TeacherConfig, TrainConfig, TransferConfig, WarmupConfig
+from relkt.training.examples import Rows, TrainingSet
+from relkt.training.modules import StageLoss, TransferStageLoss, TripletStageLoss
+from relkt.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Texts of one forward pass.
+
+    Args:
+        queries: The questions, b of them.
+        passages: The distinct passages that belong to them.
+        labels: What the loss needs to know of each question, shape ``(b, c)``, int64.
+    """
+
+    queries: list[str]
+    passages: list[str]
+    labels: torch.Tensor
+
+
+class StagePlan(Protocol):
+    """What a stage trains on.
+
+    Attributes:
+        loss: The loss module.
+        most_rows: The most rows that an epoch can have.
+    """
+
+    loss: StageLoss
+    most_rows: int
+
+    def rows(self, epoch: int) -> Rows:
+        """The rows of an epoch, shape ``(t, c)``, int64; none at all end the stage."""
+
+    def piece(self, rows: Rows) -> Piece:
+        """The texts and labels of some rows."""
+
+
+class Warmup(StagePlan):
+    """Warm-up: triplets with BM25 negatives, then with random ones where the configuration says so.
+
+    Args:
+        model: The encoder.
+        examples: Questions and candidates.
+        config: The run.
+    """
+
+    def __init__(self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig) -> None:
+        self._examples = examples
+        self._config: WarmupConfig = config.warmup
+        self._seed = config.seed
+        self._bm25 = bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
+        if len(self._bm25) == 0:
+            raise ValueError(
+                f"data: expected candidates of other documents as negatives at level {config.level.value}, got none"
+            )
+        self.loss: StageLoss = TripletStageLoss(model, self._config)
+        self.most_rows = len(self._bm25)
+
+    def rows(self, epoch: int) -> Rows:
+        """Triplets (question row, positive row, negative row)."""
+        if self._config.bm25_epochs and epoch >= self._config.bm25_epochs:
+            return random_negatives(
+                self._examples, num_negatives=self._config.num_negatives, seed=self._seed, epoch=epoch
+            )
+        return self._bm25
+
+    def piece(self, rows: Rows) -> Piece:
+        """Questions with the passages of their triplets."""
+        return _triplet_piece(self._examples, rows)
+
+
+class Teacher(StagePlan):
+    """Teacher: triplets with hard and semi-hard negatives, mined with the model at the start of each epoch.
+
+    Args:
+        model: The encoder.
+        examples: Questions and candidates.
+        config: The run.
+        progress: Told when mining begins, and how many steps the stage may take with what was found.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
+    ) -> None:
+        self._model = model
+        self._examples = examples
+        self._config: TeacherConfig = config.teacher
+        self._batch_size = config.encode_batch_size
+        self._progress = progress
+        self._steps_done = 0
+        self.loss: StageLoss = TripletStageLoss(model, self._config)
+        self.most_rows = len(examples.pairs) * (self._config.num_hard + self._config.num_semi_hard)
+
+    def rows(self, epoch: int) -> Rows:
+        """Triplets (question row, positive row, negative row) that the model gets wrong, or nearly so.
+
+        A positive has up to ``num_hard`` negatives that score above it and up to ``num_semi_hard`` that score less
+        than the margin below it; a question with several positives is mined once for each of them. No negative is
+        blocked for its question (:meth:`TrainingSet.blocked`).
+        """
+        self._progress.activity("mining")
+        examples, config = self._examples, self._config
+        texts = list(dict.fromkeys(q.text for q in examples.queries))
+        row_of = {text: row for row, text in enumerate(texts)}
+        embedded = encode_queries(self._model, texts, batch_size=self._batch_size)
+        queries, positives = examples.pairs[:, 0], examples.pairs[:, 1]
+        mined = mine(
+            embedded[[row_of[examples.queries[q].text] for q in queries.tolist()]],
+            encode_passages(self._model, list(examples.candidates.texts), batch_size=self._batch_size),
+            positives,
+            num_hard=config.num_hard,
+            num_semi_hard=config.num_semi_hard,
+            margin=config.margin,
+            exclude=[examples.blocked(q).tolist() for q in queries.tolist()],
+        )
+        negatives = np.concatenate([mined.hard_indices, mined.semi_hard_indices], axis=1)
+        pair, column = np.nonzero(negatives >= 0)
+        rows = np.stack([queries[pair], positives[pair], negatives[pair, column]], axis=1).astype(np.int64)
+        num_hard = int((column < config.num_hard).sum())
+        logger.info("epoch %d: %d hard and %d semi-hard negatives", epoch + 1, num_hard, len(rows) - num_hard)
+        if len(rows) == 0:
+            logger.info(
+                "every positive is at least the margin (%g) above all negatives: the teacher stage ends", config.margin
+            )
+        batches = -(-len(rows) // config.batch_size)
+        self._progress.steps_planned(self._steps_done + batches * (config.epochs - epoch))
+        self._steps_done += batches
+        self._progress.activity("training")
+        return rows
+
+    def piece(self, rows: Rows) -> Piece:
+        """Questions with the passages of their triplets."""
+        return _triplet_piece(self._examples, rows)
+
+
+class Transfer(StagePlan):
+    """Transfer: a question in any language is drawn to where the teacher puts it in English, and to its passage.
+
+    The teacher is the model as it is when this is made; it embeds every English question and every passage once. A
+    question that the data set does not have in English has its own text embedded.
+
+    Args:
+        model: The encoder, teacher and then student.
+        examples: Questions and candidates.
+        config: The run.
+        progress: Told when the teacher embeds.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
+    ) -> None:
+        self._examples = examples
+        stage: TransferConfig = config.transfer
+        progress.activity("embedding")
+        texts = list(dict.fromkeys(examples.english))
+        row_of = {text: row for row, text in enumerate(texts)}
+        self._teacher_row = np.array([row_of[text] for text in examples.english], dtype=np.int64)
+        self.loss: StageLoss = TransferStageLoss(
+            model,
+            stage,
+            _tensor(encode_queries(model, texts, batch_size=config.encode_batch_size)),
+            _tensor(encode_passages(model, list(examples.candidates.texts), batch_size=config.encode_batch_size)),
+        )
+        self.most_rows = len(examples.pairs)
+
+    @override
+    def rows(self, epoch: int) -> Rows:
+        """Pairs (question row, positive row): the same each epoch."""
+        return self._examples.pairs
+
+    def piece(self, rows: Rows) -> Piece:
+        """Questions with their passages, and the teacher's row of each."""
+        queries, positives = rows[:, 0], rows[:, 1]
+        distinct, in_batch = np.unique(positives, return_inverse=True)
+        return Piece(
+            queries=[self._examples.queries[q].text for q in queries.tolist()],
+            passages=[self._examples.candidates.texts[p] for p in distinct.tolist()],
+            labels=torch.from_numpy(np.stack([in_batch.reshape(-1), self._teacher_row[queries], positives], axis=1)),
+        )
+
+
+def make_stage(
+    stage: Stage, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
+) -> StagePlan:
+    """The plan of a stage."""
+    if stage is Stage.WARMUP:
+        return Warmup(model, examples, config)
+    if stage is Stage.TEACHER:
+        return Teacher(model, examples, config, progress)
+    return Transfer(model, examples, config, progress)
+
+
+def _triplet_piece(examples: TrainingSet, rows: Rows) -> Piece:
+    distinct, in_batch = np.unique(rows[:, 1:], return_inverse=True)
+    return Piece(
+        queries=[examples.queries[q].text for q in rows[:, 0].tolist()],
+        passages=[examples.candidates.texts[p] for p in distinct.tolist()],
+        labels=torch.from_numpy(in_batch.reshape(-1, 2)),
+    )
+
+
+def _tensor(rows: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))

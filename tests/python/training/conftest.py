@@ -1,0 +1,139 @@
+"""A tiny encoder, data set and run that the training tests share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from relkt.data.types import Passage, Query, RetrievalData, Split
+from relkt.training import TrainConfig
+
+LANGUAGES = ("en", "de", "th")
+NUM_TOPICS = 8
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def _words(language: str, topic: int) -> list[str]:
+    return [f"{language}{topic}{letter}" for letter in "abcdef"]
+
+
+def make_model(folder: Path, seed: int = 0, prompts: dict[str, str] | None = None) -> SentenceTransformer:
+    """A random one-layer BERT with dropout over a word-level vocabulary; ``folder`` gets its files."""
+    vocabulary = [*_SPECIAL, "query", "text", ":"]
+    vocabulary += [w for language in LANGUAGES for topic in range(NUM_TOPICS) for w in _words(language, topic)]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    transformer = Transformer(str(folder))
+    return SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu", prompts=prompts)
+
+
+def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
+    """Eight documents of two passages on topics of their own, and questions in three languages.
+
+    Args:
+        seed: Of the words drawn.
+        parallel: Whether questions are translations of each other; otherwise each stands alone.
+    """
+    rng = random.Random(seed)
+    passages = [
+        Passage(f"p{topic}.{part}", " ".join(rng.sample(_words("en", topic), 4)), document=f"d{topic}")
+        for topic in range(NUM_TOPICS)
+        for part in range(2)
+    ]
+    splits = [Split.TRAIN, Split.TRAIN, Split.TRAIN, Split.DEV, Split.TEST]
+    queries = [
+        Query(
+            id=f"q{topic}.{number}.{language}",
+            text=" ".join(rng.sample(words(language, topic), 3)),
+            language=language,
+            parallel=f"q{topic}.{number}" if parallel else f"q{topic}.{number}.{language}",
+            split=split,
+        )
+        for topic in range(NUM_TOPICS)
+        for number, split in enumerate(splits)
+        for language in LANGUAGES
+    ]
+    qrels = {q.id: {f"p{q.id[1:].split('.')[0]}.{int(q.id.split('.')[1]) % 2}": 1} for q in queries}
+    return RetrievalData("tiny", tuple(passages), tuple(queries), qrels)
+
+
+@pytest.fixture
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SentenceTransformer]:
+    return lambda **kwargs: make_model(tmp_path_factory.mktemp("tiny"), **kwargs)
+
+
+@pytest.fixture
+def tiny_model(model_of: Callable[..., SentenceTransformer]) -> SentenceTransformer:
+    return model_of()
+
+
+@pytest.fixture
+def data_of() -> Callable[..., RetrievalData]:
+    return make_data
+
+
+@pytest.fixture
+def tiny_data() -> RetrievalData:
+    return make_data()
+
+
+@pytest.fixture
+def tiny_config() -> TrainConfig:
+    """Each stage finds something better than its start, and has its best weights before its end."""
+    return TrainConfig.from_dict(
+        {
+            "logging_steps": 4,
+            "warmup": {
+                "epochs": 2,
+                "learning_rate": 1e-3,
+                "bm25_epochs": 1,
+                "evaluations_per_epoch": 2,
+                "halve_lr_every": 2,
+            },
+            "teacher": {"epochs": 4, "learning_rate": 2e-3, "evaluations_per_epoch": 2},
+            "transfer": {
+                "epochs": 2,
+                "learning_rate": 2e-3,
+                "evaluations_per_epoch": 3,
+                "query_query": 1.0,
+                "query_passage": 1.0,
+            },
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Results are bit-repeatable for a fixed number of threads; one is also fastest for tensors this small."""
+    torch.set_num_threads(1)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relkt.data.types import Level
+from relkt.losses import Reduction
+from relkt.training import PRESETS, Precision, Schedule, Stage, TeacherConfig, TrainConfig, TransferConfig, WarmupConfig
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_a_round_trip_through_toml(name: str, tmp_path: Path) -> None:
+    config = TrainConfig.preset(name)
+    config.to_toml(tmp_path / "config.toml")
+    assert TrainConfig.from_toml(tmp_path / "config.toml") == config
+
+
+def test_a_configuration_far_from_the_defaults_survives_a_round_trip(tmp_path: Path) -> None:
+    config = TrainConfig(
+        languages=("en", "de"),
+        level=Level.DOCUMENT,
+        stages=(Stage.WARMUP, Stage.TRANSFER),
+        seed=7,
+        precision=Precision.BFLOAT16,
+        freeze_embeddings=True,
+        warmup=WarmupConfig(schedule=Schedule.COSINE, reduction=Reduction.MEAN, weight_decay=0.1),
+    )
+    config.to_toml(tmp_path / "config.toml")
+    assert TrainConfig.from_toml(tmp_path / "config.toml") == config
+
+
+def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[teacher]\nnum_hard = 4\n", encoding="utf-8")
+    assert TrainConfig.from_toml(path) == TrainConfig(teacher=TeacherConfig(num_hard=4))
+
+
+def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
+    xquad, mlqa, xorqa = (TrainConfig.preset(f"paper-{name}") for name in ("xquad", "mlqa", "xorqa"))
+    assert [c.warmup.margin for c in (xquad, mlqa, xorqa)] == [0.24, 0.13, 0.27]
+    assert [c.teacher.margin for c in (xquad, mlqa, xorqa)] == [0.24, 0.13, 0.27]
+    assert [(c.teacher.num_hard, c.teacher.num_semi_hard) for c in (xquad, mlqa, xorqa)] == [(1, 1), (1, 1), (2, 3)]
+    assert xquad.languages == ("ar", "de", "es", "ru", "th", "tr", "zh")
+    assert xquad.level is Level.DOCUMENT
+    transfer = xquad.transfer
+    assert (transfer.query_query, transfer.passage_passage, transfer.query_passage) == (0.001, 1.0, 0.01)
+    for config in (xquad, mlqa, xorqa):
+        assert config.stages == tuple(Stage)
+        assert config.transfer.scale == 1000
+        assert config.warmup.num_negatives == 3
+        assert config.warmup.learning_rate == config.teacher.learning_rate == 1e-5
+        assert config.warmup.reduction is config.teacher.reduction is Reduction.SUM
+        assert config.transfer.reduction is Reduction.MEAN
+        assert config.teacher.halve_lr_every == 1
+        assert config.teacher.patience == config.teacher.epochs / 5
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ValueError, match="preset: expected one of paper-xquad, .*, got 'paper'"):
+        TrainConfig.preset("paper")
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        ({"epochs": 3}, ValueError, "unknown key epochs; expected some of languages, level"),
+        ({"warmup": {"margn": 0.1, "x": 1}}, ValueError, "unknown keys warmup.margn, warmup.x; expected some of"),
+        ({"warmup": {"margin": 0}}, ValueError, r"warmup.margin: expected a number in \(0, 2\], got 0.0"),
+        ({"teacher": {"margin": 2.1}}, ValueError, r"teacher.margin: expected a number in \(0, 2\], got 2.1"),
+        ({"warmup": {"epochs": 0}}, ValueError, "warmup.epochs: expected an integer of at least 1, got 0"),
+        ({"warmup": {"epochs": "3"}}, TypeError, "warmup.epochs: expected an integer, got '3'"),
+        ({"warmup": {"epochs": True}}, TypeError, "warmup.epochs: expected an integer, got True"),
+        ({"warmup": {"epochs": 1.5}}, TypeError, "warmup.epochs: expected an integer, got 1.5"),
+        ({"warmup": 3}, TypeError, "warmup: expected a table, got 3"),
+        ({"warmup": {"bm25_epochs": -1}}, ValueError, "warmup.bm25_epochs: expected an integer of at least 0"),
+        ({"teacher": {"learning_rate": 0}}, ValueError, "teacher.learning_rate: expected a number above 0, got 0"),
+        ({"teacher": {"learning_rate": float("nan")}}, ValueError, "teacher.learning_rate: expected a finite number"),
+        ({"teacher": {"num_hard": 0, "num_semi_hard": 0}}, ValueError, "num_hard \\+ num_semi_hard of at least 1"),
+        ({"teacher": {"batch_size": 4, "accumulation": 5}}, ValueError, r"expected at most batch_size \(4\), got 5"),
+        ({"transfer": {"query_query": -1}}, ValueError, "transfer.query_query: expected a number of at least 0"),
+        (
+            {"transfer": {"query_query": 0, "passage_passage": 0, "query_passage": 0}},
+            ValueError,
+            "transfer.query_query: expected a weight above 0 for at least one",
+        ),
+        ({"transfer": {"reduction": "max"}}, ValueError, "transfer.reduction: expected one of sum, mean, got 'max'"),
+        ({"level": "best-passage"}, ValueError, "level: expected passage or document, got 'best-passage'"),
+        ({"stages": ["teacher", "warmup"]}, ValueError, "stages: expected some of warmup, teacher, transfer, in order"),
+        ({"stages": []}, ValueError, "stages: expected some of"),
+        ({"languages": ["en", "en"]}, ValueError, "languages: expected each language once"),
+        ({"languages": "en"}, TypeError, "languages: expected a tuple of a string, got 'en'"),
+        ({"seed": -1}, ValueError, "seed: expected an integer from 0"),
+        ({"freeze_embeddings": "True"}, TypeError, "freeze_embeddings: expected true or false, got 'True'"),
+    ],
+)
+def test_values_that_make_no_sense(table: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TrainConfig.from_dict(table)
+
+
+def test_the_error_for_a_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text("[teacher]\nmargin = 3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"my\.toml: teacher\.margin: expected"):
+        TrainConfig.from_toml(path)
+    path.write_text("[teacher\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"my\.toml: not a TOML file"):
+        TrainConfig.from_toml(path)
+    with pytest.raises(FileNotFoundError):
+        TrainConfig.from_toml(tmp_path / "none.toml")
+
+
+def test_configurations_are_frozen() -> None:
+    config = TransferConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.scale = 1.0  # type: ignore[misc]
+
+
+def test_the_configuration_of_each_stage() -> None:
+    config = TrainConfig()
+    assert [config.stage(s) for s in Stage] == [config.warmup, config.teacher, config.transfer]

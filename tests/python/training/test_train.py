@@ -1,0 +1,309 @@
+"""Whole runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from relkt.data.types import Level, RetrievalData, Split
+from relkt.encoders import encode_queries
+from relkt.training import DevEvaluator, DevScore, Progress, Stage, TrainConfig, train
+
+
+class Recorder(Progress):
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.dev: list[DevScore] = []
+        self.kept: dict[Stage, DevScore] = {}
+
+    def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
+        self.events.append(f"start {stage.value} {done_steps}")
+
+    def stage_skipped(self, stage: Stage) -> None:
+        self.events.append(f"skip {stage.value}")
+
+    def evaluated(self, dev: DevScore) -> None:
+        self.dev.append(dev)
+
+    def stage_finished(self, stage: Stage, best: DevScore) -> None:
+        self.events.append(f"finish {stage.value}")
+        self.kept[stage] = best
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
+    one, other = a.state_dict(), b.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_improves_and_leaves_all_it_promises(
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    out, progress = tmp_path / "run", Recorder()
+    model = train(tiny_model, tiny_data, output_dir=out, config=tiny_config, progress=progress)
+
+    assert model is tiny_model
+    assert not model.training
+    assert list(elsewhere.iterdir()) == []
+    assert capfd.readouterr().out == ""
+    assert progress.events == [f"{what} {s.value}{n}" for s in Stage for what, n in (("start", " 0"), ("finish", ""))]
+    assert TrainConfig.from_toml(out / "config.toml") == tiny_config
+    names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert {
+        "run.json", "metrics.jsonl", "results.json", "results.md", "model/model.safetensors",
+        "stages/warmup/model/model.safetensors", "plots/learning_curve.png", "plots/learning_curve.svg",
+        "plots/languages.png", "plots/languages.svg",
+    } <= names  # fmt: skip
+    assert not [name for name in names if "checkpoint" in name or "partial" in name or "README" in name]
+
+    # Each stage beats its start on dev, and its best weights are those it ends with.
+    for stage in Stage:
+        scores = [dev for dev in progress.dev if dev.stage is stage]
+        assert scores[0].step == 0
+        assert progress.kept[stage].p1 == max(dev.p1 for dev in scores) > scores[0].p1
+        assert progress.kept[stage].step < scores[-1].step
+        saved = SentenceTransformer(str(out / "stages" / stage.value / "model"), device="cpu")
+        evaluator = DevEvaluator(tiny_data, languages=("en", "de", "th"), level=Level.PASSAGE)
+        assert evaluator(saved)["dev_p1"] == progress.kept[stage].p1
+    assert same_weights(model, SentenceTransformer(str(out / "model"), device="cpu"))
+
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == ["before", "warmup", "teacher", "transfer"]
+    assert all(list(row) == ["passage", "document", "best-passage"] for row in results.values())
+    table = (out / "results.md").read_text(encoding="utf-8")
+    assert all(name in table for name in ("before", "after warm-up", "after teacher", "after transfer"))
+
+
+def test_metrics_have_the_lines_of_the_contract(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
+    records = lines(tmp_path / "run")
+    for stage in Stage:
+        of_stage = [r for r in records if r["stage"] == stage.value]
+        dev = [r for r in of_stage if "dev" in r]
+        training = [r for r in of_stage if "loss" in r]
+        assert len(dev) + len(training) == len(of_stage)
+        config = tiny_config.stage(stage)
+        assert [r["epoch"] for r in dev][0] == 0
+        assert dev[-1]["epoch"] == config.epochs
+        assert all(set(r) == {"stage", "epoch", "step", "dev", "dev_p1"} for r in dev)
+        assert all(set(r["dev"]) == {"P@1", "MRR@10"} and set(r["dev"]["P@1"]) == {"en", "de", "th"} for r in dev)
+        assert all(r["dev_p1"] == pytest.approx(sum(r["dev"]["P@1"].values()) / 3) for r in dev)
+        assert all(set(r) == {"stage", "epoch", "step", "loss", "learning_rate"} for r in training)
+        steps = [r["step"] for r in training]
+        assert steps == sorted(set(steps))
+        # Every fourth step, and wherever dev was evaluated.
+        assert set(steps) == {r["step"] for r in dev[1:]} | set(range(4, steps[-1] + 1, 4))
+
+
+def test_the_learning_rate_is_halved_when_dev_does_not_improve(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
+    for stage, every in ((Stage.WARMUP, 2), (Stage.TEACHER, 1), (Stage.TRANSFER, 1)):
+        rate, best, in_a_row = tiny_config.stage(stage).learning_rate, -1.0, 0
+        for record in (r for r in lines(tmp_path / "run") if r["stage"] == stage.value):
+            if "loss" in record:
+                assert record["learning_rate"] == pytest.approx(rate, rel=1e-12)
+            elif record["dev_p1"] > best:
+                best, in_a_row = record["dev_p1"], 0
+            else:
+                rate *= 0.5 if in_a_row % every == 0 else 1
+                in_a_row += 1
+        assert rate < tiny_config.stage(stage).learning_rate
+
+
+def test_runs_are_repeatable_and_seeds_matter(
+    model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    models = []
+    for name, seed in (("a", 42), ("b", 42), ("c", 43)):
+        torch.manual_seed(len(models))  # what the process did before must not matter
+        config = replace(tiny_config, seed=seed)
+        models.append(train(model_of(), tiny_data, output_dir=tmp_path / name, config=config))
+    texts = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+
+
+def test_a_stage_that_improves_nothing_changes_nothing(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
+) -> None:
+    start = {k: v.clone() for k, v in tiny_model.state_dict().items()}
+    # A learning rate that wrecks the encoder: all questions become one.
+    config = TrainConfig.from_dict({"stages": ["transfer"], "transfer": {"epochs": 2, "learning_rate": 5.0}})
+    progress = Recorder()
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
+    assert progress.kept[Stage.TRANSFER].step == 0
+    assert all(torch.equal(v, start[k]) for k, v in tiny_model.state_dict().items())
+
+
+def test_early_stopping(tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path) -> None:
+    stage = {"epochs": 50, "learning_rate": 5.0, "evaluations_per_epoch": 2, "patience": 3}
+    for name, least, evaluations in (("a", 0, 3), ("b", 4, 8)):
+        config = TrainConfig.from_dict({"stages": ["transfer"], "transfer": {**stage, "min_epochs": least}})
+        progress = Recorder()
+        train(tiny_model, tiny_data, output_dir=tmp_path / name, config=config, progress=progress)
+        assert len(progress.dev) == 1 + evaluations
+
+
+def test_only_the_stages_asked_for(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny_config, stages=(Stage.WARMUP, Stage.TRANSFER))
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert {r["stage"] for r in lines(tmp_path / "run")} == {"warmup", "transfer"}
+    assert list(json.loads((tmp_path / "run" / "results.json").read_text())) == ["before", "warmup", "transfer"]
+
+
+def test_documents_questions_without_translations_and_languages_left_out(
+    tiny_model: SentenceTransformer,
+    data_of: Callable[..., RetrievalData],
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+) -> None:
+    config = replace(tiny_config, level=Level.DOCUMENT, languages=("de", "th"))
+    train(tiny_model, data_of(parallel=False), output_dir=tmp_path / "run", config=config)
+    assert all(set(r["dev"]["P@1"]) == {"de", "th"} for r in lines(tmp_path / "run") if "dev" in r)
+    passage = json.loads((tmp_path / "run" / "results.json").read_text())["transfer"]["passage"]
+    assert passage["trained_languages"] == ["de", "th"]
+
+
+def test_a_data_set_without_test_questions_has_no_table(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    queries = tuple(q for q in tiny_data.queries if q.split is not Split.TEST)
+    data = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
+    config = replace(tiny_config, stages=(Stage.WARMUP,))
+    train(tiny_model, data, output_dir=tmp_path / "run", config=config)
+    assert (tmp_path / "run" / "plots" / "learning_curve.png").is_file()
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_prompts_of_the_model_are_put_before_questions_and_passages(
+    model_of: Callable[..., SentenceTransformer],
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = model_of(prompts={"query": "query : ", "document": "text : "})
+    seen: set[tuple[str, str]] = set()
+    preprocess = model.preprocess
+
+    def recording(inputs: list[str], prompt: str | None = None, **kwargs: Any) -> Any:
+        if model.training:
+            seen.update((text, prompt or "") for text in inputs)
+        return preprocess(inputs, prompt=prompt, **kwargs)
+
+    monkeypatch.setattr(model, "preprocess", recording)
+    train(model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
+    questions = {q.text for q in tiny_data.queries}
+    assert {prompt for text, prompt in seen if text in questions} == {"query : "}
+    assert {prompt for text, prompt in seen if text not in questions} == {"text : "}
+
+
+def test_frozen_embeddings_stay_and_are_trainable_again(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    def table() -> torch.nn.Parameter:
+        return next(p for n, p in tiny_model.named_parameters() if n.endswith("word_embeddings.weight"))
+
+    before = table().detach().clone()
+    config = replace(tiny_config, freeze_embeddings=True)
+    start = encode_queries(tiny_model, ["en0a en0b"]).copy()
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert torch.equal(table(), before)
+    assert table().requires_grad
+    assert (encode_queries(tiny_model, ["en0a en0b"]) != start).any()
+
+
+def test_a_model_without_a_table_has_none_to_freeze(tiny_data: RetrievalData, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import BoW
+
+    model = SentenceTransformer(modules=[BoW(vocab=["a"])], device="cpu")
+    with pytest.raises(ValueError, match=r"freeze_embeddings: expected a model with a torch\.nn\.Embedding"):
+        train(model, tiny_data, output_dir=tmp_path / "run", config=TrainConfig(freeze_embeddings=True))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.DEV])
+def test_a_language_without_questions_is_an_error_before_any_work(
+    split: Split, tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
+) -> None:
+    queries = tuple(q for q in tiny_data.queries if not (q.language == "th" and q.split is split))
+    data = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
+    with pytest.raises(ValueError, match=f"no query in th in the {split.value} split"):
+        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(languages=("en", "th")))
+    with pytest.raises(ValueError, match="no query in xx in the"):
+        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(languages=("en", "xx")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_float16_needs_a_gpu(tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({"precision": "float16"})
+    with pytest.raises(ValueError, match="precision: expected float32, bfloat16 or auto for a model on cpu"):
+        train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_trains(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": ["warmup"]})
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    losses = [r["loss"] for r in lines(tmp_path / "run") if "loss" in r]
+    assert losses[-1] < losses[0]
+    assert all(p.dtype is torch.float32 for p in tiny_model.parameters())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    class Poison(Progress):
+        def step(self, loss: float) -> None:
+            next(iter(tiny_model.parameters())).data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="warmup: the training loss is nan at step 4"):
+        train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config, progress=Poison())
+
+
+def test_one_process_only(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="relkt.train runs in one process"):
+        train(tiny_model, tiny_data, output_dir=tmp_path / "run")
+
+
+def test_progress_bars_of_libraries_are_left_as_they_were(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    from transformers.utils import logging as transformers_logging
+
+    level = logging.getLogger("bm25s").level
+    transformers_logging.enable_progress_bar()
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=replace(tiny_config, stages=(Stage.WARMUP,)))
+    assert transformers_logging.is_progress_bar_enabled()
+    assert logging.getLogger("bm25s").level == level
