@@ -229,6 +229,14 @@ def test_intervals_hold_the_value_and_repeat_with_the_seed() -> None:
             assert estimate.interval[0] <= estimate.value <= estimate.interval[1]
 
 
+def test_a_language_s_interval_needs_only_its_own_questions() -> None:
+    data, queries, passages = random_data(4)
+    german = [i for i, q in enumerate(data.queries) if q.language == "de"]
+    among_others = evaluate_embeddings(queries, passages, data, num_resamples=100)
+    alone = evaluate_embeddings(queries[german], passages, data.select(languages=["de"]), num_resamples=100)
+    assert among_others.estimate("MRR@10", "de") == alone.estimate("MRR@10", "de")
+
+
 def test_a_parallel_question_keeps_the_averages_interval_wide() -> None:
     # The same report, with the translations' parallel ids and with an id of its own for each query.
     rng = np.random.default_rng(1)

@@ -58,6 +58,11 @@ def test_results_table() -> None:
     assert len(lines) == 6
 
 
+def test_values_that_print_the_same_are_equally_bold() -> None:
+    row = results_table({"a": build({"en": 0.8001, "th": 0.5}), "b": build({"en": 0.8004, "th": 0.4})}).splitlines()[4]
+    assert row.startswith("| a | **0.800** | **0.500** |")
+
+
 def test_a_single_row_has_nothing_in_bold() -> None:
     assert "**" not in results_table({"before": BEFORE})
 

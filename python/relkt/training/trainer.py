@@ -149,8 +149,10 @@ class StageTrainer(SentenceTransformerTrainer):
         self._rate.halvings += 1
         scheduler = self.lr_scheduler
         assert scheduler is not None  # the callback asks while training
-        for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
-            group["lr"] = base * self._rate(scheduler.last_epoch)
+        rates = [base * self._rate(scheduler.last_epoch) for base in scheduler.base_lrs]
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates  # what the trainer logs
 
 
 class StageCallback(TrainerCallback):

@@ -180,9 +180,8 @@ impl<C: Collector> BlockState<C> {
             let lane = survivor.query as usize;
             let query = self.first + lane;
             let collector = &mut self.collectors[lane];
-            collector.offer(survivor.row, survivor.score, &mut |row| {
-                cosine(kernel, queries, query, passages, row as usize)
-            });
+            collector
+                .offer(survivor.row, survivor.score, &mut |row| cosine(kernel, queries, query, passages, row as usize));
             self.thresholds[lane] = collector.threshold();
         }
     }

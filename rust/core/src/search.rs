@@ -22,21 +22,14 @@ pub struct Hits {
 ///
 /// # Errors
 /// [`Error::DimMismatch`], [`Error::K`], [`Error::Interrupted`], [`Error::ThreadPool`].
-pub fn search(
-    kernel: Kernel,
-    queries: &Matrix,
-    passages: &Matrix,
-    k: usize,
-    execution: &Execution,
-) -> Result<Hits> {
+pub fn search(kernel: Kernel, queries: &Matrix, passages: &Matrix, k: usize, execution: &Execution) -> Result<Hits> {
     check_dims(queries, passages)?;
     if k == 0 || k > passages.rows() {
         return Err(Error::K { k, rows: passages.rows() });
     }
     let error = error_bound(passages.dim());
     let parts = scan(kernel, queries, passages, execution, |_| TopK::new(k, error, Window::ALL))?;
-    let mut hits =
-        Hits { k, scores: Vec::with_capacity(parts.len() * k), rows: Vec::with_capacity(parts.len() * k) };
+    let mut hits = Hits { k, scores: Vec::with_capacity(parts.len() * k), rows: Vec::with_capacity(parts.len() * k) };
     for part in parts {
         let best = merge(part, k);
         debug_assert_eq!(best.len(), k);

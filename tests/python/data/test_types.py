@@ -34,6 +34,8 @@ def test_a_document_takes_the_highest_relevance_of_its_passages() -> None:
     data = build()
     assert data.candidate_qrels("passage") == {"q1-en": {"a2": 1, "b1": 0}, "q1-de": {"a1": 1, "a2": 2}}
     assert data.candidate_qrels("document") == {"q1-en": {"a": 1, "b": 0}, "q1-de": {"a": 2}}
+    falling = build(qrels={"q1-en": {"a1": 3, "a2": 1}, "q1-de": {"a1": 1}})
+    assert falling.candidate_qrels("best-passage")["q1-en"] == {"a": 3}
 
 
 def test_positives_are_those_with_a_relevance_above_zero() -> None:

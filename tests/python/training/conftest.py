@@ -75,7 +75,7 @@ def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
     queries = [
         Query(
             id=f"q{topic}.{number}.{language}",
-            text=" ".join(rng.sample(words(language, topic), 3)),
+            text=" ".join(rng.sample(_words(language, topic), 3)),
             language=language,
             parallel=f"q{topic}.{number}" if parallel else f"q{topic}.{number}.{language}",
             split=split,
@@ -110,7 +110,7 @@ def tiny_data() -> RetrievalData:
 
 @pytest.fixture
 def tiny_config() -> TrainConfig:
-    """Each stage finds something better than its start, and has its best weights before its end."""
+    """Stages find something better than their start, and not in their last step."""
     return TrainConfig.from_dict(
         {
             "logging_steps": 4,
@@ -123,9 +123,9 @@ def tiny_config() -> TrainConfig:
             },
             "teacher": {"epochs": 4, "learning_rate": 2e-3, "evaluations_per_epoch": 2},
             "transfer": {
-                "epochs": 2,
-                "learning_rate": 2e-3,
-                "evaluations_per_epoch": 3,
+                "epochs": 3,
+                "learning_rate": 3e-3,
+                "evaluations_per_epoch": 2,
                 "query_query": 1.0,
                 "query_passage": 1.0,
             },

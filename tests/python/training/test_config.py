@@ -59,7 +59,7 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match="preset: expected one of paper-xquad, .*, got 'paper'"):
+    with pytest.raises(ValueError, match=r"preset: expected one of paper-xquad, .*, got 'paper'"):
         TrainConfig.preset("paper")
 
 

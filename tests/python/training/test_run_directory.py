@@ -137,9 +137,14 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         with run.replace_folder(target) as folder:
             (folder / "file").write_text(text)
     assert (target / "file").read_text() == "second"
-    with pytest.raises(RuntimeError, match="killed"), run.replace_folder(target) as folder:
-        (folder / "file").write_text("third")
-        raise RuntimeError("killed")
+
+    def fail() -> None:
+        with run.replace_folder(target) as folder:
+            (folder / "file").write_text("third")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
     assert (target / "file").read_text() == "second"
 
 

@@ -1,0 +1,64 @@
+//! What the integration tests share: seeded data and the definition of the score.
+#![allow(dead_code, missing_docs, clippy::should_implement_trait)]
+
+use relkt_core::{Execution, Kernel, Matrix};
+
+/// A small generator (SplitMix64), so that failures repeat from a seed alone.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [-1, 1).
+    pub(crate) fn real(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// A whole number from -8 to 8.
+    pub(crate) fn small(&mut self) -> f32 {
+        (self.next() % 17) as f32 - 8.0
+    }
+
+    pub(crate) fn reals(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.real()).collect()
+    }
+
+    pub(crate) fn smalls(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.small()).collect()
+    }
+
+    /// Rows of whole numbers, none of them all zeros, many of them equal.
+    pub(crate) fn small_rows(&mut self, rows: usize, dim: usize) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..rows * dim).map(|_| (self.next() % 5) as f32 - 2.0).collect();
+        for row in values.chunks_exact_mut(dim) {
+            row[0] += 3.0;
+        }
+        values
+    }
+}
+
+/// Cosines in double precision, summed in order, of the caller's own values.
+pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<f64>> {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let norms: Vec<f64> = passages.chunks_exact(dim).map(|p| dot(p, p).sqrt()).collect();
+    let score = |q: &[f32]| {
+        let norm = dot(q, q).sqrt();
+        passages.chunks_exact(dim).zip(&norms).map(|(p, n)| dot(q, p) / (norm * n)).collect()
+    };
+    queries.chunks_exact(dim).map(score).collect()
+}
+
+pub(crate) fn matrix(name: &'static str, values: &[f32], dim: usize, kernel: Kernel) -> Matrix {
+    let execution = Execution::new(Some(1)).expect("one thread");
+    Matrix::new(name, values, values.len() / dim, dim, kernel, &execution).expect("valid rows")
+}
