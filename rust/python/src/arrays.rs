@@ -24,12 +24,12 @@ pub(crate) fn matrix(
     Matrix::new(name, values, rows, dim, kernel_of_environment()?, &execution).map_err(to_python)
 }
 
-/// A row-major vector as an array of `columns` columns.
+/// A row-major vector as an array of this shape.
 pub(crate) fn two_dimensional<T: numpy::Element>(
     py: Python<'_>,
     values: Vec<T>,
+    rows: usize,
     columns: usize,
 ) -> PyResult<Bound<'_, PyArray2<T>>> {
-    let rows = values.len().checked_div(columns).unwrap_or(0);
     values.into_pyarray(py).reshape([rows, columns])
 }

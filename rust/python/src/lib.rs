@@ -14,6 +14,8 @@ use crate::run::interruptible;
 
 type Scores<'py> = Bound<'py, PyArray2<f32>>;
 type Rows<'py> = Bound<'py, PyArray2<i64>>;
+/// Hard rows and scores, semi-hard rows and scores, scores of the positives.
+type Negatives<'py> = (Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>);
 
 /// Checked passage embeddings that searches and mining run against.
 #[pyclass(frozen, module = "relkt._relkt")]
@@ -55,7 +57,8 @@ impl Passages {
         let kernel = kernel_of_environment()?;
         let passages = &self.matrix;
         let hits = interruptible(py, &execution, || relkt_core::search(kernel, &queries, passages, k, &execution))?;
-        Ok((two_dimensional(py, hits.scores, k)?, two_dimensional(py, hits.rows, k)?))
+        let rows = queries.rows();
+        Ok((two_dimensional(py, hits.scores, rows, k)?, two_dimensional(py, hits.rows, rows, k)?))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -70,7 +73,7 @@ impl Passages {
         groups: Option<PyReadonlyArray1<'py, i64>>,
         exclude: Option<Vec<Vec<i64>>>,
         threads: Option<usize>,
-    ) -> PyResult<(Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>)> {
+    ) -> PyResult<Negatives<'py>> {
         let execution = Execution::new(threads).map_err(to_python)?;
         let queries = matrix(py, "queries", &queries, threads)?;
         let kernel = kernel_of_environment()?;
@@ -86,11 +89,12 @@ impl Passages {
         let passages = &self.matrix;
         let mined =
             interruptible(py, &execution, || relkt_core::mine(kernel, &queries, passages, &options, &execution))?;
+        let rows = queries.rows();
         Ok((
-            two_dimensional(py, mined.hard_rows, num_hard)?,
-            two_dimensional(py, mined.hard_scores, num_hard)?,
-            two_dimensional(py, mined.semi_hard_rows, num_semi_hard)?,
-            two_dimensional(py, mined.semi_hard_scores, num_semi_hard)?,
+            two_dimensional(py, mined.hard_rows, rows, num_hard)?,
+            two_dimensional(py, mined.hard_scores, rows, num_hard)?,
+            two_dimensional(py, mined.semi_hard_rows, rows, num_semi_hard)?,
+            two_dimensional(py, mined.semi_hard_scores, rows, num_semi_hard)?,
             mined.positive_scores.into_pyarray(py),
         ))
     }

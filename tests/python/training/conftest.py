@@ -88,7 +88,7 @@ def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
     return RetrievalData("tiny", tuple(passages), tuple(queries), qrels)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SentenceTransformer]:
     return lambda **kwargs: make_model(tmp_path_factory.mktemp("tiny"), **kwargs)
 
@@ -98,17 +98,17 @@ def tiny_model(model_of: Callable[..., SentenceTransformer]) -> SentenceTransfor
     return model_of()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_of() -> Callable[..., RetrievalData]:
     return make_data
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_data() -> RetrievalData:
     return make_data()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> TrainConfig:
     """Stages find something better than their start, and not in their last step."""
     return TrainConfig.from_dict(

@@ -53,8 +53,156 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    import sys
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+    model_of: Callable[..., SentenceTransformer],
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    model_of().save_pretrained(str(folder / "model"), create_model_card=False)
+    (folder / "data.pickle").write_bytes(pickle.dumps(tiny_data))
+    tiny_config.to_toml(folder / "config.toml")
+    start = Undisturbed(folder / "model", folder / "data.pickle", folder / "config.toml", {})
+    assert start.child(folder / "run") == 0
+    return replace(start, files=files(folder / "run"))
 
-    shared = sys.modules["conftest"] if "conftest" in sys.modules else None
-    raise NotImplementedError(shared)
+
+def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """One run is killed four times, at steps before, between and after evaluations, and in every stage."""
+    steps = [("warmup", 3), ("warmup", 5), ("teacher", 9), ("transfer", 12)]
+    for stage, step in steps:
+        assert undisturbed.child(tmp_path / "run", kill={"stage": stage, "step": step}) == -signal.SIGKILL
+    assert undisturbed.child(tmp_path / "run") == 0
+    assert files(tmp_path / "run") == undisturbed.files
+
+
+@pytest.mark.parametrize(
+    ("stage", "activity", "times"),
+    [("warmup", "evaluating", 3), ("teacher", "mining", 2), ("teacher", "mining", 3), ("transfer", "saving", 2)],
+)
+def test_killed_in_between(undisturbed: Undisturbed, tmp_path: Path, stage: str, activity: str, times: int) -> None:
+    kill = {"stage": stage, "activity": activity, "times": times}
+    assert undisturbed.child(tmp_path / "run", kill=kill) == -signal.SIGKILL
+    assert undisturbed.child(tmp_path / "run") == 0
+    assert files(tmp_path / "run") == undisturbed.files
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "checkpoint: model written, optimizer not",
+        "checkpoint: all written, not committed",
+        "commit: half a file",
+        "checkpoint: committed, old ones not deleted",
+        "stage: model written, record not",
+        "stage: record written, checkpoints not deleted",
+    ],
+)
+def test_killed_while_writing(undisturbed: Undisturbed, tmp_path: Path, moment: str) -> None:
+    assert undisturbed.child(tmp_path / "run", moment=moment) == -signal.SIGKILL
+    assert undisturbed.child(tmp_path / "run") == 0
+    assert files(tmp_path / "run") == undisturbed.files
+
+
+class Interrupted(Progress):
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._now: Stage | None = None
+        self.skipped: list[Stage] = []
+        self.done_steps: list[int] = []
+
+    @override
+    def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
+        self._now = stage
+        self.done_steps.append(done_steps)
+
+    @override
+    def stage_skipped(self, stage: Stage) -> None:
+        self.skipped.append(stage)
+
+    @override
+    def activity(self, name: str) -> None:
+        if self._now is self._stage and name == "saving":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_a_run_to_continue(
+    model_of: Callable[..., SentenceTransformer],
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    undisturbed: Undisturbed,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(model_of(), tiny_data, output_dir=tmp_path, config=tiny_config, progress=Interrupted(Stage.TRANSFER))
+    model = train(model_of(), tiny_data, output_dir=tmp_path, resume=True)
+    assert files(tmp_path) == undisturbed.files
+    assert not model.training
+    saved = SentenceTransformer(str(tmp_path / "model"), device="cpu").state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
+    model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    class Later(Interrupted):
+        @override
+        def step(self, loss: float) -> None:
+            if (
+                self._now is self._stage
+                and len(self.done_steps)
+                and (tmp_path / "stages/teacher/checkpoint-4").exists()
+            ):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model_of(), tiny_data, output_dir=tmp_path, config=tiny_config, progress=Later(Stage.TEACHER))
+    progress = Interrupted(Stage.WARMUP)  # which is over
+    train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
+    assert progress.skipped == [Stage.WARMUP]
+    assert progress.done_steps == [4, 0]
+
+
+def test_resuming_a_finished_run_gives_its_model(
+    undisturbed: Undisturbed,
+    model_of: Callable[..., SentenceTransformer],
+    tiny_data: RetrievalData,
+    tmp_path: Path,
+) -> None:
+    train(model_of(), tiny_data, output_dir=tmp_path, config=TrainConfig.from_toml(undisturbed.config))
+    progress = Interrupted(Stage.WARMUP)
+    model = train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
+    assert progress.skipped == list(Stage)
+    assert files(tmp_path) == undisturbed.files
+    saved = SentenceTransformer(str(tmp_path / "model"), device="cpu").state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_nothing_is_overwritten_or_mixed_up(
+    model_of: Callable[..., SentenceTransformer],
+    tiny_data: RetrievalData,
+    data_of: Callable[..., RetrievalData],
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+) -> None:
+    config = replace(tiny_config, stages=(Stage.WARMUP,))
+    train(model_of(), tiny_data, output_dir=tmp_path, config=config)
+    before = files(tmp_path)
+    with pytest.raises(FileExistsError, match="output_dir: expected a new or empty folder"):
+        train(model_of(), tiny_data, output_dir=tmp_path, config=config)
+    with pytest.raises(ValueError, match="config: expected that of the run to resume.*seed was 42, is 1"):
+        train(model_of(), tiny_data, output_dir=tmp_path, config=replace(config, seed=1), resume=True)
+    with pytest.raises(ValueError, match="model: expected the one that the run in"):
+        train(model_of(seed=5), tiny_data, output_dir=tmp_path, config=config, resume=True)
+    with pytest.raises(ValueError, match="data: expected the one that the run in"):
+        train(model_of(), data_of(seed=5), output_dir=tmp_path, config=config, resume=True)
+    assert files(tmp_path) == before
+
+
+def test_resume_starts_a_run_that_never_began(
+    model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny_config, stages=(Stage.WARMUP,))
+    train(model_of(), tiny_data, output_dir=tmp_path / "new", config=config, resume=True)
+    assert list(json.loads((tmp_path / "new" / "results.json").read_text())) == ["before", "warmup"]
