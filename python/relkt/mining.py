@@ -72,7 +72,7 @@ def mine(
             from 0 to 2, both counts are 0, or an embedding is not finite or all zeros.
 
     Reference:
-        CL-ReLKT (Limkonchotiwat et al., 2022), section 3.2, and the authors' ``negative_mining``, which works with
+        CL-ReLKT (Limkonchotiwat et al., 2022), section 2.1, and the authors' ``negative_mining``, which works with
         distances 1 - s and one positive. We depart in taking the lowest score of several positives as s_p.
     """
     if isinstance(margin, bool) or not isinstance(margin, int | float | np.integer | np.floating):

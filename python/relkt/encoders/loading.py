@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
@@ -18,7 +17,9 @@ MUSE = "muse"
 _MUSE_TYPE = f"{MuseEncoder.__module__}.{MuseEncoder.__qualname__}"
 
 
-def load_encoder(name_or_path: str | Path, *, device: str | None = None) -> SentenceTransformer:
+def load_encoder(
+    name_or_path: str | Path, *, device: str | None = None, trust_remote_code: bool = False
+) -> SentenceTransformer:
     """Load an encoder.
 
     Args:
@@ -32,35 +33,45 @@ def load_encoder(name_or_path: str | Path, *, device: str | None = None) -> Sent
 
             A model's prompts come with it.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
+        trust_remote_code: As for ``SentenceTransformer``: whether a model may bring code of its own. mUSE needs no
+            such trust.
 
     Raises:
         ImportError: If mUSE's package is not installed.
         FileNotFoundError: If the folder does not exist, or holds no model.
         OSError: If a Hub model does not exist or the Hub cannot be reached.
+        ValueError: If the model brings code of its own and ``trust_remote_code`` is not set.
     """
     name = str(name_or_path)
     if name == MUSE:
         return SentenceTransformer(modules=[MuseEncoder.from_package()], device=device, similarity_fn_name="cosine")
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _load_folder(folder, device)
+        if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+            raise FileNotFoundError(f"name_or_path: expected a model in {folder}, got no modules.json and no config.json")
+        trusted = trust_remote_code or _is_saved_muse(str(folder))
+        return SentenceTransformer(str(folder), device=device, trust_remote_code=trusted)
     if _is_path(name):
         raise FileNotFoundError(
-            f"name_or_path: expected {MUSE!r}, a folder or the name of a model on the Hub; no folder {name!r}"
+            f"name_or_path: expected {MUSE!r}, a model's folder or its name on the Hub, got {name!r}: no such folder"
         )
+    return _load_from_hub(name, device, trust_remote_code)
+
+
+def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     try:
-        return SentenceTransformer(name, device=device, trust_remote_code=_is_saved_muse(name))
-    except (OSError, HFValidationError) as error:
+        try:
+            return SentenceTransformer(name, device=device, trust_remote_code=trust_remote_code)
+        except ValueError:
+            if trust_remote_code or not _is_saved_muse(name):
+                raise
+            return SentenceTransformer(name, device=device, trust_remote_code=True)
+    except OSError as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise OSError(
-            f"name_or_path: could not load {name!r}: it is no folder here, and the Hub has no such model or could not "
-            f"be reached ({type(error).__name__}: {_first_line(error)})"
+            f"name_or_path: could not load {name!r}: there is no such folder, and the Hub has no such model or could "
+            f"not be reached ({reason})"
         ) from error
-
-
-def _load_folder(folder: Path, device: str | None) -> SentenceTransformer:
-    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
-        raise FileNotFoundError(f"name_or_path: expected a model in {folder}: it has no modules.json and no config.json")
-    return SentenceTransformer(str(folder), device=device, trust_remote_code=_is_saved_muse(str(folder)))
 
 
 def _is_saved_muse(name: str) -> bool:
@@ -79,7 +90,3 @@ def _is_saved_muse(name: str) -> bool:
 
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).exists()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ class MuseEncoder(InputModule):
     ``attention_mask``, both int64 of shape ``(n, longest)``, padded on the right; the network takes the padding out
     again before it computes, so padding costs nothing and changes nothing, and each row of a batch is one text
     wherever sentence-transformers cuts or joins batches.
+
+    ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`: a training step on the whole
+    table of 128,000 x 512 costs several times the rest of the step, and its ``limit_training`` and ``freeze`` say
+    which rows are trained.
 
     Args:
         tokenizer: Made by :func:`~relkt.encoders.muse_tokenizer.unigram_tokenizer`.
@@ -134,36 +138,6 @@ class MuseEncoder(InputModule):
     def get_sentence_embedding_dimension(self) -> int:
         """The same, under its name before version 5.4 of sentence-transformers."""
         return self.get_embedding_dimension()
-
-    def train_all_embeddings(self) -> None:
-        """Train the whole embedding table (the state of a new encoder): 65 million parameters a step."""
-        self.network.embedding.train_all()
-
-    def freeze_embeddings(self) -> None:
-        """Train no embedding, only the network above."""
-        self.network.embedding.freeze()
-
-    def limit_embedding_training(self, texts: Iterable[str]) -> int:
-        """Train only the embeddings of the pieces that occur in some texts.
-
-        For these texts the trained model is the one that training the whole table with Adam (without weight decay)
-        gives, at a fraction of the time and memory. Call it before the optimiser is made; saving, loading and
-        encoding are as ever.
-
-        Args:
-            texts: All texts that training will see, with their prompts.
-
-        Returns:
-            The number of pieces trained.
-
-        Raises:
-            ValueError: If there is no text.
-        """
-        pieces: set[int] = set()
-        for ids in self.tokenize_texts(_checked_texts(list(texts))):
-            pieces.update(ids)
-        self.network.embedding.limit_training(torch.tensor(sorted(pieces), dtype=torch.int64))
-        return len(pieces)
 
     def get_config_dict(self) -> dict[str, Any]:
         """What ``muse_config.json`` holds."""

@@ -111,6 +111,7 @@ def train(
                 run.clean_stage(stage)
             else:
                 progress.stage_skipped(stage)
+                run.clean_stage(stage)  # a run may be killed between its record and this
                 load_weights(model, run.stage_model(stage))
             metrics_size = record["metrics_size"]
         model.eval()

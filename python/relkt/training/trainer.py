@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
+from relkt.encoders import MuseEncoder
 from relkt.losses import Reduction
 from relkt.training.compat import Router
 from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
@@ -360,8 +361,9 @@ def training_arguments(
 
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
     """Give a model the weights of one saved by it."""
-    trusted = bool(getattr(model, "trust_remote_code", False))
-    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trusted)
+    # mUSE's class is relkt's, so running it is nothing new; other models keep the trust they were loaded with.
+    trusted = all(isinstance(module, MuseEncoder) for module in model) or getattr(model, "trust_remote_code", False)
+    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=bool(trusted))
     model.load_state_dict(saved.state_dict())
 
 

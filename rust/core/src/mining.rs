@@ -2,7 +2,7 @@
 //!
 //! With s_p the lowest score among a query's positives: a passage is a *hard* negative if its score is above s_p, and a
 //! *semi-hard* one if its score lies strictly between s_p - margin and s_p; a score equal to s_p makes neither. Positives,
-//! every passage of a positive's group, and explicitly excluded rows are no candidates. (CL-ReLKT, section 3.2 and
+//! every passage of a positive's group, and explicitly excluded rows are no candidates. (CL-ReLKT, section 2.1, and
 //! `2_use_finetune_teacher.py: negative_mining`; there with distances and a single positive.)
 
 use std::collections::HashMap;

@@ -18,8 +18,6 @@ from relkt.training import Progress, Stage, TrainConfig, run_directory, train
 from relkt.training.run_directory import RunDirectory
 from relkt.training.trainer import StageTrainer
 
-ARGUMENTS: dict[str, Any]
-
 
 def die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -132,4 +130,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(**ARGUMENTS)
+    main(**globals()["ARGUMENTS"])

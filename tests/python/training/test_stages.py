@@ -66,7 +66,7 @@ def run(
     ("stage", "table"),
     [
         (Stage.WARMUP, {"batch_size": 72, "epochs": 7}),
-        (Stage.TEACHER, {"batch_size": 1000, "epochs": 20}),  # mined anew for every step
+        (Stage.TEACHER, {"batch_size": 1000, "epochs": 20, "margin": 1.0}),  # mined anew for every step
         (Stage.TRANSFER, {"batch_size": 36, "epochs": 10, "query_query": 1.0}),
     ],
 )

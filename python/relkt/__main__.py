@@ -1,0 +1,5 @@
+"""``python -m relkt``: the command line."""
+
+from relkt.cli import app
+
+app(prog_name="relkt")

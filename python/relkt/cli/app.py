@@ -1,0 +1,233 @@
+"""Commands and their arguments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relkt import __version__
+from relkt.cli.console import err, one_line_errors, out, settings
+from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
+
+app = typer.Typer(
+    name="relkt",
+    help="Cross-lingual retrieval question answering: a question in any language finds its answer among English "
+    "passages.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+class TextKind(str, Enum):
+    """What a text is, which decides its prompt."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+
+
+DataOption = Annotated[DatasetName, typer.Option("--data", help="The data set.")]
+PathOption = Annotated[
+    Path | None,
+    typer.Option("--path", help="Folder with the data set's files; xquad and mlqa otherwise come from the Hub."),
+]
+SplitByOption = Annotated[SplitBy, typer.Option(help="Unit of the split into train, dev and test.")]
+SplitSeedOption = Annotated[int, typer.Option(help="Seed of the split.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")]
+LanguagesOption = Annotated[
+    str | None, typer.Option(help="Languages of the questions, with commas: en,th,de. Default: all.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    """Cross-lingual retrieval question answering."""
+    settings.traceback = traceback
+    if version:
+        out.print(f"relkt {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the run; a number is added if it exists.")] = Path(
+        "relkt-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the training run.")] = 42,
+    ask: Annotated[
+        list[str] | None, typer.Option(help="A question of your own, in any language; may be repeated.")
+    ] = None,
+) -> None:
+    """Train a retriever, see what it gained, ask it questions: offline, in a minute or two.
+
+    The three stages of the recipe run on **relkt-mini**, a small parallel set that comes with the package, from the
+    multilingual universal sentence encoder, which comes with another. P@1 is measured on questions held out.
+
+    Example: `relkt demo --ask "¿Por qué flota el hielo?"`
+    """
+    from relkt.cli.demo import run_demo
+
+    with one_line_errors():
+        run_demo(output, seed, tuple(ask or ()))
+
+
+@app.command()
+def train(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="Folder for the run; must be new or empty, unless with --resume.")],
+    path: PathOption = None,
+    model: Annotated[str, typer.Option(help="muse, or a model's folder or Hub name.")] = "muse",
+    preset: Annotated[str | None, typer.Option(help="paper-xquad, paper-mlqa, paper-xorqa or demo.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file instead of a preset (a run's config.toml is one).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training run instead of the configuration's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    split_by: SplitByOption = SplitBy.AUTO,
+    split_seed: SplitSeedOption = 42,
+    device: DeviceOption = None,
+) -> None:
+    """Train an encoder by the three-stage recipe: warm-up, teacher, transfer.
+
+    The output folder holds the model (any program that takes a sentence-transformers model takes it), the results
+    before and after each stage on the test questions, plots, the metrics and the configuration. A run that was
+    interrupted or killed goes on with `--resume`.
+
+    Example: `relkt train --data relkt-mini --preset demo --output runs/mini`
+    """
+    resumption = f"go on with the same command and --resume (the run is in {output})"
+    with one_line_errors(interrupted=resumption):
+        from relkt.training.config import TrainConfig
+
+        if preset is not None and config is not None:
+            raise ValueError("--preset, --config: expected one of them, got both")
+        if preset is None and config is None and not resume:
+            raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
+        chosen = TrainConfig.preset(preset) if preset is not None else TrainConfig.from_toml(config) if config else None
+        if seed is not None:
+            if chosen is None:
+                raise ValueError("--seed: a resumed run keeps its seed; leave it out, or name the preset as well")
+            chosen = replace(chosen, seed=seed)
+        loaded = load_data(data, path=path, split_by=split_by, split_seed=split_seed)
+        if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
+            raise ValueError(
+                f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
+                f"it has {', '.join(loaded.languages)}"
+            )
+        _train(loaded, model, device, output, chosen, resume=resume)
+        out.print((output / "results.md").read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+        out.print(f"The model is in {output / 'model'}, the plots are in {output / 'plots'}.", highlight=False)
+
+
+def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> None:
+    from relkt.cli.console import TrainingBars
+    from relkt.encoders import load_encoder
+    from relkt.training.run import train as run_training
+
+    with TrainingBars.bars() as bars:
+        progress = TrainingBars(bars)
+        progress.activity("loading the encoder")
+        encoder = load_encoder(model, device=device)
+        run_training(encoder, data, output_dir=output, config=config, resume=resume, progress=progress)  # type: ignore[arg-type]
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="muse, or a model's folder or Hub name.")],
+    data: DataOption,
+    path: PathOption = None,
+    split: Annotated[Split, typer.Option(help="Which questions.")] = Split.TEST,
+    level: Annotated[
+        list[Level] | None,
+        typer.Option(
+            help="What is found: passages, whole documents, or documents by their best passage. May be repeated; "
+            "default: all three."
+        ),
+    ] = None,
+    languages: LanguagesOption = None,
+    trained_languages: Annotated[
+        str | None,
+        typer.Option(
+            help="Languages the model was trained in, for the averages; default: what the run's config.toml beside the "
+            "model says, otherwise all."
+        ),
+    ] = None,
+    split_by: SplitByOption = SplitBy.AUTO,
+    split_seed: SplitSeedOption = 42,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Write the ranking in TREC format; with one --level.")
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option("--qrels", help="Write the judgements in TREC format; with one --level.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 in every language, with 95 % bootstrap intervals.
+
+    Example: `relkt evaluate muse --data relkt-mini --level passage`
+    """
+    with one_line_errors():
+        from relkt.cli.evaluate import run_evaluation, trained_in
+
+        levels = tuple(level or Level)
+        if (run or qrels) and len(levels) != 1:
+            raise ValueError(
+                "--run, --qrels: expected one --level to go with them, since each level has its own ranking"
+            )
+        loaded = load_data(
+            data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed
+        ).select(split=split)
+        if not loaded.queries:
+            raise ValueError(f"--split: data set {loaded.name!r} has no question in its {split.value} split")
+        trained = _codes(trained_languages) or trained_in(model)
+        reports = run_evaluation(model, loaded, levels, split, trained, device)
+        for report in reports:
+            out.print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
+        if json:
+            json.write_text(
+                "[\n" + ",\n".join(report.to_json().strip() for report in reports) + "\n]\n", encoding="utf-8"
+            )
+        if run:
+            reports[0].write_run(run)
+        if qrels:
+            reports[0].write_qrels(qrels)
+
+
+@app.command()
+def encode(
+    texts: Annotated[Path, typer.Argument(help="JSON lines, or plain text with one text a line.")],
+    output: Annotated[
+        Path, typer.Option(help="The .npy file to write: float32, unit rows, in the order of the lines.")
+    ],
+    model: Annotated[str, typer.Option(help="muse, or a model's folder or Hub name.")] = "muse",
+    kind: Annotated[
+        TextKind, typer.Option(help="What the texts are, which decides the model's prompt.")
+    ] = TextKind.PASSAGE,
+    field: Annotated[str, typer.Option(help="The key of the text, in JSON lines.")] = "text",
+    batch_size: Annotated[int, typer.Option(help="Texts encoded at once.")] = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Embed texts into a NumPy file, for `relkt.search` or any other program.
+
+    Example: `relkt encode corpus.jsonl --output corpus.npy`
+    """
+    with one_line_errors():
+        from relkt.cli.encode import run_encoding
+
+        shape = run_encoding(
+            texts, output, model, kind is TextKind.QUERY, field, batch_size, device, overwrite=overwrite
+        )
+        err.print(f"wrote {output}: {shape[0]} rows of {shape[1]} float32 values", highlight=False)
+
+
+def _codes(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(code.strip() for code in text.split(",") if code.strip())

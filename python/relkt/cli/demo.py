@@ -1,0 +1,109 @@
+"""What ``relkt demo`` does: train on relkt-mini, compare before and after, ask."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from sentence_transformers import SentenceTransformer
+
+from relkt.cli.console import TrainingBars, err, out
+from relkt.data import Level, Query, RetrievalData, Split, load_data
+from relkt.encoders import encode_passages, encode_queries, load_encoder
+from relkt.evaluation import Average, Report
+from relkt.index import Index
+from relkt.training import TrainConfig
+from relkt.training.run import train
+
+ASKED_LANGUAGES = ("es", "th", "ru")
+"""Languages of the held-out questions that are asked at the end."""
+
+
+def run_demo(output: Path, seed: int, own_questions: tuple[str, ...]) -> None:
+    """Trains, compares and asks; everything is kept in a new folder at or beside ``output``."""
+    start = time.monotonic()
+    folder = _new_folder(output)
+    data = load_data("relkt-mini")
+    config = TrainConfig.from_dict({**TrainConfig.preset("demo").to_dict(), "seed": seed})
+    languages = len(data.languages)
+    err.print(
+        f"Training on [bold]relkt-mini[/]: {len(data.passages)} English passages, "
+        f"{len(data.queries) // languages} questions, each in {languages} languages.",
+        highlight=False,
+    )
+    with TrainingBars.bars() as bars:
+        progress = TrainingBars(bars)
+        progress.activity("loading the encoder")
+        model = load_encoder("muse", device="cpu")
+        train(model, data, output_dir=folder, config=config, progress=progress)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    out.print(_comparison(results, config), "")
+    _ask(model, data, own_questions)
+    err.print(
+        f"Done in {time.monotonic() - start:.0f} s. In [bold]{escape(str(folder))}[/]: results.md, plots/, and model/, "
+        "which SentenceTransformer loads.",
+        highlight=False,
+    )
+
+
+def _new_folder(output: Path) -> Path:
+    """``output``, or the first of output-2, output-3 ... that does not exist."""
+    if not output.exists():
+        return output
+    names = (output.with_name(f"{output.name}-{number}") for number in count(2))
+    return next(path for path in names if not path.exists())
+
+
+def _comparison(results: dict[str, dict[str, dict[str, Any]]], config: TrainConfig) -> Table:
+    """P@1 of the held-out questions before and after, by language."""
+    last = config.stages[-1]
+    before, after = (Report.from_dict(results[name][Level.PASSAGE.value]) for name in ("before", last.value))
+    trained = before.languages_of(Average.TRAINED)
+    table = Table(title="P@1 on held-out questions (share answered by the first passage of 120)")
+    for name in ("", "before", "after", "gain"):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = [(code, before.value("P@1", code), after.value("P@1", code)) for code in before.languages]
+    for code, first, second in sorted(rows, key=lambda row: row[0] not in trained):
+        note = "" if code in trained else " (not trained)"
+        table.add_row(f"{code}{note}", f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}")
+    table.add_section()
+    mean_before, mean_after = before.average("P@1").value, after.average("P@1").value
+    gain = f"[bold]{mean_after - mean_before:+.3f}[/]"
+    table.add_row("[bold]mean[/]", f"{mean_before:.3f}", f"[bold]{mean_after:.3f}[/]", gain)
+    return table
+
+
+def _ask(model: SentenceTransformer, data: RetrievalData, own_questions: tuple[str, ...]) -> None:
+    """Asks held-out questions, which are marked right or wrong, and then the user's own."""
+    passages = data.candidates(Level.PASSAGE)
+    index = Index(encode_passages(model, passages.texts))
+    held_out = _held_out(data)
+    texts = [*(question.text for question in held_out), *own_questions]
+    hits = index.search(encode_queries(model, texts), k=1)
+    for number, text in enumerate(texts):
+        row, score = int(hits.indices[number, 0]), float(hits.scores[number, 0])
+        label = "your question"
+        if number < len(held_out):
+            question = held_out[number]
+            right = passages.ids[row] in data.positives(question.id)
+            mark = "[green]right[/]" if right else "[red]wrong[/]"
+            english = next(q.text for q in data.queries if q.parallel == question.parallel and q.language == "en")
+            label = f"{question.language}, held out, {mark}; in English: {escape(english)}"
+        out.print(f"[bold]{escape(text)}[/]  [dim]({label})[/]", highlight=False)
+        out.print(f"  {score:.3f}  {escape(passages.texts[row])}\n", highlight=False)
+
+
+def _held_out(data: RetrievalData) -> list[Query]:
+    """A test question in each of three languages, each a different question: the first there are, not chosen for
+    their answers."""
+    chosen: list[Query] = []
+    for language in ASKED_LANGUAGES:
+        taken = {question.parallel for question in chosen}
+        questions = data.select(split=Split.TEST, languages=[language]).queries
+        chosen.append(next(question for question in questions if question.parallel not in taken))
+    return chosen

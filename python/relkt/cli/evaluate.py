@@ -1,0 +1,43 @@
+"""What ``relkt evaluate`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relkt.cli.console import counting
+from relkt.data import Level, RetrievalData, Split
+from relkt.evaluation import Report, evaluate_embeddings
+from relkt.training.config import TrainConfig
+
+
+def run_evaluation(
+    model: str,
+    data: RetrievalData,
+    levels: tuple[Level, ...],
+    split: Split,
+    trained: tuple[str, ...] | None,
+    device: str | None,
+) -> list[Report]:
+    """A report for each level; every text is encoded once."""
+    from relkt.encoders import encode_passages, encode_queries, load_encoder
+
+    encoder = load_encoder(model, device=device)
+    # The two levels that rank passages share their embeddings.
+    texts = {level: data.candidates(level).texts for level in levels}
+    distinct = {texts[level]: level for level in reversed(levels)}
+    with counting("encoding", len(data.queries) + sum(len(candidates) for candidates in distinct)) as progress:
+        queries = encode_queries(encoder, [q.text for q in data.queries], progress=progress)
+        embedded = {candidates: encode_passages(encoder, candidates, progress=progress) for candidates in distinct}
+    known = None if trained is None else tuple(code for code in trained if code in data.languages)
+    return [
+        evaluate_embeddings(queries, embedded[texts[level]], data, split=split, level=level, trained_languages=known)
+        for level in levels
+    ]
+
+
+def trained_in(model: str) -> tuple[str, ...] | None:
+    """The languages a model of one of our runs was trained in: those of the configuration in the run's folder."""
+    config = Path(model).parent / "config.toml"
+    if not config.is_file():
+        return None
+    return TrainConfig.from_toml(config).languages or None
