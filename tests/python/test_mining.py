@@ -58,7 +58,10 @@ def test_scores_are_those_of_search():
     score = {(i, row): s for i in range(9) for row, s in zip(hits.indices[i], hits.scores[i], strict=True)}
     for i in range(9):
         assert mined.positive_scores[i] == score[i, i]
-        for rows, scores in ((mined.hard_indices, mined.hard_scores), (mined.semi_hard_indices, mined.semi_hard_scores)):
+        for rows, scores in (
+            (mined.hard_indices, mined.hard_scores),
+            (mined.semi_hard_indices, mined.semi_hard_scores),
+        ):
             for row, s in zip(rows[i], scores[i], strict=True):
                 assert (row == -1 and np.isnan(s)) or s == score[i, row]
 
