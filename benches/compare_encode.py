@@ -172,7 +172,9 @@ def machine() -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    lines = [f"{'texts':>16} {'threads':>7} {'relkt ms':>9} {'numpy ms':>9} {'numpy/relkt':>11}  same tokens, least cosine"]
+    lines = [
+        f"{'texts':>16} {'threads':>7} {'relkt ms':>9} {'numpy ms':>9} {'numpy/relkt':>11}  same tokens, least cosine"
+    ]
     for cell in report["cells"]:
         ours, theirs = (cell["seconds"][name] / cell["texts"] * 1e3 for name in ENCODERS)
         what = f"{cell['texts']} {cell['kind']}"

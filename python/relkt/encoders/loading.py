@@ -48,7 +48,7 @@ def load_encoder(
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
-            raise FileNotFoundError(f"name_or_path: expected a model in {folder}, got no modules.json and no config.json")
+            raise FileNotFoundError(f"name_or_path: expected a model in {folder}: no modules.json and no config.json")
         trusted = trust_remote_code or _is_saved_muse(str(folder))
         return SentenceTransformer(str(folder), device=device, trust_remote_code=trusted)
     if _is_path(name):

@@ -43,12 +43,12 @@ class MuseEncoder(InputModule):
     """
 
     config_file_name = "muse_config.json"
-    modalities = ["text"]  # type: ignore[assignment]  # noqa: RUF012 - a property in the base class
+    modalities = ["text"]  # noqa: RUF012 - a property in the base class
 
     def __init__(
         self, tokenizer: Tokenizer, config: MuseConfig | None = None, *, max_seq_length: int | None = None
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         config = config or MuseConfig()
         if tokenizer.get_vocab_size() > config.vocab_size:
             raise ValueError(
@@ -180,9 +180,7 @@ class MuseEncoder(InputModule):
             missing = _TOKENIZER_FILE if config else cls.config_file_name
             raise FileNotFoundError(f"{model_name_or_path}: expected the file {missing}, which is not there")
         sizes = {field.name: config[field.name] for field in fields(MuseConfig)}
-        encoder = cls(
-            Tokenizer.from_file(tokenizer_path), MuseConfig(**sizes), max_seq_length=config["max_seq_length"]
-        )
+        encoder = cls(Tokenizer.from_file(tokenizer_path), MuseConfig(**sizes), max_seq_length=config["max_seq_length"])
         cls.load_torch_weights(model_name_or_path, model=encoder, **place)
         return encoder
 

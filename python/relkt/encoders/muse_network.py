@@ -112,9 +112,9 @@ class MuseNetwork(nn.Module):
         if ids.shape[0] <= pass_tokens:
             return self._embed(ids, lengths)
         counts = _texts_per_pass(lengths.tolist(), pass_tokens)
-        parts = lengths.split(counts)
-        tokens = [int(part.sum()) for part in parts]
-        return torch.cat([self._embed(i, part) for i, part in zip(ids.split(tokens), parts, strict=True)])
+        parts = torch.split(lengths, counts)
+        ids_of_parts = torch.split(ids, [int(part.sum()) for part in parts])
+        return torch.cat([self._embed(*part) for part in zip(ids_of_parts, parts, strict=True)])
 
     def _embed(self, ids: Tensor, lengths: Tensor) -> Tensor:
         num_tokens, num_texts = ids.shape[0], lengths.shape[0]
@@ -130,7 +130,7 @@ class MuseNetwork(nn.Module):
         grams = [branch(x, is_token) for branch, x in zip(self.branches, branches, strict=True)]
         features = self.feature_norm(torch.cat([embedded, *grams], dim=1))  # (rows, embedding_dim + ngram_dims)
 
-        summed = _sum_texts(features, rows_of, text_of, lengths)
+        summed = _sum_texts(features, rows_of, lengths)
         # The sum over tokens and the linear layer commute; summing first leaves one row a text to multiply.
         count = lengths.to(summed.dtype).unsqueeze(1)
         pooled = F.linear(summed, self.pooling.weight) + count * self.pooling.bias
@@ -186,8 +186,9 @@ class _ResidualBlock(nn.Module):
         self.shortcut = nn.Linear(input_dim, output_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.outer(torch.relu(self.inner(x)))
         shortcut: Tensor = self.shortcut(x)
-        return shortcut + self.outer(torch.relu(self.inner(x)))
+        return shortcut + residual
 
 
 def _rowwise_linear(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -198,14 +199,14 @@ def _rowwise_linear(x: Tensor, layer: nn.Linear) -> Tensor:
     the speed for the same product.
     """
     if x.device.type != "cpu":
-        return layer(x)  # type: ignore[no-any-return]
+        return F.linear(x, layer.weight, layer.bias)
     rows, width = x.shape
     images = x.view(_IMAGES, 1, rows // _IMAGES, width).permute(0, 3, 1, 2)
     out = F.conv2d(images, layer.weight.unsqueeze(2).unsqueeze(3), layer.bias)
     return out.permute(0, 2, 3, 1).reshape(rows, -1)
 
 
-def _sum_texts(features: Tensor, rows_of: Tensor, text_of: Tensor, lengths: Tensor) -> Tensor:
+def _sum_texts(features: Tensor, rows_of: Tensor, lengths: Tensor) -> Tensor:
     """Sum of each text's rows, (rows, dim) -> (n, dim), in float32 at least."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     starts = lengths.cumsum(0) - lengths

@@ -21,9 +21,9 @@ def read_sentencepiece(path: Path) -> Tokenizer:
         ValueError: If the file is no unigram model whose unknown, start and end pieces are 0, 1 and 2.
     """
     # Only building from the published model needs protobuf; a saved encoder loads without.
-    from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415
+    from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     proto.ParseFromString(path.read_bytes())
     trainer = proto.trainer_spec
     special = (trainer.unk_id, trainer.bos_id, trainer.eos_id)
@@ -44,11 +44,11 @@ def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b""
     special = [(f" {piece}", score) for piece, score in pieces[:3]]
     tokenizer = Tokenizer(models.Unigram([*special, *pieces[3:]], unk_id=UNKNOWN_ID))
     mapped = [normalizers.Precompiled(charsmap)] if charsmap else []
-    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.Sequence(
         [*mapped, normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)  # type: ignore[assignment]
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", START_ID), ("</s>", END_ID)]
     )
     return tokenizer

@@ -50,7 +50,7 @@ def read_weights(path: Path, config: MuseConfig) -> dict[str, Tensor]:
         ValueError: If an array is missing or has another shape than ``config`` says.
     """
     with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+        arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
 
     def take(name: str, *shape: int) -> Array:
         array = arrays.get(name)

@@ -16,7 +16,14 @@ TINY = MuseConfig(vocab_size=40, embedding_dim=12, ngram_dim=8, hidden_dim=10, o
 
 def make_tiny_encoder(seed: int = 0) -> MuseEncoder:
     letters = [(letter, -6.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
-    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -3.0), *((f"▁{word}", -2.0) for word in WORDS), *letters]
+    pieces = [
+        ("<unk>", 0.0),
+        ("<s>", 0.0),
+        ("</s>", 0.0),
+        ("▁", -3.0),
+        *((f"▁{word}", -2.0) for word in WORDS),
+        *letters,
+    ]
     encoder = MuseEncoder(unigram_tokenizer(pieces), TINY)
     torch.manual_seed(seed)
     encoder.network.reset_parameters()

@@ -73,7 +73,9 @@ def test_equals_the_library_on_xquad(muse, processor):
                 texts += [paragraph["context"], *(qa["question"] for qa in paragraph["qas"])]
     assert len(texts) == 12 * (240 + 1190)
     different = [
-        text for text, ids in zip(texts, muse[0].tokenize_texts(texts), strict=True) if ids != expected_ids(processor, text)
+        text
+        for text, ids in zip(texts, muse[0].tokenize_texts(texts), strict=True)
+        if ids != expected_ids(processor, text)
     ]
     assert different == []
 
