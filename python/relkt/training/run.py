@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ def train(
             record = run.read_record(stage.value)
             if record is None:
                 run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
+                gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
                 run.clean_stage(stage)

@@ -25,7 +25,9 @@ def _words(language: str, topic: int) -> list[str]:
     return [f"{language}{topic}{letter}" for letter in "abcdef"]
 
 
-def make_model(folder: Path, seed: int = 0, prompts: dict[str, str] | None = None) -> SentenceTransformer:
+def make_model(
+    folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, dropout: float = 0.1
+) -> SentenceTransformer:
     """A random one-layer BERT with dropout over a word-level vocabulary; ``folder`` gets its files."""
     vocabulary = [*_SPECIAL, "query", "text", ":"]
     vocabulary += [w for language in LANGUAGES for topic in range(NUM_TOPICS) for w in _words(language, topic)]
@@ -51,6 +53,8 @@ def make_model(folder: Path, seed: int = 0, prompts: dict[str, str] | None = Non
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -51,9 +51,10 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
         assert config.stages == tuple(Stage)
         assert config.transfer.scale == 1000
         assert config.warmup.num_negatives == 3
-        assert config.warmup.learning_rate == config.teacher.learning_rate == 1e-5
         assert config.warmup.reduction is config.teacher.reduction is Reduction.SUM
         assert config.transfer.reduction is Reduction.MEAN
+    for config in (mlqa, xorqa):  # paper-xquad departs here, and says so
+        assert config.warmup.learning_rate == config.teacher.learning_rate == 1e-5
         assert config.teacher.halve_lr_every == 1
         assert config.teacher.patience == config.teacher.epochs / 5
 
