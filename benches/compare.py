@@ -1,7 +1,7 @@
 """relkt beside its peers, in one run on one machine.
 
-    python benches/compare.py search --help
-    python benches/compare.py encode --help
+python benches/compare.py search --help
+python benches/compare.py encode --help
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ loaded. The processes take turns, cell by cell and repeat by repeat, so that a n
 medians are compared, and every peer's result is checked against relkt's before anything is timed. All of them search
 the same unit-norm rows; what a peer does once (building its index) is not timed.
 
-Tuned faiss: OPENBLAS_CORETYPE=SkylakeX, because faiss' OpenBLAS does not know newer processors and falls back to an SSE
-kernel, and faiss.cvar.distance_compute_blas_threshold = 1 for more than one query, because it scans query by query below
-20 queries.
+Tuned faiss: OPENBLAS_CORETYPE=SkylakeX, because faiss' OpenBLAS does not know newer processors and falls back to an
+SSE kernel, and faiss.cvar.distance_compute_blas_threshold = 1 for more than one query, because it scans query by query
+below 20 queries.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def measure(workers, kind, dim, threads, queries, args) -> dict:
         for peer in workers:
             seconds[peer].append(ask(peer)[0])
     medians = {peer: statistics.median(times) for peer, times in seconds.items()}
-    return {"data": kind, "dim": dim, "threads": threads, "queries": queries, "seconds": medians}
+    return {"data": kind, "rows": args.rows, "dim": dim, "threads": threads, "queries": queries, "seconds": medians}
 
 
 def header(peers) -> str:
@@ -172,10 +172,10 @@ def header(peers) -> str:
     return f"{'data':>10} {'d':>4} {'threads':>7} {'queries':>7} {'relkt ms':>9} {'GFLOP/s':>8}{names}"
 
 
-def row(cell: dict, peers, rows: int | None = None) -> str:
+def row(cell: dict, peers) -> str:
     ours = cell["seconds"]["relkt"]
     ratios = "".join(f" {cell['seconds'][peer] / ours:>18.2f}" for peer in peers if peer != "relkt")
-    flops = 2 * cell["queries"] * (rows or ROWS) * cell["dim"] / ours / 1e9
+    flops = 2 * cell["queries"] * cell["rows"] * cell["dim"] / ours / 1e9
     start = f"{cell['data']:>10} {cell['dim']:>4} {cell['threads']:>7} {cell['queries']:>7}"
     return f"{start} {ours * 1e3:>9.2f} {flops:>8.0f}{ratios}"
 
@@ -197,13 +197,9 @@ def installed(name: str) -> str:
         return "?"
 
 
-ROWS = 200_000
-
-
 def main(argv: list[str] | None = None) -> None:
-    global ROWS
     parser = argparse.ArgumentParser(prog="compare.py search", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dims", type=int, nargs="+", default=[384, 512, 768])
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 16, 256, 2048])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -213,7 +209,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    ROWS = args.rows
     print(header(args.peers))
     report = run(args)
     print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}; {args.rows} rows, k = {args.k}")

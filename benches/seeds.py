@@ -33,7 +33,8 @@ def read(run: Path) -> Results:
     """Stage -> level -> report."""
     content = json.loads((run / "results.json").read_text(encoding="utf-8"))
     return {
-        stage: {level: Report.from_dict(report) for level, report in levels.items()} for stage, levels in content.items()
+        stage: {level: Report.from_dict(report) for level, report in levels.items()}
+        for stage, levels in content.items()
     }
 
 

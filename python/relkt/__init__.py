@@ -25,7 +25,18 @@ _EXPORTS = {
     "train": "relkt.training",
 }
 
-__all__ = [*sorted(_EXPORTS), "__version__"]
+__all__ = [
+    "Hits",
+    "Index",
+    "TrainConfig",
+    "__version__",
+    "evaluate",
+    "load_data",
+    "load_encoder",
+    "mine",
+    "search",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

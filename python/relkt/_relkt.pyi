@@ -22,8 +22,6 @@ class Passages:
         groups: NDArray[np.int64] | None,
         exclude: list[list[int]] | None,
         threads: int | None,
-    ) -> tuple[
-        NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]
-    ]: ...
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
 
 def available_kernels() -> list[str]: ...

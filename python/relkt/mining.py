@@ -104,7 +104,9 @@ def _row_lists(name: str, rows: Any, queries: int, *, flat: bool) -> list[list[i
     for query, entry in enumerate(rows):
         values = entry if isinstance(entry, Iterable) else [entry] if flat else None
         if values is None or isinstance(entry, str | bytes):
-            raise TypeError(f"{name}: query {query}: expected {'a row or ' if flat else ''}a list of rows, got {entry!r}")
+            raise TypeError(
+                f"{name}: query {query}: expected {'a row or ' if flat else ''}a list of rows, got {entry!r}"
+            )
         lists.append([as_count(f"{name}: query {query}", v, "row number of at least 0", least=0) for v in values])
     return lists
 

@@ -94,6 +94,7 @@ def test_light_modules_stay_light(name):
 
 
 def test_public_names():
+    assert set(relkt.__all__) == {*relkt._EXPORTS, "__version__"}
     for name in relkt.__all__:
         assert getattr(relkt, name) is not None
         assert name in dir(relkt)
