@@ -180,6 +180,26 @@ def row(cell: dict, peers) -> str:
     return f"{start} {ours * 1e3:>9.2f} {flops:>8.0f}{ratios}"
 
 
+def markdown(report: dict, peers) -> str:
+    """Ratios as a Markdown table: a line for each width and thread count, a column for each number of queries."""
+    queries = sorted({cell["queries"] for cell in report["cells"]})
+    others = [peer for peer in peers if peer != "relkt"]
+    lines = [
+        f"| time of peer / time of relkt | {' | '.join(f'{q} queries' if q > 1 else '1 query' for q in queries)} |"
+    ]
+    lines.append("|---|" + "---|" * len(queries))
+    keys = sorted({(cell["data"], cell["dim"], cell["threads"]) for cell in report["cells"]}, reverse=False)
+    for data, dim, threads in keys:
+        cells = {
+            c["queries"]: c["seconds"]
+            for c in report["cells"]
+            if (c["data"], c["dim"], c["threads"]) == (data, dim, threads)
+        }
+        ratios = [" / ".join(f"{cells[q][peer] / cells[q]['relkt']:.1f}" for peer in others) for q in queries]
+        lines.append(f"| {data}, d {dim}, {threads} thread{'s' * (threads > 1)} | {' | '.join(ratios)} |")
+    return "\n".join([f"Each cell: {' / '.join(others)}.", "", *lines]) + "\n"
+
+
 def machine() -> dict:
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
@@ -207,11 +227,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="Write everything measured to this file.")
+    parser.add_argument("--markdown", type=Path, help="Write the ratios to this file as a table.")
     args = parser.parse_args(argv)
     print(header(args.peers))
     report = run(args)
     print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}; {args.rows} rows, k = {args.k}")
+    if args.markdown:
+        args.markdown.write_text(markdown(report, args.peers))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -1,12 +1,12 @@
 //! Whole searches: queries by width by k by threads, in pairs of query and row a second, and the gemm crate with a
-//! selection over each row of its scores.
+//! selection over each row of its scores (the selection on one thread, whatever the number for the product).
 //!
 //!     cargo bench -p relkt-core --bench search
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gemm::Parallelism;
 use relkt_core::top_k::{Hit, rank};
-use relkt_core::{Execution, Kernel, Matrix, search};
+use relkt_core::{Execution, Kernel, Matrix, Values, search};
 
 const ROWS: usize = 50_000;
 
@@ -21,7 +21,9 @@ fn values(count: usize) -> Vec<f32> {
 
 fn matrix(name: &'static str, values: &[f32], dim: usize) -> Matrix {
     let execution = Execution::new(None).expect("threads");
-    Matrix::new(name, values, values.len() / dim, dim, Kernel::detect(), &execution).expect("valid rows")
+    let rows = values.len() / dim;
+    let values = Values::copy_of(name, values).expect("memory");
+    Matrix::new(name, values, rows, dim, Kernel::detect(), &execution).expect("valid rows")
 }
 
 /// All scores at once, then the best k of each query.

@@ -34,7 +34,8 @@ class Index:
     Raises:
         TypeError: If ``passages`` is not a 2-D NumPy array of float32 or float16.
         ValueError: If it is empty, has a NaN, an infinity or a row of zeros (the message names the row and column), or
-            ``threads`` is below 1.
+            ``threads`` is not from 1 to 1024.
+        MemoryError: If there is no memory for the copy.
     """
 
     def __init__(self, passages: NDArray[np.float32] | NDArray[np.float16], *, threads: int | None = None) -> None:
@@ -108,14 +109,16 @@ def search(
 
 
 def as_rows(name: str, array: object) -> NDArray[np.float32]:
-    """A 2-D float32 or float16 array as C-contiguous float32; copies only if it must."""
+    """A 2-D float32 or float16 array as aligned, C-contiguous float32; copies only if it must."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; fill it, or select the rows that count")
     if array.dtype not in (np.float32, np.float16):
         raise TypeError(f"{name}: expected dtype float32 or float16, got {array.dtype}")
     if array.ndim != 2:
         raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.require(array, np.float32, ["C", "A"])
 
 
 def as_threads(threads: Any) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +54,8 @@ def mine(
         queries: (q, d) float32 or float16, of any norm.
         passages: (n, d) float32 or float16, of any norm.
         positives: The row of each query's positive, or a list of rows for each query. Never negatives.
-        num_hard: Hard negatives for each query, at most. Default 1.
-        num_semi_hard: Semi-hard negatives for each query, at most. Default 1.
+        num_hard: Hard negatives for each query, at most; 0 to n. Default 1.
+        num_semi_hard: Semi-hard negatives for each query, at most; 0 to n. Default 1.
         margin: Width of the semi-hard window as a difference of cosines, 0 to 2. Default 0.1.
         groups: (n,) The group (document) of each passage, any integers; passages of a positive's group are no
             candidates. Default: no groups.
@@ -75,20 +74,26 @@ def mine(
         CL-ReLKT (Limkonchotiwat et al., 2022), section 2.1, and the authors' ``negative_mining``, which works with
         distances 1 - s and one positive. We depart in taking the lowest score of several positives as s_p.
     """
-    if isinstance(margin, bool) or not isinstance(margin, int | float | np.integer | np.floating):
-        raise TypeError(f"margin: expected a number from 0 to 2, got {margin!r}")
     query_rows = as_rows("queries", queries)
     mined = Passages(as_rows("passages", passages), as_threads(threads)).mine(
         query_rows,
         _row_lists("positives", positives, len(query_rows), flat=True),
         as_count("num_hard", num_hard, "of at least 0", least=0),
         as_count("num_semi_hard", num_semi_hard, "of at least 0", least=0),
-        float(margin) if math.isfinite(margin) else math.nan,
+        _margin(margin),
         None if groups is None else _groups(groups),
         None if exclude is None else _row_lists("exclude", exclude, len(query_rows), flat=False),
         as_threads(threads),
     )
     return MinedNegatives(*mined)
+
+
+def _margin(margin: Any) -> float:
+    if isinstance(margin, bool | np.bool_) or not isinstance(margin, int | float | np.integer | np.floating):
+        raise TypeError(f"margin: expected a number from 0 to 2, got {margin!r}")
+    if not 0 <= margin <= 2:
+        raise ValueError(f"margin: expected a number from 0 to 2, got {margin}")
+    return float(margin)
 
 
 def _row_lists(name: str, rows: Any, queries: int, *, flat: bool) -> list[list[int]]:
@@ -102,6 +107,8 @@ def _row_lists(name: str, rows: Any, queries: int, *, flat: bool) -> list[list[i
         raise ValueError(f"{name}: expected {queries} entries, one for each query, got {len(rows)}")
     lists = []
     for query, entry in enumerate(rows):
+        if isinstance(entry, np.ndarray):
+            entry = entry.tolist()  # a number if it has no dimension
         values = entry if isinstance(entry, Iterable) else [entry] if flat else None
         if values is None or isinstance(entry, str | bytes):
             raise TypeError(

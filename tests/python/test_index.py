@@ -116,6 +116,24 @@ def test_any_memory_order_and_read_only_arrays():
     assert np.array_equal(hits.scores, expected.scores)
 
 
+def test_unaligned_arrays():
+    p, q = normal(0, 50, 8), normal(1, 3, 8)
+    shifted = np.frombuffer(b"\0" + p.tobytes(), dtype=np.uint8)[1:].view(np.float32).reshape(p.shape)
+    assert not shifted.flags.aligned
+    assert np.array_equal(relkt.search(q, shifted).indices, relkt.search(q, p).indices)
+
+
+def test_a_negative_zero_ties_with_zero():
+    q = np.array([[1e-30, 1, 0]], dtype=np.float32)
+    p = np.array([[-1e-30, 0, 1], [0, 0, 1]], dtype=np.float32)
+    assert relkt.search(q, p, 2).indices.tolist() == [[0, 1]]
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(TypeError, match="queries: expected a plain array, got a masked one"):
+        relkt.search(np.ma.masked_array(ROWS, mask=ROWS > 0), ROWS, 1)
+
+
 def test_the_index_keeps_its_own_copy():
     p, q = normal(0, 100, 8), normal(1, 3, 8)
     index = relkt.Index(p)
@@ -168,6 +186,9 @@ def test_values_that_are_not_finite_are_located(name, value):
 def test_bad_threads_and_kernels(monkeypatch):
     with pytest.raises(ValueError, match="threads: expected an integer of at least 1, or None for all, got 0"):
         relkt.search(ROWS, ROWS, 1, threads=0)
+    for threads in (1025, 2**62):
+        with pytest.raises(ValueError, match=f"threads: expected a number from 1 to 1024, got {threads}"):
+            relkt.search(ROWS, ROWS, 1, threads=threads)
     with pytest.raises(TypeError, match="threads: expected an integer of at least 1, or None for all, got '2'"):
         relkt.search(ROWS, ROWS, 1, threads="2")
     monkeypatch.setenv("RELKT_KERNEL", "sse9")

@@ -30,6 +30,7 @@ def definition(queries, passages, positives, num_hard, num_semi_hard, margin, gr
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 60), st.integers(0, 4), st.integers(0, 4), st.data())
 def test_equals_the_definition(seed, queries, rows, num_hard, num_semi_hard, data):
+    num_hard, num_semi_hard = min(num_hard, rows), min(num_semi_hard, rows)
     if num_hard + num_semi_hard == 0:
         num_hard = 1
     rng = np.random.default_rng(seed)
@@ -79,6 +80,14 @@ def test_kernels_and_threads_agree(monkeypatch):
                 assert np.array_equal(getattr(mined, name), getattr(reference, name), equal_nan="scores" in name)
 
 
+def test_positives_in_every_form():
+    rng = np.random.default_rng(5)
+    q, p = (rng.standard_normal((n, 4)).astype(np.float32) for n in (3, 20))
+    forms = [[4, 5, 6], np.array([4, 5, 6]), [[4], [5], [6]], [np.array(4), np.array([5]), (6,)]]
+    first, *others = (relkt.mine(q, p, form) for form in forms)
+    assert all(np.array_equal(first.hard_indices, other.hard_indices) for other in others)
+
+
 ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
 
@@ -96,8 +105,11 @@ ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
         ({"num_hard": -1}, ValueError, "num_hard: expected an integer of at least 0, got -1"),
         ({"num_semi_hard": 1.0}, TypeError, "num_semi_hard: expected an integer of at least 0, got 1.0"),
         ({"margin": -0.1}, ValueError, "margin: expected a number from 0 to 2, got -0.1"),
-        ({"margin": float("nan")}, ValueError, "margin: expected a number from 0 to 2, got NaN"),
+        ({"margin": float("nan")}, ValueError, "margin: expected a number from 0 to 2, got nan"),
         ({"margin": "wide"}, TypeError, "margin: expected a number from 0 to 2, got 'wide'"),
+        ({"margin": 10**400}, ValueError, "margin: expected a number from 0 to 2, got 1000"),
+        ({"num_hard": 5}, ValueError, "num_hard: expected a number from 0 to 4, the number of passages, got 5"),
+        ({"num_semi_hard": 10**12}, ValueError, "num_semi_hard: expected a number from 0 to 4"),
         ({"groups": [0, 1, 2]}, ValueError, "groups: expected 4 values, one for each passage, got 3"),
         ({"groups": [0.5] * 4}, TypeError, "groups: expected a 1-D array of integers"),
         ({"exclude": [[0], [1], [2], [9]]}, ValueError, "exclude: query 3 names the row 9"),

@@ -127,6 +127,34 @@ fn real_numbers_are_within_the_bound() {
     }
 }
 
+/// Products of one sign add up to scores near 1, where rounding errors are largest and do not cancel: of those that every
+/// kernel can make, (dim + 6) units of rounding cover all, and the bound must cover them twice.
+#[test]
+fn the_bound_has_room_for_the_worst_rounding() {
+    for kernel in Kernel::available() {
+        for dim in [384, 768, 1023, 4096] {
+            let value = (1.0 / (dim as f64).sqrt()) as f32;
+            for step in 0..20u32 {
+                let values = vec![f32::from_bits(value.to_bits() + step); dim];
+                let norm = dot(&values, &values).sqrt();
+                let inverse = [(1.0 / norm) as f32];
+                let panel = Panel::new(&values, &inverse, dim, 0);
+                let query: Vec<f32> = values.iter().map(|&v| (f64::from(v) / norm) as f32).collect();
+                let found = survivors(kernel, &query, 1, false, &panel, dim, &[f32::NEG_INFINITY]);
+                let error = (f64::from(found[0].score) - 1.0).abs();
+                assert!(error <= (dim as f64 + 6.0) * 0.5f64.powi(24), "{} dim {dim}: off by {error}", kernel.name());
+                assert!(2.0 * (dim as f64 + 6.0) * 0.5f64.powi(24) <= f64::from(error_bound(dim)));
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a panel holds dim values for each row")]
+fn a_panel_whose_size_overflows_is_refused() {
+    let _ = Panel::new(&[], &[1.0; 4], 1 << 62, 0);
+}
+
 #[test]
 fn double_precision_dot_is_the_same_for_every_kernel() {
     for dim in 0..1100 {

@@ -80,6 +80,7 @@ proptest! {
         num_hard in 0usize..6, num_semi_hard in 0usize..6, margin in prop::sample::select(vec![0.0, 0.05, 0.3, 2.0]),
     ) {
         prop_assume!(num_hard + num_semi_hard > 0);
+        let (num_hard, num_semi_hard) = (num_hard.min(rows), num_semi_hard.min(rows));
         let case = case(seed, queries, rows, dim, whole);
         let (hard, semi_hard) = case.definition(num_hard, num_semi_hard, margin);
         for kernel in Kernel::available() {
@@ -127,6 +128,12 @@ fn bad_input_is_refused() {
     assert_eq!(refused(MiningOptions { num_hard: 0, num_semi_hard: 0, ..good.clone() }), Error::NothingToMine);
     assert_eq!(refused(MiningOptions { margin: -0.1, ..good.clone() }), Error::Margin(-0.1));
     assert!(matches!(refused(MiningOptions { margin: f64::NAN, ..good.clone() }), Error::Margin(_)));
+    for (options, name) in [
+        (MiningOptions { num_hard: 3, ..good.clone() }, "num_hard"),
+        (MiningOptions { num_semi_hard: 3, ..good.clone() }, "num_semi_hard"),
+    ] {
+        assert_eq!(refused(options), Error::Count { name, num: 3, rows: 2 });
+    }
     let lists = Error::Lists { name: "positives", expected: 2, got: 1 };
     assert_eq!(refused(MiningOptions { positives: &one, ..good.clone() }), lists);
     let none = vec![vec![0], vec![]];

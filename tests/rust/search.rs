@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, cosines, matrix};
 use proptest::prelude::*;
-use relkt_core::{Error, Execution, Hits, Kernel, Matrix, search};
+use relkt_core::{Error, Execution, Hits, Kernel, Matrix, Values, search};
 
 /// Stable sorting keeps lower rows first among equal scores.
 fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits {
@@ -12,7 +12,7 @@ fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits 
     for scores in cosines(queries, passages, dim) {
         let scores: Vec<f32> = scores.into_iter().map(|s| s as f32).collect();
         let mut rows: Vec<usize> = (0..scores.len()).collect();
-        rows.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        rows.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).expect("no NaN"));
         hits.rows.extend(rows[..k].iter().map(|&row| row as i64));
         hits.scores.extend(rows[..k].iter().map(|&row| scores[row]));
     }
@@ -100,6 +100,17 @@ proptest! {
     }
 }
 
+/// A product that underflows on its way to float32 leaves a zero with a sign, which must not break the tie.
+#[test]
+fn a_negative_zero_ties_with_zero() {
+    let (q, p) = ([1e-30, 1.0, 0.0], [-1e-30, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    for kernel in Kernel::available() {
+        let hits = run(kernel, &q, &p, 3, 2, 1);
+        assert_eq!(hits.rows, [0, 1], "{}", kernel.name());
+        assert!(hits.scores.iter().all(|score| score.to_bits() == 0), "{}", kernel.name());
+    }
+}
+
 #[test]
 fn a_query_does_not_depend_on_its_batch() {
     let (dim, rows) = (33, 5000);
@@ -118,7 +129,10 @@ fn a_query_does_not_depend_on_its_batch() {
 fn bad_input_is_refused() {
     let kernel = Kernel::detect();
     let execution = Execution::new(Some(2)).expect("threads");
-    let new = |values: &[f32], rows, dim| Matrix::new("passages", values, rows, dim, kernel, &execution).map(|_| ());
+    let new = |values: &[f32], rows, dim| {
+        let values = Values::copy_of("passages", values)?;
+        Matrix::new("passages", values, rows, dim, kernel, &execution).map(|_| ())
+    };
     assert_eq!(new(&[], 0, 3), Err(Error::Empty { name: "passages", rows: 0, dim: 3 }));
     assert_eq!(new(&[], 3, 0), Err(Error::Empty { name: "passages", rows: 3, dim: 0 }));
     assert_eq!(new(&[1.0; 5], 2, 3), Err(Error::Length { name: "passages", expected: 6, got: 5 }));
@@ -139,7 +153,10 @@ fn bad_input_is_refused() {
     assert_eq!(refused(&a, &b, 1), Error::DimMismatch { queries: 3, passages: 2 });
     assert_eq!(refused(&a, &a, 0), Error::K { k: 0, rows: 2 });
     assert_eq!(refused(&a, &a, 3), Error::K { k: 3, rows: 2 });
-    assert_eq!(Execution::new(Some(0)).map(|_| ()).expect_err("no threads"), Error::Threads);
+    for threads in [0, 1025, usize::MAX] {
+        let refused = Execution::new(Some(threads)).map(|_| ()).expect_err("no such number of threads");
+        assert_eq!(refused, Error::Threads { threads, max: 1024 });
+    }
 }
 
 #[test]

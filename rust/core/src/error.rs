@@ -3,6 +3,15 @@
 /// Result of a core operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An empty vector with room for `len` values, or [`Error::Memory`].
+pub(crate) fn with_capacity<T>(what: &'static str, len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    match values.try_reserve_exact(len) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(Error::Memory { what, bytes: len.saturating_mul(size_of::<T>()) }),
+    }
+}
+
 /// Why an operation was refused; the message names the argument, what was expected and what came.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -72,9 +81,22 @@ pub enum Error {
         /// Rows that there are.
         rows: usize,
     },
-    /// Zero threads.
-    #[error("threads: expected at least 1, got 0")]
-    Threads,
+    /// No thread, or more than anybody can want.
+    #[error("threads: expected a number from 1 to {max}, got {threads}")]
+    Threads {
+        /// What came.
+        threads: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// More memory than there is.
+    #[error("{what}: could not allocate {bytes} bytes")]
+    Memory {
+        /// What it was for.
+        what: &'static str,
+        /// How much was wanted.
+        bytes: usize,
+    },
     /// The operating system would not start the threads.
     #[error("threads: could not start {threads} threads: {reason}")]
     ThreadPool {
@@ -99,9 +121,19 @@ pub enum Error {
         /// What there is.
         available: String,
     },
-    /// A margin that is not a finite number of at least zero.
+    /// A margin that no difference of two cosines can have.
     #[error("margin: expected a number from 0 to 2, got {0}")]
     Margin(f64),
+    /// More negatives for each query than there are passages.
+    #[error("{name}: expected a number from 0 to {rows}, the number of passages, got {num}")]
+    Count {
+        /// The argument.
+        name: &'static str,
+        /// What came.
+        num: usize,
+        /// Rows that there are.
+        rows: usize,
+    },
     /// Neither hard nor semi-hard negatives asked for.
     #[error("num_hard, num_semi_hard: expected at least one of them to be above 0")]
     NothingToMine,

@@ -20,7 +20,7 @@ pub mod top_k;
 
 pub use error::{Error, Result};
 pub use kernel::Kernel;
-pub use matrix::Matrix;
+pub use matrix::{Matrix, Values};
 pub use mining::{Mined, MiningOptions, mine};
 pub use parallel::Execution;
 pub use search::{Hits, search};

@@ -5,15 +5,16 @@
 //! every passage of a positive's group, and explicitly excluded rows are no candidates. (CL-ReLKT, section 2.1, and
 //! `2_use_finetune_teacher.py: negative_mining`; there with distances and a single positive.)
 
-use std::collections::HashMap;
-
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_capacity};
 use crate::kernel::{Kernel, error_bound};
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
 use crate::scan::{Collector, scan};
 use crate::search::check_dims;
 use crate::top_k::{Hit, TopK, Window, merge};
+
+/// Queries whose positives are scored in one task.
+const CHUNK: usize = 1024;
 
 /// What to mine.
 #[derive(Debug, Clone)]
@@ -51,7 +52,7 @@ pub struct Mined {
 /// Mines negatives for every query.
 ///
 /// # Errors
-/// [`Error::DimMismatch`], [`Error::NothingToMine`], [`Error::Margin`], [`Error::Lists`], [`Error::NoPositive`],
+/// [`Error::DimMismatch`], [`Error::NothingToMine`], [`Error::Count`], [`Error::Memory`], [`Error::Margin`], [`Error::Lists`], [`Error::NoPositive`],
 /// [`Error::RowOutOfRange`], [`Error::Groups`], [`Error::Interrupted`], [`Error::ThreadPool`].
 pub fn mine(
     kernel: Kernel,
@@ -61,48 +62,39 @@ pub fn mine(
     execution: &Execution,
 ) -> Result<Mined> {
     check(queries, passages, options)?;
-    let members = options.groups.map(|groups| {
-        let mut members: HashMap<i64, Vec<u32>> = HashMap::new();
-        for (row, &group) in groups.iter().enumerate() {
-            members.entry(group).or_default().push(row as u32);
-        }
-        (groups, members)
-    });
-    let excluded = |query: usize| -> Vec<u32> {
-        let positives = &options.positives[query];
-        let mut rows: Vec<u32> = positives.iter().map(|&row| row as u32).collect();
-        if let Some((groups, members)) = &members {
-            rows.extend(positives.iter().flat_map(|&row| &members[&groups[row as usize]]));
-        }
-        if let Some(exclude) = options.exclude {
-            rows.extend(exclude[query].iter().map(|&row| row as u32));
-        }
-        rows.sort_unstable();
-        rows.dedup();
-        rows
+    let (hard, semi_hard) =
+        (queries.rows().saturating_mul(options.num_hard), queries.rows().saturating_mul(options.num_semi_hard));
+    let mut mined = Mined {
+        hard_rows: with_capacity("results", hard)?,
+        hard_scores: with_capacity("results", hard)?,
+        semi_hard_rows: with_capacity("results", semi_hard)?,
+        semi_hard_scores: with_capacity("results", semi_hard)?,
+        positive_scores: with_capacity("results", queries.rows())?,
     };
-    let positive_scores = parallel::for_each(execution, 0..queries.rows(), |query| {
-        let scores = options.positives[query].iter().map(|&row| cosine(kernel, queries, query, passages, row as usize));
-        scores.fold(f32::INFINITY, f32::min)
+    let chunks = (0..queries.rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(queries.rows()));
+    let scores = parallel::for_each(execution, chunks, |chunk| {
+        execution.check()?;
+        let score = |query: usize, row: i64| cosine(kernel, queries, query, passages, row as usize);
+        let lowest =
+            |query: usize| options.positives[query].iter().map(|&row| score(query, row)).fold(f32::INFINITY, f32::min);
+        Ok(chunk.map(lowest).collect::<Vec<f32>>())
     })?;
+    for chunk in scores {
+        mined.positive_scores.extend(chunk?);
+    }
     let error = error_bound(passages.dim());
     let outcomes = scan(kernel, queries, passages, execution, |query| {
-        let positive = f64::from(positive_scores[query]);
+        let positive = f64::from(mined.positive_scores[query]);
         let hard = Window { above: positive, below: f64::INFINITY };
         let semi_hard = Window { above: positive - options.margin, below: positive };
         Miner {
-            excluded: excluded(query),
+            excluded: excluded_rows(query, options),
+            excluded_groups: excluded_groups(query, options),
+            groups: options.groups,
             hard: (options.num_hard > 0).then(|| TopK::new(options.num_hard, error, hard)),
             semi_hard: (options.num_semi_hard > 0).then(|| TopK::new(options.num_semi_hard, error, semi_hard)),
         }
     })?;
-    let mut mined = Mined {
-        hard_rows: Vec::with_capacity(queries.rows() * options.num_hard),
-        hard_scores: Vec::with_capacity(queries.rows() * options.num_hard),
-        semi_hard_rows: Vec::with_capacity(queries.rows() * options.num_semi_hard),
-        semi_hard_scores: Vec::with_capacity(queries.rows() * options.num_semi_hard),
-        positive_scores,
-    };
     for parts in outcomes {
         let (hard, semi_hard): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         append(&mut mined.hard_rows, &mut mined.hard_scores, &merge(hard, options.num_hard), options.num_hard);
@@ -116,10 +108,33 @@ pub fn mine(
     Ok(mined)
 }
 
+/// The rows that a query's lists name, sorted.
+fn excluded_rows(query: usize, options: &MiningOptions<'_>) -> Vec<u32> {
+    let lists = [Some(&options.positives[query]), options.exclude.map(|exclude| &exclude[query])];
+    let mut rows: Vec<u32> = lists.into_iter().flatten().flatten().map(|&row| row as u32).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// The groups of a query's positives, sorted.
+fn excluded_groups(query: usize, options: &MiningOptions<'_>) -> Vec<i64> {
+    let Some(groups) = options.groups else { return Vec::new() };
+    let mut excluded: Vec<i64> = options.positives[query].iter().map(|&row| groups[row as usize]).collect();
+    excluded.sort_unstable();
+    excluded.dedup();
+    excluded
+}
+
 fn check(queries: &Matrix, passages: &Matrix, options: &MiningOptions<'_>) -> Result<()> {
     check_dims(queries, passages)?;
     if options.num_hard == 0 && options.num_semi_hard == 0 {
         return Err(Error::NothingToMine);
+    }
+    for (name, num) in [("num_hard", options.num_hard), ("num_semi_hard", options.num_semi_hard)] {
+        if num > passages.rows() {
+            return Err(Error::Count { name, num, rows: passages.rows() });
+        }
     }
     if !(0.0..=2.0).contains(&options.margin) {
         return Err(Error::Margin(options.margin));
@@ -157,13 +172,15 @@ fn append(rows: &mut Vec<i64>, scores: &mut Vec<f32>, hits: &[Hit], num: usize) 
 }
 
 /// Collects one query's negatives.
-struct Miner {
+struct Miner<'a> {
     excluded: Vec<u32>,
+    excluded_groups: Vec<i64>,
+    groups: Option<&'a [i64]>,
     hard: Option<TopK>,
     semi_hard: Option<TopK>,
 }
 
-impl Collector for Miner {
+impl Collector for Miner<'_> {
     type Output = (Vec<Hit>, Vec<Hit>);
 
     fn threshold(&self) -> f32 {
@@ -172,7 +189,9 @@ impl Collector for Miner {
     }
 
     fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32) {
-        if self.excluded.binary_search(&row).is_ok() {
+        let same_group =
+            self.groups.is_some_and(|groups| self.excluded_groups.binary_search(&groups[row as usize]).is_ok());
+        if same_group || self.excluded.binary_search(&row).is_ok() {
             return;
         }
         for top in self.hard.iter_mut().chain(&mut self.semi_hard) {

@@ -1,6 +1,5 @@
 //! The only entry to rayon: thread pools that survive a fork, and tasks whose results keep their order.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,6 +8,9 @@ use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use crate::error::{Error, Result};
+
+/// The most threads that can be asked for.
+pub const MAX_THREADS: usize = 1024;
 
 /// How an operation runs: on how many threads, and whether it should stop.
 #[derive(Debug, Clone)]
@@ -21,12 +23,14 @@ impl Execution {
     /// Runs on `threads` threads, or on as many as the process may use.
     ///
     /// # Errors
-    /// [`Error::Threads`] if `threads` is 0.
+    /// [`Error::Threads`] if `threads` is 0 or above [`MAX_THREADS`].
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
-            Some(0) => return Err(Error::Threads),
+            Some(threads) if !(1..=MAX_THREADS).contains(&threads) => {
+                return Err(Error::Threads { threads, max: MAX_THREADS });
+            }
             Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
         };
         Ok(Self { threads, cancelled: Arc::new(AtomicBool::new(false)) })
     }
@@ -77,19 +81,19 @@ where
     Ok(pool(execution.threads)?.install(|| items.into_par_iter().with_max_len(1).map(task).collect()))
 }
 
-/// Thread pools by size, of one process.
+/// The thread pool of one process: that of the last number of threads used, so that idle threads do not pile up.
 ///
 /// A forked child inherits the parent's memory but none of its threads, and perhaps a locked mutex, so it never looks
 /// into what the parent made: it hangs a table of its own behind the parent's.
 struct Pools {
     process: u32,
-    by_threads: Mutex<HashMap<usize, Arc<ThreadPool>>>,
+    last: Mutex<Option<Arc<ThreadPool>>>,
     child: OnceLock<Box<Pools>>,
 }
 
 impl Pools {
     fn of(process: u32) -> Self {
-        Self { process, by_threads: Mutex::default(), child: OnceLock::new() }
+        Self { process, last: Mutex::default(), child: OnceLock::new() }
     }
 }
 
@@ -101,8 +105,10 @@ fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
     while pools.process != process {
         pools = pools.child.get_or_init(|| Box::new(Pools::of(process)));
     }
-    let mut by_threads = pools.by_threads.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = by_threads.get(&threads) {
+    let mut last = pools.last.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = last.as_ref()
+        && pool.current_num_threads() == threads
+    {
         return Ok(Arc::clone(pool));
     }
     let pool = rayon::ThreadPoolBuilder::new()
@@ -111,6 +117,6 @@ fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
         .build()
         .map_err(|e| Error::ThreadPool { threads, reason: e.to_string() })?;
     let pool = Arc::new(pool);
-    by_threads.insert(threads, Arc::clone(&pool));
+    *last = Some(Arc::clone(&pool));
     Ok(pool)
 }

@@ -8,11 +8,12 @@ use crate::kernel::{DIRECT_MAX, Kernel, Panel, Survivor};
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
 
-/// Bytes of a panel of rows, for packed blocks and for direct scoring: half of a common L2 cache, and half of L1.
+/// Bytes of a panel of rows, roughly, for packed blocks and for direct scoring: a part of common L2 caches, and of L1.
 const PACKED_PANEL: usize = 256 << 10;
 const DIRECT_PANEL: usize = 32 << 10;
-/// A multiple of every kernel's rows per tile.
-const ROW_STEP: usize = 24;
+/// Panels are a multiple of this many rows, which is one of every kernel's rows per tile (6 packed; 16, 8, 4 or 2 direct),
+/// so that only the last panel has rows that fill no tile.
+const ROW_STEP: usize = 48;
 /// Packed blocks of one task: what is packed at a time stays within a few MiB.
 const GROUP: usize = 16;
 /// Row ranges for each thread when rows are split, so that a slow thread does not hold up the others, and the fewest

@@ -1,6 +1,6 @@
 //! Top-k search.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_capacity};
 use crate::kernel::{Kernel, error_bound};
 use crate::matrix::Matrix;
 use crate::parallel::Execution;
@@ -21,15 +21,16 @@ pub struct Hits {
 /// The `k` passages of highest cosine for each query: higher score first, then lower row.
 ///
 /// # Errors
-/// [`Error::DimMismatch`], [`Error::K`], [`Error::Interrupted`], [`Error::ThreadPool`].
+/// [`Error::DimMismatch`], [`Error::K`], [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
 pub fn search(kernel: Kernel, queries: &Matrix, passages: &Matrix, k: usize, execution: &Execution) -> Result<Hits> {
     check_dims(queries, passages)?;
     if k == 0 || k > passages.rows() {
         return Err(Error::K { k, rows: passages.rows() });
     }
+    let total = queries.rows().saturating_mul(k);
+    let mut hits = Hits { k, scores: with_capacity("results", total)?, rows: with_capacity("results", total)? };
     let error = error_bound(passages.dim());
     let parts = scan(kernel, queries, passages, execution, |_| TopK::new(k, error, Window::ALL))?;
-    let mut hits = Hits { k, scores: Vec::with_capacity(parts.len() * k), rows: Vec::with_capacity(parts.len() * k) };
     for part in parts {
         let best = merge(part, k);
         debug_assert_eq!(best.len(), k);

@@ -52,9 +52,14 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// For the best `k > 0` rows in `window`, from scores off by at most `error`.
+    /// For the best `k` rows in `window`, from scores off by less than `error`, a few units in the last place less: the
+    /// arithmetic with thresholds rounds, too.
+    ///
+    /// # Panics
+    /// If `k` is 0.
     #[must_use]
     pub fn new(k: usize, error: f32, window: Window) -> Self {
+        assert!(k > 0, "the best 0 rows are none");
         let threshold = just_below(window.above as f32, error);
         Self { k, error, window, threshold, exact: Vec::new(), waiting: Vec::new(), bounds: Vec::new() }
     }

@@ -1,27 +1,28 @@
 //! NumPy arrays in and out.
 
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use relkt_core::{Execution, Matrix};
+use relkt_core::{Execution, Kernel, Matrix, Values};
 
 use crate::errors::to_python;
-use crate::kernel_of_environment;
+use crate::run::interruptible;
 
-/// Checks and copies a C-contiguous array. The GIL is held, so that Python code cannot change the array meanwhile.
+/// Copies an aligned, C-contiguous array while the GIL keeps Python code from changing it, then checks the copy.
 pub(crate) fn matrix(
-    _py: Python<'_>,
+    py: Python<'_>,
     name: &'static str,
     array: &PyReadonlyArray2<'_, f32>,
-    threads: Option<usize>,
+    kernel: Kernel,
+    execution: &Execution,
 ) -> PyResult<Matrix> {
-    let execution = Execution::new(threads).map_err(to_python)?;
-    let view = array.as_array();
-    let (rows, dim) = view.dim();
-    let values = view
-        .as_slice()
-        .ok_or_else(|| PyValueError::new_err(format!("{name}: expected a C-contiguous array at this border")))?;
-    Matrix::new(name, values, rows, dim, kernel_of_environment()?, &execution).map_err(to_python)
+    let (rows, dim) = array.as_array().dim();
+    let address = array.data().addr();
+    if !array.is_c_contiguous() || !address.is_multiple_of(align_of::<f32>()) {
+        return Err(PyValueError::new_err(format!("{name}: expected an aligned, C-contiguous array at this border")));
+    }
+    let values = Values::copy_of(name, array.as_slice()?).map_err(to_python)?;
+    interruptible(py, execution, || Matrix::new(name, values, rows, dim, kernel, execution))
 }
 
 /// A row-major vector as an array of this shape.

@@ -1,7 +1,7 @@
 //! One core error enum, one mapping.
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use relkt_core::Error;
 
 pub(crate) fn to_python(error: Error) -> PyErr {
@@ -14,7 +14,8 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         | Error::ZeroRow { .. }
         | Error::DimMismatch { .. }
         | Error::K { .. }
-        | Error::Threads
+        | Error::Threads { .. }
+        | Error::Count { .. }
         | Error::UnknownKernel { .. }
         | Error::KernelUnavailable { .. }
         | Error::Margin(_)
@@ -23,6 +24,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         | Error::NoPositive { .. }
         | Error::RowOutOfRange { .. }
         | Error::Groups { .. } => PyValueError::new_err(message),
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::ThreadPool { .. } => PyRuntimeError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }

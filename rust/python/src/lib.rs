@@ -27,7 +27,8 @@ struct Passages {
 impl Passages {
     #[new]
     fn new(py: Python<'_>, passages: PyReadonlyArray2<'_, f32>, threads: Option<usize>) -> PyResult<Self> {
-        Ok(Self { matrix: matrix(py, "passages", &passages, threads)? })
+        let execution = Execution::new(threads).map_err(to_python)?;
+        Ok(Self { matrix: matrix(py, "passages", &passages, kernel_of_environment()?, &execution)? })
     }
 
     #[getter]
@@ -53,8 +54,8 @@ impl Passages {
         threads: Option<usize>,
     ) -> PyResult<(Scores<'py>, Rows<'py>)> {
         let execution = Execution::new(threads).map_err(to_python)?;
-        let queries = matrix(py, "queries", &queries, threads)?;
         let kernel = kernel_of_environment()?;
+        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
         let passages = &self.matrix;
         let hits = interruptible(py, &execution, || relkt_core::search(kernel, &queries, passages, k, &execution))?;
         let rows = queries.rows();
@@ -75,8 +76,8 @@ impl Passages {
         threads: Option<usize>,
     ) -> PyResult<Negatives<'py>> {
         let execution = Execution::new(threads).map_err(to_python)?;
-        let queries = matrix(py, "queries", &queries, threads)?;
         let kernel = kernel_of_environment()?;
+        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
         let groups = groups.map(|groups| groups.as_array().to_vec());
         let options = MiningOptions {
             num_hard,
@@ -110,6 +111,7 @@ fn available_kernels() -> Vec<&'static str> {
 fn kernel_of_environment() -> PyResult<Kernel> {
     match std::env::var("RELKT_KERNEL") {
         Ok(name) if !name.is_empty() => Kernel::by_name(&name).map_err(to_python),
+        Err(std::env::VarError::NotUnicode(name)) => Kernel::by_name(&name.to_string_lossy()).map_err(to_python),
         _ => Ok(Kernel::detect()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use relkt_core::{Execution, Result};
+use relkt_core::{Error, Execution, Result};
 
 use crate::errors::to_python;
 
@@ -22,11 +22,15 @@ pub(crate) fn interruptible<T: Send>(
     py.detach(|| {
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
-            scope.spawn(move || {
+            let work = move || {
                 let outcome = catch_unwind(AssertUnwindSafe(work));
                 // The receiver is there until this thread has ended, or nobody wants the outcome any more.
                 let _ = sender.send(outcome);
-            });
+            };
+            std::thread::Builder::new()
+                .name("relkt".into())
+                .spawn_scoped(scope, work)
+                .map_err(|e| to_python(Error::ThreadPool { threads: 1, reason: e.to_string() }))?;
             loop {
                 match receiver.recv_timeout(SIGNAL_INTERVAL) {
                     Ok(Ok(outcome)) => return outcome.map_err(to_python),

@@ -1,7 +1,7 @@
 //! What the integration tests share: seeded data and the definition of the score.
 #![allow(dead_code, missing_docs, clippy::should_implement_trait)]
 
-use relkt_core::{Execution, Kernel, Matrix};
+use relkt_core::{Execution, Kernel, Matrix, Values};
 
 /// A small generator (SplitMix64), so that failures repeat from a seed alone.
 pub(crate) struct Random(u64);
@@ -47,9 +47,11 @@ impl Random {
     }
 }
 
-/// Cosines in double precision, summed in order, of the caller's own values.
+/// Cosines in double precision of the caller's own values, summed in the order that defines a score (which has a test of
+/// its own against a plain loop).
 pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<f64>> {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let scalar = Kernel::by_name("scalar").expect("always there");
+    let dot = |a: &[f32], b: &[f32]| scalar.dot_f64(a, b);
     let norms: Vec<f64> = passages.chunks_exact(dim).map(|p| dot(p, p).sqrt()).collect();
     let score = |q: &[f32]| {
         let norm = dot(q, q).sqrt();
@@ -60,5 +62,7 @@ pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<
 
 pub(crate) fn matrix(name: &'static str, values: &[f32], dim: usize, kernel: Kernel) -> Matrix {
     let execution = Execution::new(Some(1)).expect("one thread");
-    Matrix::new(name, values, values.len() / dim, dim, kernel, &execution).expect("valid rows")
+    let rows = values.len() / dim;
+    let values = Values::copy_of(name, values).expect("memory");
+    Matrix::new(name, values, rows, dim, kernel, &execution).expect("valid rows")
 }

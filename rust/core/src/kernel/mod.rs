@@ -43,7 +43,9 @@ impl<'a> Panel<'a> {
     /// If the lengths do not fit together.
     #[must_use]
     pub fn new(values: &'a [f32], inverse_norms: &'a [f32], dim: usize, first_row: u32) -> Self {
-        assert_eq!(values.len(), inverse_norms.len() * dim, "a panel holds dim values for each row");
+        let rows = inverse_norms.len();
+        assert_eq!(rows.checked_mul(dim), Some(values.len()), "a panel holds dim values for each row");
+        assert!(u32::MAX as usize - first_row as usize >= rows, "row numbers fit into 32 bits");
         Self { values, inverse_norms, dim, first_row }
     }
 
@@ -178,7 +180,7 @@ impl Kernel {
     /// If the width is not one of this kernel's or `packed` has not `dim * width` values.
     pub fn packed(self, packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
         assert!(self.widths().contains(&thresholds.len()), "a packed block has one of the kernel's widths");
-        assert_eq!(packed.len(), thresholds.len() * panel.dim, "a packed block holds dim values for each query");
+        assert_eq!(thresholds.len().checked_mul(panel.dim), Some(packed.len()), "dim values for each query");
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.
@@ -200,7 +202,7 @@ impl Kernel {
     /// If `queries` has not `dim` values for each threshold, or their number is neither 1 nor a multiple of
     /// [`Kernel::group`] up to [`DIRECT_MAX`].
     pub fn direct(self, queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-        assert_eq!(queries.len(), thresholds.len() * panel.dim, "dim values for each query");
+        assert_eq!(thresholds.len().checked_mul(panel.dim), Some(queries.len()), "dim values for each query");
         let groups = thresholds.len().is_multiple_of(self.group()) && thresholds.len() <= DIRECT_MAX;
         assert!(thresholds.len() == 1 || groups, "one query, or whole groups, and not too many");
         match self.0 {
