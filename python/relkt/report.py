@@ -298,12 +298,15 @@ def _style(axes: Axes) -> None:
 
 
 def _save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
+    from matplotlib import rc_context
+
     base = Path(out)
     if base.suffix in (".png", ".svg"):
         base = base.with_suffix("")
     png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
     base.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=160)
-    # Without the date, the same run gives the same drawing.
-    figure.savefig(svg, metadata={"Date": None})
+    # Without the date, and with ids that are not random, the same run gives the same file.
+    with rc_context({"svg.hashsalt": "relkt"}):
+        figure.savefig(svg, metadata={"Date": None})
     return png, svg

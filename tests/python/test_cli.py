@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 import relkt
 from relkt.cli import app
-from relkt.data import load_data
+from relkt.cli.encode import read_texts
+from relkt.cli.evaluate import trained_in
+from relkt.data import DataError, Passage, Query, RetrievalData, load_data
 
 COMMANDS = ["demo", "train", "evaluate", "encode"]
 
@@ -63,13 +66,48 @@ def test_starting_loads_no_torch():
         (["evaluate", "./no-model", "--data", "relkt-mini"], "'./no-model'"),
         (["evaluate", "muse", "--data", "relkt-mini", "--languages", "fr"], "languages: data set 'relkt-mini' has no"),
         (["evaluate", "muse", "--data", "relkt-mini", "--run", "r.trec"], "--run, --qrels: expected one --level"),
-        (["encode", "missing.txt", "--output", "x.npy"], "missing.txt"),
+        (
+            ["evaluate", "muse", "--data", "relkt-mini", "--json", "none/r.json"],
+            "--json: the folder of none/r.json does not exist",
+        ),
+        (
+            ["evaluate", "muse", "--data", "relkt-mini", "--level", "passage", "--qrels", "taken.npy"],
+            "--qrels: taken.npy exists; give --overwrite to replace it",
+        ),
+        (
+            ["evaluate", "muse", "--data", "relkt-mini", "--level", "passage", "--run", "x", "--qrels", "./x"],
+            "--qrels: expected another file than --run's, got x for both",
+        ),
+        (
+            ["evaluate", "muse", "--data", "relkt-mini", "--trained-languages", "en,fr"],
+            "--trained-languages: no question evaluated is in fr; expected languages among en, ar",
+        ),
+        (
+            ["evaluate", "muse", "--data", "relkt-mini", "--trained-languages", ""],
+            "--trained-languages: expected at least one language code, got an empty value",
+        ),
+        (["evaluate", "muse", "--data", "relkt-mini", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
+        (["evaluate", "muse", "--data", "relkt-mini", "--device", "cuda:99"], "--device: expected cpu, or a GPU that"),
+        (["encode", "good.txt", "--output", "x.npy", "--device", "hpu"], "--device: expected cpu, or a GPU that"),
+        (
+            ["train", "--data", "relkt-mini", "--output", "X", "--preset", "demo", "--device", "gpu"],
+            "--device: expected cpu, or a GPU that",
+        ),
+        (
+            ["train", "--data", "relkt-mini", "--output", "X", "--preset", "demo", "--languages", "en,de"],
+            "languages: the configuration trains ar, es, ru, th, tr, zh, which the data set does not have",
+        ),
+        (["encode", "good.txt", "--output", "none/x.npy"], "--output: the folder of none/x.npy does not exist"),
+        (["encode", "latin.txt", "--output", "x.npy"], "latin.txt, line 1: expected UTF-8 text"),
+        (["encode", "half.jsonl", "--output", "x.npy"], "half.jsonl, line 1: expected Unicode text in 'text'"),
+        (["encode", "gap.jsonl", "--output", "x.npy"], "gap.jsonl, line 2: expected a text, got an empty one"),
+        (["encode", "missing.txt", "--output", "x.npy"], "missing.txt: file not found"),
         (["encode", "empty.txt", "--output", "x.npy"], "empty.txt: expected at least one line, got an empty file"),
-        (["encode", "gap.txt", "--output", "x.npy"], "gap.txt: line 2: expected a text, got an empty one"),
-        (["encode", "broken.jsonl", "--output", "x.npy"], "broken.jsonl: line 2: not JSON"),
+        (["encode", "gap.txt", "--output", "x.npy"], "gap.txt, line 2: expected a text, got an empty one"),
+        (["encode", "broken.jsonl", "--output", "x.npy"], "broken.jsonl, line 2, column 8: expected a JSON object"),
         (
             ["encode", "other.jsonl", "--output", "x.npy"],
-            "other.jsonl: line 1: expected an object with a text under 'text'",
+            "other.jsonl, line 1: expected the field 'text', got only 'body'",
         ),
         (["encode", "good.txt", "--output", "taken.npy"], "--output: taken.npy exists; give --overwrite to replace it"),
         (["encode", "good.txt", "--output", "x.npy", "--batch-size", "0"], "--batch-size: expected an integer"),
@@ -81,12 +119,15 @@ def test_bad_input_is_one_line_and_exit_code_2(run, tmp_path, monkeypatch, argum
         "empty.txt": "",
         "gap.txt": "one\n\nthree\n",
         "good.txt": "one\n",
-        "broken.jsonl": '{"text": "one"}\n{"text": \n',
+        "gap.jsonl": '{"text": "one"}\n\n{"text": "three"}\n',
+        "half.jsonl": '{"text": "\\ud800"}\n',
+        "latin.txt": "ü\n",
+        "broken.jsonl": '{"text": "one"}\n{"text"; "two"}\n',
         "other.jsonl": '{"body": "one"}\n',
         "taken.npy": "mine",
     }
     for name, content in files.items():
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="latin-1")
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -94,7 +135,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run, tmp_path, monkeypatch, argum
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     # Nothing was touched.
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+    assert {path.name: path.read_text(encoding="latin-1") for path in tmp_path.iterdir()} == files
 
 
 def test_usage_errors_have_the_same_exit_code(run):
@@ -104,7 +145,7 @@ def test_usage_errors_have_the_same_exit_code(run):
 
 def test_traceback_on_request(run, tmp_path):
     result = run("--traceback", "encode", tmp_path / "missing.txt", "--output", tmp_path / "x.npy")
-    assert isinstance(result.exception, FileNotFoundError)
+    assert isinstance(result.exception, DataError)
 
 
 def test_encode_then_search(run, tmp_path):
@@ -120,9 +161,115 @@ def test_encode_then_search(run, tmp_path):
     assert rows.dtype == np.float32
     assert rows.shape == (12, 512)
     assert np.array_equal(rows, np.load(tmp_path / "lines.txt.npy"))
-    assert not list(tmp_path.glob("*.partial"))
     # Each row finds itself.
     assert relkt.search(rows, rows, 1).indices[:, 0].tolist() == list(range(12))
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_text(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8-sig")
+    (tmp_path / "lines.txt").write_text("one\r\ntwo", encoding="utf-8-sig")
+    assert read_texts(tmp_path / "lines.jsonl", "text") == ["one", "two"]
+    assert read_texts(tmp_path / "lines.txt", "text") == ["one", "two"]
+
+
+# The package's attribute "app" is the program, not the module.
+APP = importlib.import_module("relkt.cli.app")
+
+
+@pytest.fixture
+def ones(monkeypatch):
+    """An encoder that costs nothing: every text is (1, 1)."""
+    import relkt.encoders
+
+    def encode(_, texts, **__):
+        return np.ones((len(texts), 2), np.float32)
+
+    monkeypatch.setattr(relkt.encoders, "load_encoder", lambda *_, **__: None)
+    monkeypatch.setattr(relkt.encoders, "encode_queries", encode)
+    monkeypatch.setattr(relkt.encoders, "encode_passages", encode)
+
+
+@pytest.mark.usefixtures("ones")
+def test_encode_touches_no_other_file(run, tmp_path):
+    (tmp_path / "lines.txt").write_text("one\ntwo\n")
+    (tmp_path / "x.npy.partial").write_text("mine")
+    result = run("encode", tmp_path / "lines.txt", "--output", tmp_path / "x.npy")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"lines.txt", "x.npy", "x.npy.partial"}
+    assert (tmp_path / "x.npy.partial").read_text() == "mine"
+    # Readable for whom any new file is.
+    assert (tmp_path / "x.npy").stat().st_mode == (tmp_path / "lines.txt").stat().st_mode
+
+
+@pytest.mark.usefixtures("ones")
+def test_paths_are_shown_as_they_are(run, tmp_path, monkeypatch):
+    # Neither taken for markup nor broken at the end of a line.
+    folder = tmp_path / "[bold]" / ("long" * 60)
+    folder.mkdir(parents=True)
+    (tmp_path / "lines.txt").write_text("one\n")
+    result = run("encode", tmp_path / "lines.txt", "--output", folder / "x.npy")
+    assert result.stderr.endswith(f"wrote {folder / 'x.npy'}: 1 rows of 2 float32 values\n")
+    monkeypatch.setattr(APP, "_train", lambda *_, **__: None)
+    (folder / "results.md").write_text("table\n")
+    result = run("train", "--data", "relkt-mini", "--preset", "demo", "--output", folder)
+    assert f"The model is in {folder / 'model'}, the plots are in {folder / 'plots'}.\n" in result.stdout
+
+
+def test_train_loads_the_languages_named(run, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(APP, "_train", lambda data, *_, **__: loaded.append(data))
+    (tmp_path / "results.md").write_text("")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    result = run(
+        "train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path,
+        "--languages", "en, de,th",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert loaded[0].languages == ("en", "de", "th")
+
+
+@pytest.mark.usefixtures("ones")
+def test_the_run_holds_k_ranks_and_replaces_a_file_only_on_request(run, tmp_path):
+    command = ["evaluate", "muse", "--data", "relkt-mini", "--languages", "en", "--level", "passage"]
+    command += ["--run", tmp_path / "r.trec"]
+    for k in (None, 25):
+        result = run(*command, *([] if k is None else ["--k", k, "--overwrite"]))
+        assert result.exit_code == 0, result.output
+        lines = [line.split() for line in (tmp_path / "r.trec").read_text().splitlines()]
+        assert {int(line[3]) for line in lines} == set(range(1, (k or 10) + 1))
+    assert run(*command).exit_code == 2
+    assert run(*command, "--overwrite", "--k", 9).exit_code == 2
+    assert len((tmp_path / "r.trec").read_text().splitlines()) == len(lines)
+
+
+def test_the_languages_trained_are_those_of_the_model_s_run(tmp_path, monkeypatch):
+    (tmp_path / "config.toml").write_text(TINY)
+    (tmp_path / "model").mkdir()
+    # A configuration of something else, in a folder that happens to be the current one.
+    monkeypatch.chdir(tmp_path)
+    assert trained_in("muse") is None
+    assert trained_in("model") is None
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    assert trained_in("muse") is None
+    assert trained_in("other") is None
+    assert trained_in("model") == trained_in(str(tmp_path / "model")) == ("en", "de")
+    monkeypatch.chdir(tmp_path / "model")
+    assert trained_in(".") == ("en", "de")
+
+
+def test_the_demo_s_table_says_how_many_passages_there_are():
+    from relkt.cli.demo import _comparison
+    from relkt.evaluation import evaluate_embeddings
+    from relkt.training import TrainConfig
+
+    passages = tuple(Passage(f"p{row}", "text", "d") for row in range(7))
+    data = RetrievalData("toy", passages, (Query("q", "?", "en", "q"),), {"q": {"p0": 1}})
+    rows = np.ones((7, 2), np.float32)
+    report = evaluate_embeddings(rows[:1], rows, data, trained_languages=["en"], num_resamples=0)
+    config = TrainConfig.preset("demo")
+    results = {name: {"passage": report.to_dict()} for name in ("before", config.stages[-1].value)}
+    assert _comparison(results, config).title.endswith("first passage of 7)")
 
 
 def test_evaluate_writes_what_it_says(run, tmp_path):

@@ -119,6 +119,16 @@ def test_plot_learning_curve(tmp_path: Path) -> None:
     assert is_drawing(*plot_learning_curve(tmp_path / "metrics.jsonl", tmp_path / "learning_curve"))
 
 
+def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "metrics.jsonl")
+    for draw in (
+        lambda name: plot_learning_curve(tmp_path / "metrics.jsonl", tmp_path / name),
+        lambda name: plot_languages(BEFORE, AFTER, tmp_path / name),
+    ):
+        first, second = draw("first"), draw("second")
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
 def test_plot_learning_curve_of_one_stage_without_losses(tmp_path: Path) -> None:
     (tmp_path / "m").write_text('{"stage": "warmup", "epoch": 0, "step": 0, "dev": {"P@1": {"en": 1}}, "dev_p1": 1}\n')
     assert is_drawing(*plot_learning_curve(tmp_path / "m", tmp_path / "curve"))

@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 
 from relkt import __version__
+from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out, settings
 from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
+
+METRICS_DEPTH = 10
+"""The cutoff of the deepest metric: so many ranks are needed at least."""
 
 app = typer.Typer(
     name="relkt",
@@ -36,7 +40,9 @@ PathOption = Annotated[
     typer.Option("--path", help="Folder with the data set's files; xquad and mlqa otherwise come from the Hub."),
 ]
 SplitByOption = Annotated[SplitBy, typer.Option(help="Unit of the split into train, dev and test.")]
-SplitSeedOption = Annotated[int, typer.Option(help="Seed of the split.")]
+SplitSeedOption = Annotated[
+    int | None, typer.Option(help="Seed of the split, where there is no official one to keep. Default: 42.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")]
 LanguagesOption = Annotated[
     str | None, typer.Option(help="Languages of the questions, with commas: en,th,de. Default: all.")
@@ -90,8 +96,15 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training run instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            help="Languages of the questions to load, with commas: en,th,de. The configuration says which of them are "
+            "trained; all are tested. Without en there are no English questions to follow. Default: all."
+        ),
+    ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
-    split_seed: SplitSeedOption = 42,
+    split_seed: SplitSeedOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Train an encoder by the three-stage recipe: warm-up, teacher, transfer.
@@ -115,7 +128,8 @@ def train(
             if chosen is None:
                 raise ValueError("--seed: a resumed run keeps its seed; leave it out, or name the preset as well")
             chosen = replace(chosen, seed=seed)
-        loaded = load_data(data, path=path, split_by=split_by, split_seed=split_seed)
+        check_device(device)
+        loaded = load_data(data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed)
         if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
             raise ValueError(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
@@ -123,7 +137,8 @@ def train(
             )
         _train(loaded, model, device, output, chosen, resume=resume)
         out.print((output / "results.md").read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
-        out.print(f"The model is in {output / 'model'}, the plots are in {output / 'plots'}.", highlight=False)
+        note = f"The model is in {output / 'model'}, the plots are in {output / 'plots'}."
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> None:
@@ -155,19 +170,24 @@ def evaluate(
     trained_languages: Annotated[
         str | None,
         typer.Option(
-            help="Languages the model was trained in, for the averages; default: what the run's config.toml beside the "
-            "model says, otherwise all."
+            help="Languages the model was trained in, with commas, for averages of their own; all must be among those "
+            "evaluated. Default: what the config.toml of the model's run says, if it is a run's."
         ),
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
-    split_seed: SplitSeedOption = 42,
+    split_seed: SplitSeedOption = None,
+    k: Annotated[
+        int, typer.Option("--k", min=METRICS_DEPTH, help="Ranks a question in the file of --run; the measures need 10.")
+    ] = METRICS_DEPTH,
     json: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Write the ranking in TREC format; with one --level.")
+        Path | None,
+        typer.Option("--run", help="Write the first --k ranks of each question in TREC format; with one --level."),
     ] = None,
     qrels: Annotated[
         Path | None, typer.Option("--qrels", help="Write the judgements in TREC format; with one --level.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files to write if they exist.")] = False,
     device: DeviceOption = None,
 ) -> None:
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 in every language, with 95 % bootstrap intervals.
@@ -182,13 +202,23 @@ def evaluate(
             raise ValueError(
                 "--run, --qrels: expected one --level to go with them, since each level has its own ranking"
             )
-        loaded = load_data(
-            data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed
-        ).select(split=split)
+        check_outputs({"--json": json, "--run": run, "--qrels": qrels}, overwrite=overwrite)
+        trained = _codes(trained_languages)
+        if trained == ():
+            raise ValueError("--trained-languages: expected at least one language code, got an empty value")
+        check_device(device)
+        loaded = load_data(data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed)
+        if trained is None:
+            trained = trained_in(model)
+        elif unknown := [code for code in trained if code not in loaded.languages]:
+            raise ValueError(
+                f"--trained-languages: no question evaluated is in {', '.join(unknown)}; expected languages among "
+                f"{', '.join(loaded.languages)}"
+            )
+        loaded = loaded.select(split=split)
         if not loaded.queries:
             raise ValueError(f"--split: data set {loaded.name!r} has no question in its {split.value} split")
-        trained = _codes(trained_languages) or trained_in(model)
-        reports = run_evaluation(model, loaded, levels, split, trained, device)
+        reports = run_evaluation(model, loaded, levels, split, trained, k, device)
         for report in reports:
             out.print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
         if json:
@@ -226,7 +256,8 @@ def encode(
         shape = run_encoding(
             texts, output, model, kind is TextKind.QUERY, field, batch_size, device, overwrite=overwrite
         )
-        err.print(f"wrote {output}: {shape[0]} rows of {shape[1]} float32 values", highlight=False)
+        note = f"wrote {output}: {shape[0]} rows of {shape[1]} float32 values"
+        err.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _codes(text: str | None) -> tuple[str, ...] | None:

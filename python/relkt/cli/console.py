@@ -57,7 +57,8 @@ def one_line_errors(interrupted: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"[bold]interrupted[/]{'; ' if interrupted else ''}{escape(interrupted)}", highlight=False)
+        text = f"[bold]interrupted[/]{'; ' if interrupted else ''}{escape(interrupted)}"
+        err.print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except (ValueError, OSError, ImportError) as error:
         if settings.traceback:
@@ -96,7 +97,6 @@ class TrainingBars(TrainingProgress):
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._task: TaskID | None = None
-        self._stage = ""
 
     @staticmethod
     def bars() -> Progress:

@@ -48,6 +48,7 @@ def run_demo(output: Path, seed: int, own_questions: tuple[str, ...]) -> None:
         f"Done in {time.monotonic() - start:.0f} s. In [bold]{escape(str(folder))}[/]: results.md, plots/, and model/, "
         "which SentenceTransformer loads.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -64,7 +65,7 @@ def _comparison(results: dict[str, dict[str, dict[str, Any]]], config: TrainConf
     last = config.stages[-1]
     before, after = (Report.from_dict(results[name][Level.PASSAGE.value]) for name in ("before", last.value))
     trained = before.languages_of(Average.TRAINED)
-    table = Table(title="P@1 on held-out questions (share answered by the first passage of 120)")
+    table = Table(title=f"P@1 on held-out questions (share answered by the first passage of {before.num_candidates:,})")
     for name in ("", "before", "after", "gain"):
         table.add_column(name, justify="left" if not name else "right")
     rows = [(code, before.value("P@1", code), after.value("P@1", code)) for code in before.languages]

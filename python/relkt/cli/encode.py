@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import counting
 from relkt.data import DataError
+from relkt.data.files import iter_lines, parse_object, string_field
 
 CHUNK = 8192
 """Texts between two writes: sorting by length works within a chunk, and memory holds one."""
@@ -27,18 +29,19 @@ def run_encoding(
     overwrite: bool,
 ) -> tuple[int, int]:
     """Encodes a file of texts into ``output``, which appears only when it is complete; returns its shape."""
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"--output: {output} exists; give --overwrite to replace it")
+    check_outputs({"--output": output}, overwrite=overwrite)
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected an integer of at least 1, got {batch_size}")
     lines = read_texts(texts, field)
+    check_device(device)
 
     from relkt.encoders import encode_passages, encode_queries, load_encoder
 
     encoder = load_encoder(model, device=device)
     encode = encode_queries if queries else encode_passages
-    partial = output.with_name(output.name + ".partial")
-    try:
+    # A folder of its own beside the output: the same file system, and no name that could be someone's.
+    with TemporaryDirectory(prefix=".relkt-", dir=output.parent) as folder:
+        partial = Path(folder) / output.name
         with counting("encoding", len(lines)) as progress:
             rows = None
             remaining = iter(lines)
@@ -53,8 +56,6 @@ def run_encoding(
         assert rows is not None  # there is at least one text
         rows.flush()
         partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
     return shape
 
 
@@ -62,26 +63,19 @@ def read_texts(path: Path, field: str) -> list[str]:
     """The texts of a file: of JSON lines if its first line is a JSON object, otherwise its lines.
 
     Raises:
-        DataError: If there is no text, a text is empty, or a JSON line has no text under ``field``; with the line.
+        DataError: If the file is missing or not UTF-8, there is no text, a text is empty, or a JSON line has no text
+            under ``field``; with the line.
     """
-    with path.open(encoding="utf-8") as lines:
-        rows = [line.rstrip("\r\n") for line in lines]
-    if not rows:
+    lines = [(number, line.rstrip("\r\n")) for number, line in iter_lines(path)]
+    if not lines:
         raise DataError(f"{path}: expected at least one line, got an empty file")
-    is_json = rows[0].lstrip().startswith("{")
-    texts = [_json_text(path, number, row, field) if is_json else row for number, row in enumerate(rows, 1)]
-    for number, text in enumerate(texts, 1):
+    is_json = lines[0][1].lstrip().startswith("{")
+    texts = []
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        # Row i of the output belongs to line i, so no line may be skipped, not even a blank one.
+        text = string_field(parse_object(path, number, line), field, where) if is_json and line.strip() else line
         if not text.strip():
-            raise DataError(f"{path}: line {number}: expected a text, got an empty one")
+            raise DataError(f"{where}: expected a text, got an empty one")
+        texts.append(text)
     return texts
-
-
-def _json_text(path: Path, number: int, row: str, field: str) -> str:
-    try:
-        record = json.loads(row)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {number}: not JSON: {error}") from error
-    text = record.get(field) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise DataError(f"{path}: line {number}: expected an object with a text under {field!r}, got {row[:80]!r}")
-    return text

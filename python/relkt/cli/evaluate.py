@@ -16,6 +16,7 @@ def run_evaluation(
     levels: tuple[Level, ...],
     split: Split,
     trained: tuple[str, ...] | None,
+    k: int,
     device: str | None,
 ) -> list[Report]:
     """A report for each level; every text is encoded once."""
@@ -28,16 +29,28 @@ def run_evaluation(
     with counting("encoding", len(data.queries) + sum(len(candidates) for candidates in distinct)) as progress:
         queries = encode_queries(encoder, [q.text for q in data.queries], progress=progress)
         embedded = {candidates: encode_passages(encoder, candidates, progress=progress) for candidates in distinct}
-    known = None if trained is None else tuple(code for code in trained if code in data.languages)
     return [
-        evaluate_embeddings(queries, embedded[texts[level]], data, split=split, level=level, trained_languages=known)
+        evaluate_embeddings(
+            queries, embedded[texts[level]], data, split=split, level=level, trained_languages=trained, k=k
+        )
         for level in levels
     ]
 
 
 def trained_in(model: str) -> tuple[str, ...] | None:
-    """The languages a model of one of our runs was trained in: those of the configuration in the run's folder."""
-    config = Path(model).parent / "config.toml"
-    if not config.is_file():
+    """The languages that the model of a training run was trained in, as its configuration names them.
+
+    Args:
+        model: What the user gave. Only the folder ``model`` of a finished run counts, so that a file ``config.toml`` of
+            something else is never read.
+
+    Returns:
+        The languages; None if the model is not a run's, or was trained in all of its data set's.
+    """
+    folder = Path(model).expanduser().resolve()
+    config = folder.with_name("config.toml")
+    if not (
+        folder.is_dir() and folder.name == "model" and config.is_file() and folder.with_name("results.json").is_file()
+    ):
         return None
     return TrainConfig.from_toml(config).languages or None

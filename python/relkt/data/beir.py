@@ -195,13 +195,15 @@ def _qrels_files(folder: Path) -> list[Path]:
 
 
 def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:
-    for number, line in iter_lines(path):
+    lines = iter_lines(path)
+    _, header = next(lines, (1, ""))
+    if tuple(_fields(header)) != HEADER:
+        raise DataError(
+            f"{path}, line 1: expected the header {' '.join(HEADER)}, tab-separated, got {_fields(header)!r}"
+        )
+    for number, line in lines:
         where = f"{path}, line {number}"
-        fields = line.rstrip("\r\n").split("\t")
-        if number == 1:
-            if tuple(fields) != HEADER:
-                raise DataError(f"{where}: expected the header {' '.join(HEADER)}, tab-separated, got {fields!r}")
-            continue
+        fields = _fields(line)
         if fields == [""]:
             continue
         if len(fields) != len(HEADER):
@@ -211,6 +213,10 @@ def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:
             yield number, query, passage, int(score)
         except ValueError as error:
             raise DataError(f"{where}: expected an integer score, got {score!r}") from error
+
+
+def _fields(line: str) -> list[str]:
+    return line.rstrip("\r\n").split("\t")
 
 
 def _json_lines(records: Iterable[dict[str, str]]) -> bytes:

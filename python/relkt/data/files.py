@@ -34,15 +34,29 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in iter_lines(path):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
-            ) from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
-        yield number, record
+        yield number, parse_object(path, number, line)
+
+
+def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    """The object of one line of a JSON lines file.
+
+    Args:
+        path: The file, for the error.
+        number: The line's number, for the error.
+        line: The line.
+
+    Raises:
+        DataError: If the line is not a JSON object.
+    """
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
+    return record
 
 
 def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -52,15 +66,19 @@ def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
         DataError: If the file is missing or not UTF-8.
     """
     try:
-        # utf-8-sig: a byte order mark, as some editors write, is not part of the first record.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            yield from enumerate(file, start=1)
+        with path.open("rb") as file:
+            # Decoded line by line, so that an error can say which line it is in.
+            for number, line in enumerate(file, start=1):
+                # utf-8-sig: a byte order mark, as some editors write, is not part of the first record.
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except FileNotFoundError as error:
         raise DataError(f"{path}: file not found") from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: expected a file, got a folder") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}") from error
+        raise DataError(
+            f"{path}, line {number}: expected UTF-8 text, got {error.reason} at byte {error.start} of the line"
+        ) from error
 
 
 def string_field(record: dict[str, Any], field: str, where: str, *, default: str | None = None) -> str:
@@ -73,7 +91,7 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
         default: What a missing key gives; None makes the key required.
 
     Raises:
-        DataError: If the key is missing and required, or its value is not a string.
+        DataError: If the key is missing and required, or its value is not a string, or one that is no Unicode text.
     """
     if field not in record:
         if default is None:
@@ -82,6 +100,14 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
     value = record[field]
     if not isinstance(value, str):
         raise DataError(f"{where}: expected a string in {field!r}, got {shorten(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        # JSON can hold half of a surrogate pair, which no file and no tokenizer takes.
+        raise DataError(
+            f"{where}: expected Unicode text in {field!r}, got the lone surrogate {value[error.start]!r} at character "
+            f"{error.start}"
+        ) from error
     return value
 
 

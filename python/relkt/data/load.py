@@ -11,7 +11,7 @@ from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
 from relkt.data.hub import hub_folder
 from relkt.data.mlqa import read_mlqa
 from relkt.data.raw import RawData
-from relkt.data.splits import DEFAULT_FRACTIONS, SplitBy, check_fractions
+from relkt.data.splits import SplitBy, check_fractions
 from relkt.data.types import DataError, RetrievalData, parse_member
 from relkt.data.xorqa import ENGLISH_QUESTIONS, FILES, read_xorqa
 from relkt.data.xquad import read_xquad
@@ -40,8 +40,8 @@ def load_data(
     languages: Iterable[str] | None = None,
     passage_language: str | None = None,
     split_by: SplitBy | str = SplitBy.AUTO,
-    split_seed: int = 42,
-    split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    split_seed: int | None = None,
+    split_fractions: Sequence[float] | None = None,
 ) -> RetrievalData:
     """Loads a data set and gives every query its split.
 
@@ -57,8 +57,10 @@ def load_data(
         languages: Keep the questions in these languages only; None keeps all.
         passage_language: Language of the candidates of XQuAD and MLQA, ``"en"`` by default.
         split_by: Unit of the split, or which given split to use; see :class:`SplitBy`.
-        split_seed: Seed of the split by question or by document.
-        split_fractions: Shares of train, dev and test; counts are rounded so that they add up.
+        split_seed: Seed of the split by question or by document; None for 42. Only where there is something to
+            divide: not with official parts.
+        split_fractions: Shares of train, dev and test, None for 0.6, 0.2 and 0.2; counts are rounded so that they add
+            up. Not with official parts either.
 
     Returns:
         The data set.
@@ -70,7 +72,7 @@ def load_data(
     """
     dataset = parse_member(DatasetName, name, "name")
     by = parse_member(SplitBy, split_by, "split_by")
-    shares = check_fractions(split_fractions)
+    shares = None if split_fractions is None else check_fractions(split_fractions)
     wanted = None if languages is None else _languages(languages)
     raw = _read(dataset, _folder(dataset, path, hub), wanted, passage_language)
     data = raw.split(by, shares, split_seed)

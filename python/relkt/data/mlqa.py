@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relkt.data.hub import hub_rows
 from relkt.data.raw import RawData
-from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_paragraphs
+from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_language
 from relkt.data.types import DataError, Query, Split, sort_languages
 
 LANGUAGES = ("en", "ar", "de", "es", "hi", "vi", "zh")
@@ -63,14 +63,15 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     for part in _PARTS:
         for language in wanted:
             for paragraph in _paragraphs(folder, part, passage_language, language):
-                passage = table.add(paragraph.title, paragraph.context)
+                # Not added: the candidates do not depend on the languages chosen.
+                found = table.find(paragraph.title, paragraph.context)
                 for question in paragraph.questions:
                     if part_of.get(question.id) != part:
                         raise DataError(
                             f"MLQA, part {part!r}, language {language!r}: question {question.id!r} is not in that "
                             f"part's questions in the passages' language {passage_language!r}"
                         )
-                    elsewhere += passage != passage_of[question.id]
+                    elsewhere += found != passage_of[question.id]
                     query_id = f"{question.id}-{language}"
                     queries.append(Query(id=query_id, text=question.text, language=language, parallel=question.id))
                     parts[query_id] = _PARTS[part]
@@ -95,6 +96,4 @@ def _paragraphs(folder: Path | None, part: str, context_language: str, language:
     if folder is None:
         return paragraphs_from_rows(hub_rows(_HUB, f"MLQA.{context_language}.{language}", _HUB_SPLITS[part]))
     path = folder / part / f"{part}-context-{context_language}-question-{language}.json"
-    if not path.is_file():
-        raise DataError(f"{path}: file not found; it holds MLQA's questions in {language!r}. Choose with languages=")
-    return list(read_paragraphs(path))
+    return read_language(path, language, context_language)

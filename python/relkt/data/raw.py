@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relkt.data.splits import SplitBy, assign_splits, check_parallel_together, divide
+from relkt.data.splits import (
+    DEFAULT_FRACTIONS,
+    DEFAULT_SEED,
+    SplitBy,
+    assign_splits,
+    check_fractions,
+    check_parallel_together,
+    divide,
+)
 from relkt.data.types import Passage, Query, RetrievalData, Split
 
 
@@ -32,19 +40,33 @@ class RawData:
     several_parts: bool = False
     paper: Mapping[Split, tuple[Split, ...]] | SplitBy | None = None
 
-    def split(self, by: SplitBy, shares: Mapping[Split, float], seed: int) -> RetrievalData:
+    def split(self, by: SplitBy, shares: Mapping[Split, float] | None, seed: int | None) -> RetrievalData:
         """The data set with every query in its split.
 
+        Args:
+            by: Unit of the split, or which given split to use.
+            shares: Split -> share; None for the default.
+            seed: Of the split; None for the default.
+
         Raises:
-            ValueError: If ``by`` asks for published parts, or for the paper's split, and there is no such thing.
+            ValueError: If ``by`` asks for published parts, or for the paper's split, and there is no such thing; if
+                shares or a seed are given where the published parts are kept.
             DataError: As :class:`RetrievalData`; if a split comes out empty; if published parts separate translations.
         """
         if by is SplitBy.AUTO:
             by = SplitBy.OFFICIAL if self.several_parts else SplitBy.QUESTION
         if by is SplitBy.PAPER and isinstance(self.paper, SplitBy):
             by = self.paper
+        unused = [name for name, value in (("split_fractions", shares), ("split_seed", seed)) if value is not None]
+        shares = check_fractions(DEFAULT_FRACTIONS) if shares is None else shares
+        seed = DEFAULT_SEED if seed is None else seed
         if by is SplitBy.OFFICIAL:
             queries = self._in_parts()
+            if unused:
+                raise ValueError(
+                    f"{', '.join(unused)}: data set {self.name!r} keeps its official parts, nothing is divided; leave "
+                    f"it out, or split by {SplitBy.QUESTION.value!r} or {SplitBy.DOCUMENT.value!r}"
+                )
         elif by is SplitBy.PAPER:
             queries = self._as_in_paper(shares, seed)
         else:

@@ -14,13 +14,15 @@ from relkt.data.types import DataError, Passage, Query, Split
 
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 """Shares of train, dev and test: those of the paper for XQuAD (section 3.1)."""
+DEFAULT_SEED = 42
+"""Seed of the split."""
 
 
 class SplitBy(str, Enum):
     """What decides the split of a question."""
 
     AUTO = "auto"
-    """The data set's own parts where it has several (BEIR layout, relkt-mini), else by question."""
+    """The data set's own parts where it has several (BEIR layout), else by question."""
     QUESTION = "question"
     """Shuffle the questions: a question's translations stay together, its passage may be seen in training."""
     DOCUMENT = "document"

@@ -61,6 +61,27 @@ def read_paragraphs(path: Path) -> Iterator[Paragraph]:
             yield Paragraph(title=title, context=context, questions=tuple(questions))
 
 
+def read_language(path: Path, language: str, passage_language: str) -> list[Paragraph]:
+    """The paragraphs of a data set's file in one language.
+
+    Args:
+        path: The file.
+        language: Language of its questions.
+        passage_language: Language of the candidates, whose file is needed whatever the languages chosen.
+
+    Raises:
+        DataError: As :func:`read_paragraphs`; a missing file's error says what to do without it.
+    """
+    if path.is_file():
+        return list(read_paragraphs(path))
+    if language == passage_language:
+        raise DataError(f"{path}: file not found; it holds the passages, so it is always needed")
+    raise DataError(
+        f"{path}: file not found; it holds the questions in {language!r}. Without it, name the languages to load "
+        "(languages=, on the command line --languages)"
+    )
+
+
 def paragraphs_from_rows(rows: Iterable[Mapping[str, Any]], titles: Mapping[str, str] | None = None) -> list[Paragraph]:
     """Paragraphs out of the Hub's flat rows (``id``, ``title``, ``context``, ``question``), in order of appearance.
 
@@ -95,8 +116,7 @@ class PassageTable:
 
     def add(self, title: str, text: str) -> str:
         """The id of the passage with this title and text, which is added if it is new."""
-        document = re.sub(r"\s+", "_", title.strip())
-        key = document, " ".join(text.split())
+        document, _ = key = self._key(title, text)
         if key not in self._passages:
             number = self._counts.get(document, 0)
             self._counts[document] = number + 1
@@ -104,6 +124,15 @@ class PassageTable:
                 id=f"{document}/{number}", text=text, document=document, language=self.language, title=title.strip()
             )
         return self._passages[key].id
+
+    def find(self, title: str, text: str) -> str | None:
+        """The id of the passage with this title and text, or None if there is none."""
+        passage = self._passages.get(self._key(title, text))
+        return None if passage is None else passage.id
+
+    @staticmethod
+    def _key(title: str, text: str) -> tuple[str, str]:
+        return re.sub(r"\s+", "_", title.strip()), " ".join(text.split())
 
     @property
     def passages(self) -> tuple[Passage, ...]:

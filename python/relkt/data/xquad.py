@@ -8,7 +8,7 @@ from pathlib import Path
 from relkt.data.hub import hub_rows
 from relkt.data.raw import RawData
 from relkt.data.splits import SplitBy
-from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_paragraphs
+from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_language
 from relkt.data.types import DataError, Query, sort_languages
 
 LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
@@ -40,12 +40,12 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
     table = PassageTable(passage_language)
     passage_of = {
         question.id: table.add(paragraph.title, paragraph.context)
-        for paragraph in _paragraphs(folder, passage_language, titles)
+        for paragraph in _paragraphs(folder, passage_language, passage_language, titles)
         for question in paragraph.questions
     }
     queries: list[Query] = []
     for language in wanted:
-        for paragraph in _paragraphs(folder, language, titles):
+        for paragraph in _paragraphs(folder, language, passage_language, titles):
             for question in paragraph.questions:
                 if question.id not in passage_of:
                     raise DataError(
@@ -64,10 +64,9 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
     )
 
 
-def _paragraphs(folder: Path | None, language: str, titles: dict[str, str] | None) -> list[Paragraph]:
+def _paragraphs(
+    folder: Path | None, language: str, passage_language: str, titles: dict[str, str] | None
+) -> list[Paragraph]:
     if folder is None:
         return paragraphs_from_rows(hub_rows(_HUB, f"xquad.{language}", "validation"), titles)
-    path = folder / f"xquad.{language}.json"
-    if not path.is_file():
-        raise DataError(f"{path}: file not found; it holds XQuAD's questions in {language!r}. Choose with languages=")
-    return list(read_paragraphs(path))
+    return read_language(folder / f"xquad.{language}.json", language, passage_language)

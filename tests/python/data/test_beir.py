@@ -67,6 +67,14 @@ def test_given_splits_can_be_overridden(folder: Path) -> None:
     assert {q.split for q in data.queries} == {Split.TEST}
 
 
+@pytest.mark.parametrize("split_by", ["auto", "official"])
+def test_given_splits_have_no_seed_and_no_fractions(folder: Path, split_by: str) -> None:
+    with pytest.raises(ValueError, match="split_seed: data set 'beir' keeps its official parts"):
+        load_data("beir", path=folder, split_by=split_by, split_seed=42)
+    with pytest.raises(ValueError, match="split_fractions: data set 'beir' keeps its official parts"):
+        load_data("beir", path=folder, split_by=split_by, split_fractions=(0.6, 0.2, 0.2))
+
+
 def test_queries_without_a_positive_are_left_out_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "qrels" / "test.tsv").write_text(HEADER + "q2\td3\t0\n")
     with caplog.at_level(logging.WARNING, logger="relkt"):
@@ -101,6 +109,12 @@ def test_queries_without_a_positive_are_left_out_and_counted(folder: Path, caplo
             '{"_id": "q", "text": "?", "language": null}\n',
             r"expected a string in 'language', got None",
         ),
+        (
+            "corpus.jsonl",
+            '{"_id": "d1", "text": "a \\ud800"}\n',
+            r"line 1: .*Unicode text in 'text', got .* '\\ud800' at",
+        ),
+        ("qrels/test.tsv", "", r"test\.tsv, line 1: expected the header query-id corpus-id score, .* got \[''\]"),
         ("qrels/test.tsv", "q2\td3\t1\n", r"test\.tsv, line 1: expected the header"),
         ("qrels/test.tsv", HEADER + "q2\td3\n", r"line 2: expected 3 tab-separated fields, got 2"),
         ("qrels/test.tsv", HEADER + "q2\td3\tyes\n", r"line 2: expected an integer score, got 'yes'"),

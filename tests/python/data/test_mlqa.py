@@ -113,6 +113,9 @@ def test_a_question_at_another_paragraph_is_counted(folder: Path, caplog: pytest
     with caplog.at_level(logging.WARNING, logger="relkt"):
         data = load_data("mlqa", path=folder, languages=["de"])
     assert "MLQA: 1 questions stand at another paragraph" in caplog.text
+    # The other paragraph is no candidate: which there are does not depend on the languages chosen.
+    assert data.passages == load_data("mlqa", path=folder, languages=["en"]).passages
+    assert len(data.passages) == 14
     assert data.qrels["q3-de"] == {"Area_0/1": 1}
 
 

@@ -72,8 +72,12 @@ def test_a_query_keeps_its_split_whatever_the_languages(folder: Path, split_by: 
 
 
 def test_a_missing_language_names_its_file(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"xquad\.ar\.json: file not found"):
+    with pytest.raises(DataError, match=r"xquad\.ar\.json: file not found; .* \(languages=, .* --languages\)"):
         load_data("xquad", path=folder)
+    # Other languages do not help where the passages are missing.
+    (folder / "xquad.en.json").unlink()
+    with pytest.raises(DataError, match=r"xquad\.en\.json: file not found; it holds the passages"):
+        load_data("xquad", path=folder, languages=["de"])
 
 
 def test_there_is_no_official_split(folder: Path) -> None:
@@ -110,8 +114,8 @@ def test_malformed_files_name_the_place(folder: Path, text: str, message: str) -
 
 
 def test_a_file_in_another_encoding(folder: Path) -> None:
-    (folder / "xquad.en.json").write_bytes('{"ü": 1}'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"xquad\.en\.json: expected UTF-8"):
+    (folder / "xquad.en.json").write_bytes('\n{"ü": 1}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"xquad\.en\.json, line 2: expected UTF-8 text, .* at byte 2 of"):
         load_data("xquad", path=folder, languages=["de"])
 
 
