@@ -136,7 +136,9 @@ def train(
                 f"it has {', '.join(loaded.languages)}"
             )
         _train(loaded, model, device, output, chosen, resume=resume)
-        out.print((output / "results.md").read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+        table = output / "results.md"
+        if table.exists():  # a data set without test questions has none
+            out.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
         note = f"The model is in {output / 'model'}, the plots are in {output / 'plots'}."
         out.print(note, markup=False, highlight=False, soft_wrap=True)
 
