@@ -24,23 +24,6 @@ class Reduction(str, Enum):
     """Averaged, as sentence-transformers does."""
 
 
-def cosine_distance(left: Tensor, right: Tensor) -> Tensor:
-    """``1 - cosine`` of each row of ``left`` with the same row of ``right``.
-
-    Args:
-        left: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
-        right: Embeddings, shape ``(b, d)``.
-
-    Returns:
-        Distances in [0, 2], shape ``(b,)``.
-
-    Raises:
-        ValueError: If the shapes differ or are not ``(b, d)``.
-    """
-    _check_shapes(left=left, right=right)
-    return 1 - (_unit(left) * _unit(right)).sum(dim=-1)
-
-
 def triplet_loss(
     anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, reduction: Reduction = Reduction.SUM
 ) -> Tensor:

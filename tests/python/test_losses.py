@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relkt.losses import Reduction, cosine_distance, transfer_loss, triplet_loss
+from relkt.losses import Reduction, transfer_loss, triplet_loss
 
 EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
 WEIGHTS = {"query_query": 0.001, "passage_passage": 1.0, "query_passage": 0.01}
@@ -18,11 +18,6 @@ WEIGHTS = {"query_query": 0.001, "passage_passage": 1.0, "query_passage": 0.01}
 
 def rows(*vectors: list[float]) -> Tensor:
     return torch.tensor(vectors)
-
-
-def test_cosine_distance_of_same_orthogonal_and_opposite_vectors() -> None:
-    distances = cosine_distance(rows(EAST, EAST, EAST), rows([3.0, 0.0], NORTH, WEST))
-    assert distances.tolist() == pytest.approx([0.0, 1.0, 2.0])
 
 
 # distance(east, north) = 1, distance(east, [0.6, 0.8]) = 0.4
@@ -131,8 +126,8 @@ def test_margin_out_of_range(margin: float) -> None:
 def test_shapes_that_differ() -> None:
     with pytest.raises(ValueError, match=r"negative: expected the shape of anchor, \(1, 2\), got \(2, 2\)"):
         triplet_loss(rows(EAST), rows(EAST), rows(EAST, EAST), 0.1)
-    with pytest.raises(ValueError, match=r"left: expected a non-empty matrix \(b, d\), got the shape \(2,\)"):
-        cosine_distance(torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match=r"anchor: expected a non-empty matrix \(b, d\), got the shape \(2,\)"):
+        triplet_loss(torch.ones(2), torch.ones(2), torch.ones(2), 0.1)
 
 
 def test_negative_weight() -> None:

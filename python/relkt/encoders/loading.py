@@ -77,9 +77,10 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
 def _is_saved_muse(name: str) -> bool:
     """Whether a model is mUSE and nothing else.
 
-    From version 6 on sentence-transformers imports a module class that is not its own only with ``trust_remote_code``.
-    A model that consists of :class:`~relkt.encoders.muse.MuseEncoder` alone runs no code but relkt's own, which is
-    running already, so it is safe to say so for it, and only for it.
+    sentence-transformers warns when it imports a module class that is not its own without ``trust_remote_code`` (since
+    5.7, and before that for a local folder), and announces an error from version 6 on. A model that consists of
+    :class:`~relkt.encoders.muse.MuseEncoder` alone runs no code but relkt's own, which is running already, so it is
+    safe to say so for it, and only for it.
     """
     modules = load_file_path(name, "modules.json")
     if modules is None:

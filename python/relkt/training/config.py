@@ -99,6 +99,7 @@ class StageConfig:
             _expect(self, name, getattr(self, name) > 0, "a number above 0")
         for name in ("weight_decay", "max_grad_norm"):
             _expect(self, name, getattr(self, name) >= 0, "a number of at least 0")
+        _expect(self, "min_epochs", self.min_epochs <= self.epochs, f"at most epochs ({self.epochs})")
         _expect(self, "accumulation", self.accumulation <= self.batch_size, f"at most batch_size ({self.batch_size})")
 
 
@@ -213,8 +214,8 @@ class TrainConfig:
         stages: The stages to run, in the order of the recipe.
         seed: Of every random choice. Runs with the same seed are repeatable on CPU with the same number of threads.
         precision: Number format of the forward pass while training.
-        freeze_embeddings: Leave the encoder's table of token embeddings as it is: faster, and it keeps tokens that the
-            training languages lack in place.
+        freeze_embeddings: Leave the encoder's table of token embeddings (not those of positions) as it is: faster, and
+            it keeps tokens that the training languages lack in place.
         encode_batch_size: Texts encoded at once for mining and evaluation.
         logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
         warmup: The first stage.
@@ -223,7 +224,8 @@ class TrainConfig:
 
     Raises:
         ValueError: If a value is out of range; the message names the field, what was expected, and what came.
-        TypeError: If a value has the wrong type.
+        TypeError: If a value has the wrong type; :meth:`from_dict` and :meth:`from_toml`, whose values come from
+            outside the program, raise ValueError for it.
     """
 
     languages: tuple[str, ...] = ()
@@ -270,8 +272,7 @@ class TrainConfig:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not TOML, names an unknown key, or holds a value out of range.
-            TypeError: If a value has the wrong type.
+            ValueError: If it is not TOML, names an unknown key, or holds a value of the wrong type or out of range.
         """
         path = Path(path)
         try:
@@ -280,12 +281,16 @@ class TrainConfig:
             raise ValueError(f"{path}: not a TOML file: {error}") from error
         try:
             return cls.from_dict(table)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{path}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> TrainConfig:
-        """A configuration from plain values, as :meth:`to_dict` gives them."""
+        """A configuration from plain values, as :meth:`to_dict` gives them.
+
+        Raises:
+            ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
+        """
         return _from_dict(cls, table)
 
     def to_dict(self) -> dict[str, Any]:
@@ -308,13 +313,17 @@ _T = TypeVar("_T")
 
 def _from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
     if not isinstance(table, Mapping):
-        raise TypeError(f"{prefix.rstrip('.')}: expected a table, got {table!r}")
+        raise ValueError(f"{prefix.rstrip('.')}: expected a table, got {table!r}")
     hints = typing.get_type_hints(cls)
     names = [f.name for f in fields(typing.cast(Any, cls))]
     if unknown := [key for key in table if key not in names]:
         keys = ", ".join(prefix + key for key in unknown)
         raise ValueError(f"unknown key{'s' * (len(unknown) > 1)} {keys}; expected some of {', '.join(names)}")
-    return cls(**{key: _parse(hints[key], value, prefix + key) for key, value in table.items()})
+    values = {key: _parse(hints[key], value, prefix + key) for key, value in table.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _parse(hint: Any, value: Any, name: str) -> Any:

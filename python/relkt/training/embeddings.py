@@ -9,6 +9,7 @@ from itertools import chain, islice
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
+from transformers import PreTrainedModel
 
 from relkt.encoders.piece_embedding import PieceEmbedding
 
@@ -17,7 +18,7 @@ _TEXTS_AT_ONCE = 512
 
 @contextmanager
 def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
-    """Take the token embeddings out of training.
+    """Take the token embeddings out of training; embeddings of positions and token types stay in it.
 
     Args:
         model: The encoder.
@@ -25,17 +26,17 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
     Raises:
         ValueError: If it has no table of token embeddings.
     """
-    tables = [m for m in model.modules() if isinstance(m, PieceEmbedding | nn.Embedding | nn.EmbeddingBag)]
+    tables = _token_tables(model)
     if not tables:
-        raise ValueError("freeze_embeddings: expected a model with a torch.nn.Embedding, got one without")
-    trained = [table for table in tables if table.weight.requires_grad]
-    for table in trained:
-        table.weight.requires_grad_(False)
+        raise ValueError("freeze_embeddings: expected a model with a table of token embeddings, got one without")
+    trained = [weight for table in tables for weight in table.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for table in trained:
-            table.weight.requires_grad_(True)
+        for weight in trained:
+            weight.requires_grad_(True)
 
 
 @contextmanager
@@ -61,12 +62,26 @@ def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iter
             table.train_all()
 
 
+def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
+    """A transformers network says which of its tables is that of the tokens; other modules have no others."""
+    networks = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
+    inside = {part for network in networks for part in network.modules()}
+    tables: list[nn.Module] = [
+        m for m in model.modules() if isinstance(m, PieceEmbedding | nn.Embedding | nn.EmbeddingBag) and m not in inside
+    ]
+    for network in networks:
+        try:
+            tables.append(network.get_input_embeddings())
+        except NotImplementedError:  # a part that takes no tokens, such as the encoder of images
+            continue
+    return tables
+
+
 def _token_rows(model: SentenceTransformer, texts: Iterable[str]) -> torch.Tensor:
     # Prompts are put before texts, so their tokens are trained too.
     remaining = chain((prompt for prompt in model.prompts.values() if prompt), texts)
-    tokenize = model.preprocess if hasattr(model, "preprocess") else model.tokenize  # its name in version 5
     found: list[torch.Tensor] = []
     while chunk := list(islice(remaining, _TEXTS_AT_ONCE)):
-        found.append(torch.unique(tokenize(chunk)["input_ids"]))
+        found.append(torch.unique(model.preprocess(chunk)["input_ids"]))
     rows: torch.Tensor = torch.unique(torch.cat(found))
     return rows

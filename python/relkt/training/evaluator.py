@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.evaluation import SentenceEvaluator
 from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, Split
 from relkt.evaluation import evaluate
-from relkt.training.compat import SentenceEvaluator
+from relkt.training.precision import original_forward
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -66,15 +67,16 @@ class DevEvaluator(SentenceEvaluator):
         Returns:
             ``{"dev_p1": mean, "P@1_en": ..., ...}``.
         """
-        report = evaluate(
-            cast(SentenceTransformer, model),
-            self._data,
-            split=Split.DEV,
-            level=self._level,
-            languages=self._languages,
-            batch_size=self._batch_size,
-            num_resamples=0,
-        )
+        with original_forward(model):
+            report = evaluate(
+                cast(SentenceTransformer, model),
+                self._data,
+                split=Split.DEV,
+                level=self._level,
+                languages=self._languages,
+                batch_size=self._batch_size,
+                num_resamples=0,
+            )
         self.metrics = {
             metric: {language: report.value(metric, language) for language in self._languages} for metric in METRICS
         }

@@ -23,8 +23,10 @@ class TrainingSet:
 
     Attributes:
         languages: The languages.
+        level: The level.
         queries: The questions, in the order of the data set.
         english: The English translation of each question; the question itself where the data set has none.
+        without_english: How many questions in other languages the data set has no English translation of.
         candidates: The candidate texts, ``n`` of them.
         groups: Number of the document of each candidate, shape ``(n,)``, int64.
         pairs: Question row and candidate row of every positive, shape ``(m, 2)``, int64, by question.
@@ -35,6 +37,7 @@ class TrainingSet:
 
     def __init__(self, data: RetrievalData, *, languages: tuple[str, ...], level: Level) -> None:
         self.languages = languages
+        self.level = level
         train = data.select(split=Split.TRAIN)
         self.queries: tuple[Query, ...] = tuple(q for q in train.queries if q.language in languages)
         if missing := sorted(set(languages) - {q.language for q in self.queries}):
@@ -44,6 +47,7 @@ class TrainingSet:
             )
         in_english = {q.parallel: q.text for q in train.queries if q.language == "en"}
         self.english: tuple[str, ...] = tuple(in_english.get(q.parallel, q.text) for q in self.queries)
+        self.without_english = sum(q.language != "en" and q.parallel not in in_english for q in self.queries)
         self.candidates: Candidates = data.candidates(level)
         row_of = {candidate: row for row, candidate in enumerate(self.candidates.ids)}
         numbers: dict[str, int] = {}
@@ -76,6 +80,17 @@ class TrainingSet:
     def positives(self, query: int) -> tuple[int, ...]:
         """Candidate rows of the positives of a question, ascending."""
         return self._positives[query]
+
+    def check_negatives(self) -> None:
+        """Check that there is something to tell positives from.
+
+        Raises:
+            ValueError: If no question has a candidate that may be its negative.
+        """
+        if all(len(self.blocked(query)) == len(self.groups) for query in range(len(self.queries))):
+            raise ValueError(
+                f"data: expected candidates of other documents as negatives at level {self.level.value}, got none"
+            )
 
     def blocked(self, query: int) -> Rows:
         """Candidate rows that are never a negative of a question, ascending.

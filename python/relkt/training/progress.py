@@ -41,7 +41,10 @@ class Progress:
         """A stage was finished by the run that is resumed."""
 
     def steps_planned(self, total_steps: int) -> None:
-        """The number of steps the stage will take at most is known better now (the teacher mines its triplets)."""
+        """The number of steps the stage will take at most, as known at the start of an epoch.
+
+        The teacher's changes with what it mines.
+        """
 
     def activity(self, name: str) -> None:
         """What the run does now, in a word or two: "training", "mining", "evaluating" ..."""

@@ -68,7 +68,7 @@ def write_results(run: RunDirectory) -> None:
     """
     plot_learning_curve(run.metrics_path, run.path / "plots" / "learning_curve")
     names = [BEFORE, *(stage.value for stage in run.config.stages)]
-    results = {name: (run.read_record(name) or {})["results"] for name in names}
+    results = {name: _results_of(run, name) for name in names}
     if not results[BEFORE]:
         logger.info("the data set has no test question: no results table")
         return
@@ -83,3 +83,10 @@ def write_results(run: RunDirectory) -> None:
     write_atomically(run.path / "results.md", "\n".join(tables))
     shown = reports[run.config.level]
     plot_languages(shown[BEFORE], shown[names[-1]], run.path / "plots" / "languages")
+
+
+def _results_of(run: RunDirectory, name: str) -> dict[str, Any]:
+    record = run.read_record(name)
+    assert record is not None  # the run is finished
+    results: dict[str, Any] = record["results"]
+    return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,13 +14,16 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import RetrievalData, Split, sort_languages
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
-from relkt.training.examples import TrainingSet
+from relkt.training.examples import Rows, TrainingSet
+from relkt.training.precision import restored_forward
 from relkt.training.progress import DevScore, Progress
 from relkt.training.results import BEFORE, measure_test, write_results
 from relkt.training.run_directory import RunDirectory
@@ -27,16 +31,21 @@ from relkt.training.stages import StagePlan, make_stage
 from relkt.training.stream import Batch, BatchStream
 from relkt.training.trainer import (
     PASSAGE_COLUMN,
+    PASSAGE_PROMPTS,
     QUERY_COLUMN,
     LearningRate,
     StageCallback,
     StageTrainer,
     check_device,
     load_weights,
+    prompt_of,
     training_arguments,
 )
 
 logger = logging.getLogger(__name__)
+
+# What a transformers configuration says of where and how the network was stored.
+_NOT_OF_THE_NETWORK = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def train(
@@ -54,14 +63,18 @@ def train(
     start included: a stage that improves nothing changes nothing. The training split is trained on, the dev split
     chooses, and the test split is evaluated before the first stage and after each.
 
-    A run that was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last checkpoint
-    (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with the same
-    number of threads, it ends with the same weights and the same ``metrics.jsonl`` as a run that was left alone.
+    A run whose process was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last
+    checkpoint (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with
+    the same number of threads, it ends with the same weights and the same ``metrics.jsonl`` as a run that was left
+    alone.
 
     Args:
-        model: Any sentence-transformers model; trained in place, on the device it is on. Its query and document prompts
-            are used.
-        data: The data set, with train and dev questions in every language trained; questions need not be parallel.
+        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU,
+            whichever it is on. Its query and document prompts are used.
+        data: The data set, with train and dev questions in every language trained. The warm-up searches negatives with
+            the English translations of the training questions, and the transfer draws questions to them, so the data
+            needs English questions too, also where English is not trained. Questions without a translation stand
+            for themselves, which a warning counts; without any, these two stages are refused.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
             ``model/`` (the final model), ``results.json``, ``results.md``, ``plots/``.
@@ -73,8 +86,9 @@ def train(
         ``model``, with the final weights, in evaluation mode.
 
     Raises:
-        ValueError: If the data has no train or dev question in a language, the precision does not fit the device, or
-            the run to resume was started with another configuration, model or data. Before any work is done.
+        ValueError: If the data has no train or dev question in a language, no English translation of any question, or
+            no possible negative; the weights are not float32; the precision does not fit the device; or the run to
+            resume was started with another configuration, model or data. Before any work is done.
         FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
         RuntimeError: If this is one of several processes of a distributed job.
         FloatingPointError: If the training loss is not finite.
@@ -93,6 +107,10 @@ def train(
     evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
     examples = TrainingSet(data, languages=languages, level=config.level)
     check_device(model, config)
+    _check_english(examples, config)
+    if Stage.WARMUP in config.stages or Stage.TEACHER in config.stages:
+        examples.check_negatives()
+    _warn_of_truncation(model, examples)
 
     def results() -> dict[str, Any]:
         progress.activity("evaluating")
@@ -158,9 +176,16 @@ def run_stage(
     most_steps = -(-plan.most_rows // stage_config.batch_size) * stage_config.epochs
 
     rate = LearningRate(stage_config)
+
+    def rows(epoch: int) -> Rows:
+        found = plan.rows(epoch)
+        batches = -(-len(found) // stage_config.batch_size)
+        progress.steps_planned(trainer.state.global_step + batches * (stage_config.epochs - epoch))
+        return found
+
     # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
     stream = BatchStream(
-        plan.rows,
+        rows,
         lambda batch: _collate(trainer, plan, batch),
         epochs=stage_config.epochs,
         batch_size=stage_config.batch_size,
@@ -182,7 +207,8 @@ def run_stage(
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+    with restored_forward(model):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
     assert best is not None  # the start was evaluated
@@ -205,6 +231,45 @@ def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, 
         features |= trainer.data_collator([{PASSAGE_COLUMN: text} for text in piece.passages])
         pieces.append(features | {"label": piece.labels})
     return {"pieces": pieces}
+
+
+def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
+    if Stage.WARMUP not in config.stages and Stage.TRANSFER not in config.stages:
+        return
+    others = sum(q.language != "en" for q in examples.queries)
+    if examples.without_english == 0:
+        return
+    if examples.without_english == others:
+        raise ValueError(
+            "data: expected English translations of the training questions, which warm-up and transfer learn from, got "
+            f'none of {others} questions; load the data with English included (languages=[..., "en"]), or for XOR-QA '
+            "put english_questions.jsonl into its folder"
+        )
+    logger.warning(
+        "%d of %d training questions have no English translation; they stand for themselves in warm-up and transfer",
+        examples.without_english,
+        len(examples.queries),
+    )
+
+
+def _warn_of_truncation(model: SentenceTransformer, examples: TrainingSet) -> None:
+    limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
+    if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return
+    prompt = prompt_of(model, *PASSAGE_PROMPTS)
+    texts = examples.candidates.texts
+    longer = 0
+    for start in range(0, len(texts), 512):
+        chunk = [prompt + text for text in texts[start : start + 512]]
+        tokens = tokenizer(chunk, truncation=False, verbose=False, return_attention_mask=False)["input_ids"]
+        longer += sum(len(row) > limit for row in tokens)
+    if longer:
+        logger.warning(
+            "%d of %d candidates are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
+            longer,
+            len(texts),
+            limit,
+        )
 
 
 def _embeddings(
@@ -237,6 +302,19 @@ def _model_checksum(model: SentenceTransformer) -> str:
         array = weights.detach().to("cpu").contiguous()
         digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
         digest.update(array.view(-1).view(torch.uint8).numpy().data)
+    # What else decides where a text is put.
+    settings = (sorted(model.prompts.items()), model.default_prompt_name, model.max_seq_length)
+    digest.update(repr(settings).encode())
+    for name, module in model.named_modules():
+        if isinstance(module, Module):
+            # What JSON does not know counts by its kind: its text may hold an address.
+            module_settings = json.dumps(
+                module.get_config_dict(), sort_keys=True, default=lambda value: type(value).__qualname__
+            )
+            digest.update(f"{name} {type(module).__qualname__} {module_settings}".encode())
+        elif isinstance(module, PreTrainedModel):
+            known = {k: v for k, v in module.config.to_dict().items() if k not in _NOT_OF_THE_NETWORK}
+            digest.update(f"{name} {json.dumps(known, sort_keys=True, default=str)}".encode())
     return digest.hexdigest()
 
 

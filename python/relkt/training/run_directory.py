@@ -244,7 +244,10 @@ class _FolderWriter:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at any moment there is the old one or the new one, also after a crash."""
+    """Write a file so that at any moment there is the old one or the new one, whenever the process is killed.
+
+    Whether the new one outlasts a power cut is up to the file system: the folder itself is not synchronised.
+    """
     partial = path.with_name(path.name + _PARTIAL)
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -18,6 +18,7 @@ from relkt.training.bm25 import bm25_negatives, random_negatives
 from relkt.training.config import Stage, TeacherConfig, TrainConfig, TransferConfig, WarmupConfig
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.modules import StageLoss, TransferStageLoss, TripletStageLoss
+from relkt.training.precision import original_forward
 from relkt.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -69,11 +70,8 @@ class Warmup(StagePlan):
         self._examples = examples
         self._config: WarmupConfig = config.warmup
         self._seed = config.seed
+        examples.check_negatives()
         self._bm25 = bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
-        if len(self._bm25) == 0:
-            raise ValueError(
-                f"data: expected candidates of other documents as negatives at level {config.level.value}, got none"
-            )
         self.loss: StageLoss = TripletStageLoss(model, self._config)
         self.most_rows = len(self._bm25)
 
@@ -97,7 +95,7 @@ class Teacher(StagePlan):
         model: The encoder.
         examples: Questions and candidates.
         config: The run.
-        progress: Told when mining begins, and how many steps the stage may take with what was found.
+        progress: Told when mining begins.
     """
 
     def __init__(
@@ -108,7 +106,6 @@ class Teacher(StagePlan):
         self._config: TeacherConfig = config.teacher
         self._batch_size = config.encode_batch_size
         self._progress = progress
-        self._steps_done = 0
         self.loss: StageLoss = TripletStageLoss(model, self._config)
         self.most_rows = len(examples.pairs) * (self._config.num_hard + self._config.num_semi_hard)
 
@@ -123,11 +120,13 @@ class Teacher(StagePlan):
         examples, config = self._examples, self._config
         texts = list(dict.fromkeys(q.text for q in examples.queries))
         row_of = {text: row for row, text in enumerate(texts)}
-        embedded = encode_queries(self._model, texts, batch_size=self._batch_size)
+        with original_forward(self._model):
+            embedded = encode_queries(self._model, texts, batch_size=self._batch_size)
+            passages = encode_passages(self._model, list(examples.candidates.texts), batch_size=self._batch_size)
         queries, positives = examples.pairs[:, 0], examples.pairs[:, 1]
         mined = mine(
             embedded[[row_of[examples.queries[q].text] for q in queries.tolist()]],
-            encode_passages(self._model, list(examples.candidates.texts), batch_size=self._batch_size),
+            passages,
             positives,
             num_hard=config.num_hard,
             num_semi_hard=config.num_semi_hard,
@@ -143,9 +142,6 @@ class Teacher(StagePlan):
             logger.info(
                 "every positive is at least the margin (%g) above all negatives: the teacher stage ends", config.margin
             )
-        batches = -(-len(rows) // config.batch_size)
-        self._progress.steps_planned(self._steps_done + batches * (config.epochs - epoch))
-        self._steps_done += batches
         self._progress.activity("training")
         return rows
 

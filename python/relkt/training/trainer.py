@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.modules import Router
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -18,7 +19,6 @@ from typing_extensions import override
 
 from relkt.encoders import MuseEncoder
 from relkt.losses import Reduction
-from relkt.training.compat import Router
 from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.modules import StageLoss
@@ -28,6 +28,8 @@ from relkt.training.stream import BatchStream
 
 QUERY_COLUMN = "anchor"
 PASSAGE_COLUMN = "passage"
+PASSAGE_PROMPTS = ("document", "passage", "corpus")
+"""Names of the prompt that passages have; the first one that a model knows counts."""
 
 
 class LearningRate:
@@ -62,15 +64,16 @@ class StageTrainer(SentenceTransformerTrainer):
     """A :class:`SentenceTransformerTrainer` fed by a :class:`BatchStream`.
 
     It differs from its parent in that the stream is the only source of batches and their order; a batch may be run in
-    pieces with the gradient of the whole; the learning rate follows :class:`LearningRate`; and neither model cards nor
-    anything else beside the checkpoints is written.
+    pieces with the gradient of the whole; the learning rate follows :class:`LearningRate`; and no model cards are
+    written. Beside the checkpoints it leaves an empty folder ``eval``, which is deleted when the stage is finished.
 
     Args:
         model: The model to train.
         args: As :func:`training_arguments` makes them.
         loss: The stage's loss.
         evaluator: Run where the callback asks for it.
-        stream: The batches, as a list of pieces ``{"features": ..., "share": ...}`` each.
+        stream: The batches, ``{"pieces": [...]}`` each. A piece has what the trainer's collator makes of the questions
+            and the passages (``anchor_input_ids``, ``passage_input_ids`` ...), and the stage's labels as ``label``.
         rate: The factor of the learning rate.
         callbacks: Callbacks of the trainer.
     """
@@ -301,13 +304,27 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
     """Check that a model can be trained where it is.
 
     Raises:
-        ValueError: If the precision needs a GPU and the model is not on one.
+        ValueError: If the precision needs a GPU that the model is not on, or that lacks it; if the model is on another
+            GPU than the first; or if its weights are not float32.
         RuntimeError: If this is one of several processes of a distributed job.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RuntimeError("relkt.train runs in one process; WORLD_SIZE says this one is part of a distributed job")
     if config.precision is Precision.FLOAT16 and model.device.type != "cuda":
         raise ValueError(f"precision: expected float32, bfloat16 or auto for a model on {model.device}, got float16")
+    if config.precision is Precision.BFLOAT16 and model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("precision: expected float32, float16 or auto, as this GPU has no bfloat16, got bfloat16")
+    if model.device.type == "cuda" and (model.device.index or 0) != 0:
+        raise ValueError(
+            f"model: expected on the CPU or the first GPU, where the trainer works, got on {model.device}; choose a "
+            "GPU with the environment variable CUDA_VISIBLE_DEVICES"
+        )
+    for name, weights in model.named_parameters():
+        if weights.is_floating_point() and weights.dtype is not torch.float32:
+            raise ValueError(
+                f"model: expected weights of float32, got {str(weights.dtype).removeprefix('torch.')} in {name}; load "
+                "it in float32 or call model.float(), and choose the number format of the forward pass with precision"
+            )
 
 
 def training_arguments(
@@ -327,14 +344,15 @@ def training_arguments(
         config.precision is Precision.AUTO and on_gpu and torch.cuda.is_bf16_supported()
     )
     prompts = {
-        QUERY_COLUMN: _prompt(model, "query"),
-        PASSAGE_COLUMN: _prompt(model, "document", "passage", "corpus"),
+        QUERY_COLUMN: prompt_of(model, "query"),
+        PASSAGE_COLUMN: prompt_of(model, *PASSAGE_PROMPTS),
     }
     routes = {QUERY_COLUMN: "query", PASSAGE_COLUMN: "document"}
     args = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=max_steps,
         per_device_train_batch_size=stage.batch_size,
+        optim="adamw_torch",
         learning_rate=stage.learning_rate,
         weight_decay=stage.weight_decay,
         adam_epsilon=stage.adam_epsilon,
@@ -367,7 +385,8 @@ def load_weights(model: SentenceTransformer, folder: Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
-def _prompt(model: SentenceTransformer, *names: str) -> str:
+def prompt_of(model: SentenceTransformer, *names: str) -> str:
+    """The prompt of the first of some names that a model knows, its default one otherwise; empty if it has none."""
     # The same choice as encode_query and encode_document make: an empty prompt of a name keeps the default one away.
     for name in (*names, model.default_prompt_name):
         if name is not None and name in model.prompts:

@@ -48,6 +48,10 @@ class Undisturbed:
         process = context.Process(target=runpy.run_path, args=(str(CHILD), {"ARGUMENTS": arguments}, "__main__"))
         process.start()
         process.join(timeout=120)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            pytest.fail("the run took more than 120 s")
         assert process.exitcode is not None
         return process.exitcode
 
@@ -111,11 +115,22 @@ class Interrupted(Progress):
         self._now: Stage | None = None
         self.skipped: list[Stage] = []
         self.done_steps: list[int] = []
+        self.planned: list[int] = []
+        self.steps = 0
 
     @override
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
         self._now = stage
         self.done_steps.append(done_steps)
+
+    @override
+    def steps_planned(self, total_steps: int) -> None:
+        if self._now is Stage.TEACHER:
+            self.planned.append(total_steps)
+
+    @override
+    def step(self, loss: float) -> None:
+        self.steps += self._now is Stage.TEACHER
 
     @override
     def stage_skipped(self, stage: Stage) -> None:
@@ -162,6 +177,7 @@ def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
     train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
     assert progress.skipped == [Stage.WARMUP]
     assert progress.done_steps == [4, 0]
+    assert progress.planned[-1] == 4 + progress.steps  # known once the last epoch's triplets are
 
 
 def test_resuming_a_finished_run_gives_its_model(
@@ -197,6 +213,21 @@ def test_nothing_is_overwritten_or_mixed_up(
         train(model_of(seed=5), tiny_data, output_dir=tmp_path, config=config, resume=True)
     with pytest.raises(ValueError, match="data: expected the one that the run in"):
         train(model_of(), data_of(seed=5), output_dir=tmp_path, config=config, resume=True)
+    queries_first = model_of(prompts={"query": "query : "})
+    with pytest.raises(ValueError, match="model: expected the one that the run in"):
+        train(queries_first, tiny_data, output_dir=tmp_path, config=config, resume=True)
+    shorter = model_of()
+    shorter.max_seq_length = 4
+    with pytest.raises(ValueError, match="model: expected the one that the run in"):
+        train(shorter, tiny_data, output_dir=tmp_path, config=config, resume=True)
+    fewer_heads = model_of()
+    fewer_heads[0].auto_model.config.num_attention_heads = 1
+    with pytest.raises(ValueError, match="model: expected the one that the run in"):
+        train(fewer_heads, tiny_data, output_dir=tmp_path, config=config, resume=True)
+    first = model_of()
+    first[1].pooling_mode = "cls"
+    with pytest.raises(ValueError, match="model: expected the one that the run in"):
+        train(first, tiny_data, output_dir=tmp_path, config=config, resume=True)
     assert files(tmp_path) == before
 
 

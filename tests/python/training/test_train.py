@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, Split
-from relkt.training import DevEvaluator, DevScore, Progress, Stage, TrainConfig, train
+from relkt.training import DevEvaluator, DevScore, Precision, Progress, Stage, TrainConfig, train
+from relkt.training.trainer import check_device
 
 
 class Recorder(Progress):
@@ -190,15 +192,81 @@ def test_only_the_stages_asked_for(
 
 def test_documents_questions_without_translations_and_languages_left_out(
     tiny_model: SentenceTransformer,
-    data_of: Callable[..., RetrievalData],
+    tiny_data: RetrievalData,
     tiny_config: TrainConfig,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = replace(tiny_config, level=Level.DOCUMENT, languages=("de", "th"))
-    train(tiny_model, data_of(parallel=False), output_dir=tmp_path / "run", config=config)
+    # Half of the Thai questions have no translation.
+    queries = tuple(
+        replace(q, parallel=q.id) if q.language == "th" and q.id[1] in "0123" else q for q in tiny_data.queries
+    )
+    data = RetrievalData("half", tiny_data.passages, queries, tiny_data.qrels)
+    train(tiny_model, data, output_dir=tmp_path / "run", config=config)
+    assert "12 of 48 training questions have no English translation" in caplog.text
     assert all(set(r["dev"]["P@1"]) == {"de", "th"} for r in lines(tmp_path / "run") if "dev" in r)
     passage = json.loads((tmp_path / "run" / "results.json").read_text())["transfer"]["passage"]
     assert passage["trained_languages"] == ["de", "th"]
+
+
+@pytest.mark.parametrize("stage", [Stage.WARMUP, Stage.TRANSFER])
+def test_warmup_and_transfer_need_english_questions(
+    stage: Stage,
+    tiny_model: SentenceTransformer,
+    data_of: Callable[..., RetrievalData],
+    tiny_data: RetrievalData,
+    tmp_path: Path,
+) -> None:
+    queries = tuple(q for q in tiny_data.queries if q.language != "en")
+    without = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
+    for data in (without, data_of(parallel=False)):
+        with pytest.raises(ValueError, match=r'got none of 48 questions; load .*"en".*english_questions\.jsonl'):
+            train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(stages=(stage,)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_teacher_needs_no_english_questions_and_english_no_translations(
+    tiny_model: SentenceTransformer,
+    data_of: Callable[..., RetrievalData],
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data, short = data_of(parallel=False), replace(tiny_config, teacher=replace(tiny_config.teacher, epochs=1))
+    config = replace(short, stages=(Stage.TEACHER,))
+    train(tiny_model, data, output_dir=tmp_path / "teacher", config=config)
+    config = replace(short, stages=(Stage.WARMUP,), languages=("en",))
+    train(tiny_model, data, output_dir=tmp_path / "english", config=config)
+    assert "no English translation" not in caplog.text
+
+
+def test_a_data_set_of_one_document_is_an_error_before_any_work(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
+) -> None:
+    passages = tuple(replace(p, document="all") for p in tiny_data.passages)
+    data = RetrievalData("one", passages, tiny_data.queries, tiny_data.qrels)
+    with pytest.raises(ValueError, match="expected candidates of other documents as negatives at level passage"):
+        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(stages=(Stage.TEACHER,)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("max_seq_length", "longer"), [(6, 0), (5, 16)])  # four words, [CLS] and [SEP]
+def test_candidates_longer_than_the_encoder_takes_are_counted(
+    max_seq_length: int,
+    longer: int,
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tiny_model.max_seq_length = max_seq_length
+    config = replace(tiny_config, stages=(Stage.WARMUP,))
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    warning = f"{longer} of 16 candidates are longer than the encoder's max_seq_length of {max_seq_length} tokens"
+    assert (warning in caplog.text) == bool(longer)
+    assert ("candidates are longer" in caplog.text) == bool(longer)
 
 
 def test_a_data_set_without_test_questions_has_no_table(
@@ -243,7 +311,8 @@ def test_frozen_embeddings_stay_and_are_trainable_again(
     progress = Recorder(tiny_model)
     train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
     changed = {name for name, value in progress.weights.items() if not torch.equal(value, start[name])}
-    assert not [name for name in changed if "embeddings.weight" in name]
+    assert not [name for name in changed if "word_embeddings" in name]
+    assert [name for name in changed if "position_embeddings" in name]
     assert [name for name in changed if "attention" in name]
     assert all(p.requires_grad for p in tiny_model.parameters())
 
@@ -252,7 +321,7 @@ def test_a_model_without_a_table_has_none_to_freeze(tiny_data: RetrievalData, tm
     from sentence_transformers.sentence_transformer.modules import BoW
 
     model = SentenceTransformer(modules=[BoW(vocab=["a"])], device="cpu")
-    with pytest.raises(ValueError, match=r"freeze_embeddings: expected a model with a torch\.nn\.Embedding"):
+    with pytest.raises(ValueError, match=r"freeze_embeddings: expected a model with a table of token embeddings"):
         train(model, tiny_data, output_dir=tmp_path / "run", config=TrainConfig(freeze_embeddings=True))
     assert not (tmp_path / "run").exists()
 
@@ -275,6 +344,50 @@ def test_float16_needs_a_gpu(tiny_model: SentenceTransformer, tiny_data: Retriev
     with pytest.raises(ValueError, match="precision: expected float32, bfloat16 or auto for a model on cpu"):
         train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
     assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_on_a_gpu_without_it_and_other_gpus_than_the_first(
+    tiny_model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(SentenceTransformer, "device", property(lambda _: device))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match=r"precision: expected float32, float16 or auto, .* got bfloat16"):
+        check_device(tiny_model, TrainConfig(precision=Precision.BFLOAT16))
+    check_device(tiny_model, TrainConfig())
+    device = torch.device("cuda", 1)
+    with pytest.raises(ValueError, match=r"model: expected on the CPU or the first GPU, .* got on cuda:1"):
+        check_device(tiny_model, TrainConfig())
+
+
+def test_weights_in_half_precision_are_refused(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"model: expected weights of float32, got bfloat16 in 0\."):
+        train(tiny_model.bfloat16(), tiny_data, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_is_for_training_steps_only(
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+    pooling = tiny_model[1]
+
+    def recording(module: torch.nn.Module, *_: object) -> None:
+        seen.append((module.training, torch.is_autocast_enabled("cpu")))
+
+    pooling.register_forward_hook(recording)
+    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": ["teacher"]})
+    model = train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert set(seen) == {(True, True), (False, False)}  # steps; evaluation and mining
+    assert not {"forward", "_original_forward"} & model.__dict__.keys()
+    saved = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
+    texts = [p.text for p in tiny_data.passages]
+    assert np.array_equal(model.encode(texts), saved.encode(texts))
 
 
 def test_bfloat16_trains(
