@@ -28,6 +28,7 @@ import numpy as np
 
 PEERS = ("relkt", "faiss-tuned", "faiss", "numpy", "torch")
 SEED = 7
+PAUSE = 0.2
 
 
 def make_data(kind: str, rows: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,6 +163,8 @@ def measure(workers, kind, dim, threads, queries, args) -> dict:
     repeats = args.repeats if queries > 16 else 3 * args.repeats
     for _ in range(repeats):
         for peer in workers:
+            # OpenMP's threads spin for a while after their work is done, on the cores that the next peer wants.
+            time.sleep(PAUSE)
             seconds[peer].append(ask(peer)[0])
     medians = {peer: statistics.median(times) for peer, times in seconds.items()}
     return {"data": kind, "rows": args.rows, "dim": dim, "threads": threads, "queries": queries, "seconds": medians}
