@@ -4,7 +4,7 @@
 //! again with double-precision accumulation in one fixed order. The result is therefore the true top-k by cosine and
 //! does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`search`] and [`mining`], `scan`, [`top_k`] and [`kernel`] and
+//! Layers, each using only those after it: [`mod@search`] and [`mining`], `scan`, [`top_k`] and [`kernel`] and
 //! [`parallel`] and [`matrix`], [`error`].
 
 #![deny(unsafe_code)]
