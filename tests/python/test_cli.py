@@ -63,6 +63,7 @@ def test_starting_loads_no_torch():
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
         (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: data set 'beir' needs the folder"),
         (["train", "--data", "beir", "--path", "none", "--output", "X", "--preset", "demo"], "none"),
+        (["demo", "--ask", " "], "--ask: expected a question, got an empty text"),
         (["evaluate", "./no-model", "--data", "relkt-mini"], "'./no-model'"),
         (["evaluate", "muse", "--data", "relkt-mini", "--languages", "fr"], "languages: data set 'relkt-mini' has no"),
         (["evaluate", "muse", "--data", "relkt-mini", "--run", "r.trec"], "--run, --qrels: expected one --level"),

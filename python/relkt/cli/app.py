@@ -81,6 +81,8 @@ def demo(
     from relkt.cli.demo import run_demo
 
     with one_line_errors():
+        if any(not question.strip() for question in ask or ()):
+            raise ValueError("--ask: expected a question, got an empty text")
         run_demo(output, seed, tuple(ask or ()))
 
 

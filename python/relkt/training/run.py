@@ -86,6 +86,7 @@ def train(
         ``model``, with the final weights, in evaluation mode.
 
     Raises:
+        TypeError: If ``model`` is no SentenceTransformer or ``config`` no TrainConfig.
         ValueError: If the data has no train or dev question in a language, no English translation of any question, or
             no possible negative; the weights are not float32; the precision does not fit the device; or the run to
             resume was started with another configuration, model or data. Before any work is done.
@@ -97,6 +98,10 @@ def train(
         Limkonchotiwat et al., "CL-ReLKT: Cross-lingual Language Knowledge Transfer for Multilingual Retrieval Question
         Answering", Findings of NAACL 2022.
     """
+    if not isinstance(model, SentenceTransformer):
+        raise TypeError(f"model: expected a SentenceTransformer, as relkt.load_encoder gives it, got {model!r}")
+    if config is not None and not isinstance(config, TrainConfig):
+        raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
     progress = progress or Progress()
     identity = {"data": _data_checksum(data), "model": _model_checksum(model)}
