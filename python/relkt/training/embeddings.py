@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -81,6 +82,7 @@ def _token_rows(model: SentenceTransformer, texts: Iterable[str]) -> torch.Tenso
     # Prompts are put before texts, so their tokens are trained too.
     remaining = chain((prompt for prompt in model.prompts.values() if prompt), texts)
     found: list[torch.Tensor] = []
+    chunk: list[Any]  # of texts; the models of sentence-transformers take other things as well
     while chunk := list(islice(remaining, _TEXTS_AT_ONCE)):
         found.append(torch.unique(model.preprocess(chunk)["input_ids"]))
     rows: torch.Tensor = torch.unique(torch.cat(found))
