@@ -80,9 +80,9 @@ def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
 
 def _token_rows(model: SentenceTransformer, texts: Iterable[str]) -> torch.Tensor:
     # Prompts are put before texts, so their tokens are trained too.
-    remaining = chain((prompt for prompt in model.prompts.values() if prompt), texts)
+    # (Typed Any: models of sentence-transformers take other things than texts, in lists that may hold all of them.)
+    remaining: Iterator[Any] = chain((prompt for prompt in model.prompts.values() if prompt), texts)
     found: list[torch.Tensor] = []
-    chunk: list[Any]  # of texts; the models of sentence-transformers take other things as well
     while chunk := list(islice(remaining, _TEXTS_AT_ONCE)):
         found.append(torch.unique(model.preprocess(chunk)["input_ids"]))
     rows: torch.Tensor = torch.unique(torch.cat(found))
