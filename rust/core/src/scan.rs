@@ -90,17 +90,15 @@ fn blocks(kernel: Kernel, queries: usize) -> Vec<Block> {
 
 /// Groups of blocks, and ranges of rows; each pair of them is a task.
 fn plan(blocks: &[Block], rows: usize, threads: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-    let split_queries = threads == 1 || blocks.len() >= 4 * threads;
-    let group = if split_queries { blocks.len().div_ceil(4 * threads).clamp(1, GROUP) } else { GROUP };
-    let group = if threads == 1 { GROUP } else { group };
-    let groups = chunks(blocks.len(), group);
-    let ranges = if split_queries {
-        vec![Range { start: 0, end: rows }]
+    let tasks = 4 * threads;
+    if threads == 1 {
+        (chunks(blocks.len(), GROUP), chunks(rows, rows))
+    } else if blocks.len() >= tasks {
+        (chunks(blocks.len(), blocks.len().div_ceil(tasks).min(GROUP)), chunks(rows, rows))
     } else {
         let most = (threads * RANGES_PER_THREAD).min(rows / RANGE_MIN).max(threads.min(rows));
-        chunks(rows, rows.div_ceil(most))
-    };
-    (groups, ranges)
+        (chunks(blocks.len(), GROUP), chunks(rows, rows.div_ceil(most)))
+    }
 }
 
 fn chunks(len: usize, size: usize) -> Vec<Range<usize>> {
