@@ -2,49 +2,17 @@
 
 mod common;
 
-use common::Random;
-use relkt_core::kernel::{DIRECT_MAX, Kernel, NAMES, Panel, Survivor, error_bound};
+use common::{Random, half, value_of};
+use relkt_core::kernel::{
+    BLOCK_ROWS, GROUP_BYTES, Half, Kernel, NAMES, Panel, QueryBlock, QueryCodes, Row, Survivor, groups,
+};
 
 /// Widths around every vector length and unrolling, and real ones.
-const DIMS: [usize; 26] =
-    [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 100, 127, 384, 768, 1023];
-/// Row counts around every tile.
-const ROWS: [usize; 14] = [1, 2, 3, 5, 6, 7, 8, 9, 12, 13, 16, 17, 23, 49];
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
-}
-
-/// All survivors of a kernel call, in order of query and row.
-fn survivors(
-    kernel: Kernel,
-    queries: &[f32],
-    count: usize,
-    packed: bool,
-    panel: &Panel<'_>,
-    dim: usize,
-    thresholds: &[f32],
-) -> Vec<Survivor> {
-    let mut found = Vec::new();
-    if packed {
-        let mut values = vec![0.0; count * dim];
-        for query in 0..count {
-            for column in 0..dim {
-                values[column * count + query] = queries[query * dim + column];
-            }
-        }
-        kernel.packed(&values, panel, thresholds, &mut found);
-    } else {
-        kernel.direct(queries, panel, thresholds, &mut found);
-    }
-    found.sort_by_key(|s| (s.query, s.row));
-    found
-}
-
-fn shapes(kernel: Kernel) -> Vec<(usize, bool)> {
-    let direct = (1..=DIRECT_MAX).filter(|&q| q == 1 || q.is_multiple_of(kernel.group())).map(|q| (q, false));
-    direct.chain(kernel.widths().iter().map(|&q| (q, true))).collect()
-}
+const DIMS: [usize; 18] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 33, 63, 64, 65, 100, 384, 1023];
+/// Numbers of blocks around every tile.
+const BLOCKS: [usize; 7] = [1, 2, 3, 4, 5, 8, 9];
+/// Numbers of queries around every tile.
+const QUERIES: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25, 55];
 
 #[test]
 #[allow(clippy::print_stdout)]
@@ -60,32 +28,89 @@ fn which_kernels_run_here() {
     assert!(Kernel::by_name("sse9").is_err());
 }
 
-/// Whole numbers make every order of summation exact, so that all kernels must agree with the loop bit for bit, ties with
-/// the threshold included.
+/// Codes of rows, as plain numbers, with the panel's memory made from them by the definition of the layout.
+struct Rows {
+    codes: Vec<Vec<i8>>,
+    stored: Vec<u8>,
+    scales: Vec<f32>,
+    errors: Vec<f32>,
+}
+
+impl Rows {
+    fn new(blocks: usize, dim: usize, mut code: impl FnMut() -> i8) -> Self {
+        let rows = blocks * BLOCK_ROWS;
+        let codes: Vec<Vec<i8>> = (0..rows).map(|_| (0..dim).map(|_| code()).collect()).collect();
+        let mut stored = vec![128; blocks * groups(dim) * GROUP_BYTES];
+        for (row, codes) in codes.iter().enumerate() {
+            for (column, &code) in codes.iter().enumerate() {
+                let block = row / BLOCK_ROWS * groups(dim) * GROUP_BYTES;
+                stored[block + column / 4 * GROUP_BYTES + row % BLOCK_ROWS * 4 + column % 4] =
+                    (i32::from(code) + 128) as u8;
+            }
+        }
+        let scales = (0..rows).map(|row| [1.0, 0.5, 2.0, 0.25][row % 4]).collect();
+        let errors = (0..rows).map(|row| (row % 7) as f32).collect();
+        Self { codes, stored, scales, errors }
+    }
+}
+
+/// Whole numbers and powers of two make every operation of a kernel exact (sums of codes stay below 2^24), so that all
+/// kernels must agree with the loop bit for bit, ties with the limit included.
 #[test]
 fn whole_numbers_are_scored_exactly() {
     for kernel in Kernel::available() {
+        let levels = i64::from(kernel.query_levels());
         for (seed, &dim) in DIMS.iter().enumerate() {
-            for rows in ROWS {
-                let mut random = Random::new(seed as u64 * 1000 + rows as u64);
-                let values = random.smalls(rows * dim);
-                let norms: Vec<f32> = (0..rows).map(|row| [0.5, 1.0, 2.0][row % 3]).collect();
-                let panel = Panel::new(&values, &norms, dim, 7);
-                for (count, packed) in shapes(kernel) {
-                    let queries = random.smalls(count * dim);
-                    let score = |q: usize, r: usize| {
-                        dot(&queries[q * dim..][..dim], &values[r * dim..][..dim]) as f32 * norms[r]
-                    };
-                    // A threshold that one of the query's own scores equals, or that everything passes.
-                    let threshold = |q: usize| if q.is_multiple_of(3) { f32::NEG_INFINITY } else { score(q, q % rows) };
-                    let thresholds: Vec<f32> = (0..count).map(threshold).collect();
-                    let expected: Vec<Survivor> = (0..count)
-                        .flat_map(|q| (0..rows).map(move |r| (q, r)))
-                        .map(|(q, r)| Survivor { query: q as u32, row: r as u32 + 7, score: score(q, r) })
-                        .filter(|s| s.score > thresholds[s.query as usize])
+            for blocks in BLOCKS {
+                let mut random = Random::new(seed as u64 * 1000 + blocks as u64);
+                // Every third panel holds nothing but the largest codes, the worst that sums can get.
+                let extreme = blocks % 3 == 0;
+                let rows = Rows::new(blocks, dim, || match random.next() {
+                    r if extreme => [127, -127][(r % 2 * r / 7 % 2) as usize],
+                    r => (r % 255) as i8,
+                });
+                let panel = Panel::new(&rows.stored, &rows.scales, &rows.errors, groups(dim), 32);
+                for count in QUERIES {
+                    let queries: Vec<QueryCodes> = (0..count)
+                        .map(|q| {
+                            let mut code = || match random.next() {
+                                r if extreme && q % 2 == 0 => levels * [1, -1][(r % 2) as usize],
+                                _ if extreme => levels,
+                                r => (r % (2 * levels as u64 + 1)) as i64 - levels,
+                            };
+                            let mut codes: Vec<i8> = (0..dim).map(|_| code() as i8).collect();
+                            codes.resize(groups(dim) * 4, 0);
+                            QueryCodes { codes, scale: [1.0, 0.5][q % 2], slope: [1.0, 2.0][q % 2] }
+                        })
                         .collect();
-                    let found = survivors(kernel, &queries, count, packed, &panel, dim, &thresholds);
-                    let case = format!("{} dim {dim} rows {rows} queries {count} packed {packed}", kernel.name());
+                    let bound = |q: usize, row: usize| {
+                        let products = queries[q].codes.iter().zip(&rows.codes[row]);
+                        let sum: i32 = products.map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+                        sum as f32 * queries[q].scale * rows.scales[row] + queries[q].slope * rows.errors[row]
+                    };
+                    // A limit that one of the query's own bounds equals, one that all pass, or one that none does.
+                    let limit = |q: usize| match q % 4 {
+                        0 => f32::NEG_INFINITY,
+                        3 => f32::INFINITY,
+                        _ => bound(q, q % (blocks * BLOCK_ROWS)),
+                    };
+                    let mut block = QueryBlock::new(kernel, groups(dim), &queries.iter().collect::<Vec<_>>());
+                    assert_eq!(block.len(), count);
+                    for q in 0..count {
+                        block.set_limit(q, limit(q));
+                    }
+                    let expected: Vec<Survivor> = (0..count)
+                        .flat_map(|q| (0..blocks * BLOCK_ROWS).map(move |row| (q, row)))
+                        .map(|(q, row)| Survivor { query: q as u32, row: row as u32 + 32, bound: bound(q, row) })
+                        .filter(|s| s.bound > limit(s.query as usize))
+                        .collect();
+                    let mut found = Vec::new();
+                    kernel.scan(&block, &panel, &mut found);
+                    let case = format!("{} dim {dim} blocks {blocks} queries {count}", kernel.name());
+                    // Those of one query come in order of rows; queries of a tile come together.
+                    let in_order = |q: u32| found.iter().filter(move |s| s.query == q).map(|s| s.row);
+                    assert!((0..count as u32).all(|q| in_order(q).is_sorted()), "{case}");
+                    found.sort_by_key(|s| (s.query, s.row));
                     assert_eq!(found, expected, "{case}");
                 }
             }
@@ -93,77 +118,119 @@ fn whole_numbers_are_scored_exactly() {
     }
 }
 
+/// The largest sums that 32 bits must hold, at the greatest width there is.
 #[test]
-fn real_numbers_are_within_the_bound() {
+fn the_largest_sums_fit() {
+    let dim = relkt_core::kernel::MAX_DIM;
+    let rows = Rows::new(1, dim, || 127);
     for kernel in Kernel::available() {
-        for &dim in &DIMS {
-            let mut random = Random::new(dim as u64);
-            let rows = 13;
-            let unit = |values: Vec<f32>| -> Vec<f32> {
-                values
-                    .chunks_exact(dim)
-                    .flat_map(|row| {
-                        let norm = dot(row, row).sqrt();
-                        row.iter().map(move |&v| (f64::from(v) / norm) as f32).collect::<Vec<_>>()
-                    })
-                    .collect()
-            };
-            let values = unit(random.reals(rows * dim));
-            let norms = vec![1.0; rows];
-            let panel = Panel::new(&values, &norms, dim, 0);
-            for (count, packed) in shapes(kernel) {
-                let queries = unit(random.reals(count * dim));
-                let thresholds = vec![f32::NEG_INFINITY; count];
-                let found = survivors(kernel, &queries, count, packed, &panel, dim, &thresholds);
-                assert_eq!(found.len(), count * rows);
-                for s in found {
-                    let (q, r) = (s.query as usize, s.row as usize);
-                    let exact = dot(&queries[q * dim..][..dim], &values[r * dim..][..dim]);
-                    let error = (f64::from(s.score) - exact).abs();
-                    assert!(error <= f64::from(error_bound(dim)), "{} dim {dim}: off by {error}", kernel.name());
-                }
-            }
-        }
-    }
-}
-
-/// Products of one sign add up to scores near 1, where rounding errors are largest and do not cancel: of those that every
-/// kernel can make, (dim + 6) units of rounding cover all, and the bound must cover them twice.
-#[test]
-fn the_bound_has_room_for_the_worst_rounding() {
-    for kernel in Kernel::available() {
-        for dim in [384, 768, 1023, 4096] {
-            let value = (1.0 / (dim as f64).sqrt()) as f32;
-            for step in 0..20u32 {
-                let values = vec![f32::from_bits(value.to_bits() + step); dim];
-                let norm = dot(&values, &values).sqrt();
-                let inverse = [(1.0 / norm) as f32];
-                let panel = Panel::new(&values, &inverse, dim, 0);
-                let query: Vec<f32> = values.iter().map(|&v| (f64::from(v) / norm) as f32).collect();
-                let found = survivors(kernel, &query, 1, false, &panel, dim, &[f32::NEG_INFINITY]);
-                let error = (f64::from(found[0].score) - 1.0).abs();
-                assert!(error <= (dim as f64 + 6.0) * 0.5f64.powi(24), "{} dim {dim}: off by {error}", kernel.name());
-                assert!(2.0 * (dim as f64 + 6.0) * 0.5f64.powi(24) <= f64::from(error_bound(dim)));
-            }
+        let panel = Panel::new(&rows.stored, &rows.scales, &rows.errors, groups(dim), 0);
+        for sign in [1, -1] {
+            let code = sign * kernel.query_levels();
+            let query = QueryCodes { codes: vec![code; dim], scale: 1.0, slope: 1.0 };
+            let mut block = QueryBlock::new(kernel, groups(dim), &[&query]);
+            block.set_limit(0, f32::NEG_INFINITY);
+            let mut found = Vec::new();
+            kernel.scan(&block, &panel, &mut found);
+            let expected = (127 * i64::from(code) * dim as i64) as f32;
+            let error = (found[0].bound - expected).abs();
+            assert!(error <= expected.abs() * 2f32.powi(-22), "{}: {} for {expected}", kernel.name(), found[0].bound);
         }
     }
 }
 
 #[test]
-#[should_panic(expected = "a panel holds dim values for each row")]
+fn padding_never_survives() {
+    for kernel in Kernel::available() {
+        let panel = Panel::new(&[128; 2 * GROUP_BYTES], &[0.0; 16], &[f32::NEG_INFINITY; 16], 2, 0);
+        let query = QueryCodes { codes: vec![1; 8], scale: 1.0, slope: 1.0 };
+        let mut block = QueryBlock::new(kernel, 2, &[&query]);
+        block.set_limit(0, f32::NEG_INFINITY);
+        let mut found = Vec::new();
+        kernel.scan(&block, &panel, &mut found);
+        assert_eq!(found, [], "{}", kernel.name());
+    }
+}
+
+#[test]
+#[should_panic(expected = "a panel holds four codes of each row and group")]
 fn a_panel_whose_size_overflows_is_refused() {
-    let _ = Panel::new(&[], &[1.0; 4], 1 << 62, 0);
+    let _ = Panel::new(&[], &[1.0; 16], &[1.0; 16], 1 << 62, 0);
+}
+
+#[test]
+#[should_panic(expected = "queries and rows of the same number of columns")]
+fn queries_of_another_width_are_refused() {
+    let kernel = Kernel::detect();
+    let block = QueryBlock::new(kernel, 2, &[&QueryCodes { codes: vec![1; 8], scale: 1.0, slope: 1.0 }]);
+    kernel.scan(&block, &Panel::new(&[128; 4 * GROUP_BYTES], &[0.0; 16], &[0.0; 16], 4, 0), &mut Vec::new());
+}
+
+/// |values / norm - scale * codes| <= error, by a plain loop.
+#[test]
+fn codes_miss_no_more_than_they_say() {
+    let mut cases: Vec<Vec<f32>> = Vec::new();
+    for dim in DIMS {
+        let mut random = Random::new(dim as u64);
+        cases.push(random.reals(dim));
+        cases.push(random.reals(dim).iter().map(|v| v * 1e30).collect());
+        cases.push(random.reals(dim).iter().map(|v| v * 1e-42 + 1e-44).collect());
+        cases.push((0..dim).map(|i| if i == dim / 2 { 1e4 } else { random.real() }).collect());
+        cases.push(vec![f32::MAX; dim]);
+        cases.push(vec![f32::from_bits(1); dim]);
+        cases.push(random.small_rows(1, dim));
+    }
+    for kernel in Kernel::available() {
+        for values in &cases {
+            let norm = kernel.dot_f64(Row::Single(values), Row::Single(values)).sqrt();
+            for levels in [127, kernel.query_levels()] {
+                let mut codes = vec![0; values.len()];
+                let (scale, error) = kernel.quantize(Row::Single(values), norm, levels, &mut codes);
+                assert!(codes.iter().all(|code| (-levels..=levels).contains(code)));
+                assert!(codes.iter().any(|code| code.abs() == levels));
+                let left = values.iter().zip(&codes);
+                let left = left.map(|(&v, &c)| f64::from(v) / norm - f64::from(scale) * f64::from(c));
+                let left = left.map(|difference| difference * difference).sum::<f64>().sqrt();
+                assert!(left <= f64::from(error), "{}: {left} > {error} for {values:?}", kernel.name());
+                assert!(f64::from(error) <= left * 1.000_001 + 1e-13, "{}: {error} for {left}", kernel.name());
+                assert!(error < 1.000_001);
+            }
+        }
+    }
 }
 
 #[test]
 fn double_precision_dot_is_the_same_for_every_kernel() {
+    let plain = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     for dim in 0..1100 {
         let mut random = Random::new(dim as u64);
         let (a, b) = (random.reals(dim), random.reals(dim));
-        let scalar = Kernel::by_name("scalar").expect("always there").dot_f64(&a, &b);
-        assert!((scalar - dot(&a, &b)).abs() <= 1e-15 * dim as f64, "dim {dim}");
+        let halves: Vec<Half> = b.iter().map(|&x| half(x)).collect();
+        let widened: Vec<f32> = halves.iter().map(|&h| value_of(h)).collect();
+        let scalar = Kernel::by_name("scalar").expect("always there");
+        let expected = scalar.dot_f64(Row::Single(&a), Row::Single(&b));
+        let expected_half = scalar.dot_f64(Row::Single(&a), Row::Single(&widened));
+        assert!((expected - plain(&a, &b)).abs() <= 1e-15 * dim as f64, "dim {dim}");
         for kernel in Kernel::available() {
-            assert_eq!(kernel.dot_f64(&a, &b).to_bits(), scalar.to_bits(), "{} dim {dim}", kernel.name());
+            let case = format!("{} dim {dim}", kernel.name());
+            assert_eq!(kernel.dot_f64(Row::Single(&a), Row::Single(&b)).to_bits(), expected.to_bits(), "{case}");
+            for (x, y) in [(Row::Single(&a), Row::Half(&halves)), (Row::Half(&halves), Row::Single(&a))] {
+                assert_eq!(kernel.dot_f64(x, y).to_bits(), expected_half.to_bits(), "{case}");
+            }
         }
     }
+}
+
+/// Every finite float16, subnormal ones included.
+#[test]
+fn every_half_has_its_value() {
+    let halves: Vec<Half> = (0..=u16::MAX).map(Half).filter(|h| h.0 & 0x7c00 != 0x7c00).collect();
+    for kernel in Kernel::available() {
+        for &h in &halves {
+            let got = kernel.dot_f64(Row::Single(&[1.0]), Row::Half(&[h]));
+            assert_eq!(got, f64::from(value_of(h)), "{} {:#x}", kernel.name(), h.0);
+        }
+    }
+    // The tests' own rounding to float16 is the inverse of its value.
+    assert!(halves.iter().all(|&h| half(value_of(h)) == h));
 }

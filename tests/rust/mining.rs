@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, cosines, matrix};
+use common::{Random, cosines, matrix, passages};
 use proptest::prelude::*;
 use relkt_core::{Error, Execution, Kernel, Mined, MiningOptions, mine};
 
@@ -18,7 +18,7 @@ struct Case {
 impl Case {
     fn mine(&self, kernel: Kernel, num_hard: usize, num_semi_hard: usize, margin: f64, threads: usize) -> Mined {
         let q = matrix("queries", &self.queries, self.dim, kernel);
-        let p = matrix("passages", &self.passages, self.dim, kernel);
+        let p = passages(&self.passages, self.dim, kernel);
         let options = MiningOptions {
             num_hard,
             num_semi_hard,
@@ -118,13 +118,14 @@ fn equal_to_the_positive_is_neither() {
 #[test]
 fn bad_input_is_refused() {
     let kernel = Kernel::detect();
-    let p = matrix("passages", &[1.0, 0.0, 0.0, 1.0], 2, kernel);
+    let p = passages(&[1.0, 0.0, 0.0, 1.0], 2, kernel);
     let execution = Execution::new(Some(1)).expect("threads");
     let (one, two) = (vec![vec![0]], vec![vec![0], vec![1]]);
     let good =
         MiningOptions { num_hard: 1, num_semi_hard: 1, margin: 0.1, positives: &two, exclude: None, groups: None };
-    let refused = |options: MiningOptions<'_>| mine(kernel, &p, &p, &options, &execution).map(|_| ()).expect_err("bad");
-    assert!(mine(kernel, &p, &p, &good, &execution).is_ok());
+    let refused =
+        |options: MiningOptions<'_>| mine(kernel, p.matrix(), &p, &options, &execution).map(|_| ()).expect_err("bad");
+    assert!(mine(kernel, p.matrix(), &p, &good, &execution).is_ok());
     assert_eq!(refused(MiningOptions { num_hard: 0, num_semi_hard: 0, ..good.clone() }), Error::NothingToMine);
     assert_eq!(refused(MiningOptions { margin: -0.1, ..good.clone() }), Error::Margin(-0.1));
     assert!(matches!(refused(MiningOptions { margin: f64::NAN, ..good.clone() }), Error::Margin(_)));

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Random, cosines, matrix};
+use common::{Random, cosines, half, matrix, passages, value_of};
 use proptest::prelude::*;
-use relkt_core::{Error, Execution, Hits, Kernel, Matrix, Values, search};
+use relkt_core::kernel::{Half, MAX_DIM};
+use relkt_core::{Allow, Buffer, Error, Execution, Hits, Kernel, Matrix, Passages, Values, search};
 
 /// Stable sorting keeps lower rows first among equal scores.
 fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits {
@@ -20,8 +21,9 @@ fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits 
 }
 
 fn run(kernel: Kernel, queries: &[f32], passages: &[f32], dim: usize, k: usize, threads: usize) -> Hits {
-    let (queries, passages) = (matrix("queries", queries, dim, kernel), matrix("passages", passages, dim, kernel));
-    search(kernel, &queries, &passages, k, &Execution::new(Some(threads)).expect("threads")).expect("valid search")
+    let (queries, passages) = (matrix("queries", queries, dim, kernel), self::passages(passages, dim, kernel));
+    search(kernel, &queries, &passages, k, None, &Execution::new(Some(threads)).expect("threads"))
+        .expect("valid search")
 }
 
 #[test]
@@ -61,6 +63,28 @@ fn ties_across_row_ranges_go_to_the_lower_row() {
     }
 }
 
+/// Many queries and results, where a sample of the rows suggests thresholds: among them queries whose best rows all lie in
+/// the sample (the first of every sixteen blocks), so that what it suggests is far too high.
+#[test]
+fn a_misleading_sample_costs_no_results() {
+    let (dim, rows, k) = (12, 20_000, 40);
+    let mut random = Random::new(6);
+    let mut p = random.reals(rows * dim);
+    let q = random.reals(50 * dim);
+    for (row, values) in p.chunks_exact_mut(dim).enumerate() {
+        if row / 16 % 16 == 0 && row % 16 < 3 {
+            let query = &q[row / 256 % 25 * dim..][..dim];
+            values.iter_mut().zip(query).for_each(|(value, q)| *value = q + 0.01 * *value);
+        }
+    }
+    let expected = brute_force(&q, &p, dim, k);
+    for kernel in Kernel::available() {
+        for threads in [1, 2] {
+            assert_eq!(run(kernel, &q, &p, dim, k, threads), expected, "{} {threads}", kernel.name());
+        }
+    }
+}
+
 #[test]
 fn extreme_magnitudes_keep_their_cosines() {
     let (dim, rows) = (20, 300);
@@ -75,10 +99,11 @@ fn extreme_magnitudes_keep_their_cosines() {
 }
 
 proptest! {
-    /// Near-duplicates, equal rows, rows of one large coordinate: what makes ties and near-ties.
+    /// What makes ties, near-ties, and codes that miss much: near-duplicates, equal rows, sign flips, rows of one huge
+    /// coordinate, tiny and subnormal rows, rows that are only a difference in the last place.
     #[test]
     fn equals_brute_force_on_awkward_rows(
-        seed in any::<u64>(), rows in 1usize..300, queries in 1usize..70, dim in 1usize..40, k in 1usize..50, kind in 0u8..4,
+        seed in any::<u64>(), rows in 1usize..300, queries in 1usize..70, dim in 1usize..40, k in 1usize..50, kind in 0u8..9,
     ) {
         let mut random = Random::new(seed);
         let base = random.reals(dim);
@@ -86,11 +111,18 @@ proptest! {
             0 => random.reals(rows * dim),
             1 => (0..rows * dim).map(|i| base[i % dim] + 1e-7 * random.real()).collect(),
             2 => (0..rows * dim).map(|i| base[i % dim]).collect(),
+            3 => (0..rows * dim).map(|i| base[i % dim] * [1.0, -1.0][(random.next() % 2) as usize]).collect(),
+            4 => (0..rows * dim).map(|i| if i % dim == dim / 2 { 1e4 } else { random.real() }).collect(),
+            5 => random.reals(rows * dim).iter().map(|v| v * 1e-30).collect(),
+            6 => random.reals(rows * dim).iter().map(|v| v * 1e-41).collect(),
+            7 => (0..rows * dim).map(|i| f32::from_bits(base[i % dim].to_bits() ^ (random.next() % 2) as u32)).collect(),
             _ => random.small_rows(rows, dim),
         };
         let mut q = random.small_rows(queries, dim);
         q[..dim].copy_from_slice(&base);
-        p[0] += 2.0;
+        for row in p.chunks_exact_mut(dim).filter(|row| row.iter().all(|&v| v == 0.0)) {
+            row[0] = f32::MIN_POSITIVE;
+        }
         q[0] += 2.0;
         let k = k.min(rows);
         let expected = brute_force(&q, &p, dim, k);
@@ -98,6 +130,99 @@ proptest! {
             prop_assert_eq!(&run(kernel, &q, &p, dim, k, 2), &expected, "{}", kernel.name());
         }
     }
+
+    /// Sums and products of float16 rows are those of their float32 values.
+    #[test]
+    fn half_rows_score_as_their_values(seed in any::<u64>(), rows in 1usize..200, dim in 1usize..70, scale in -5i32..6) {
+        let mut random = Random::new(seed);
+        let halves: Vec<Half> = (0..rows * dim).map(|_| half(random.real() * 2f32.powi(3 * scale))).collect();
+        let mut halves = halves;
+        for row in halves.chunks_exact_mut(dim) {
+            row[0] = half(1.0);
+        }
+        let values: Vec<f32> = halves.iter().map(|&h| value_of(h)).collect();
+        let q = random.reals(3 * dim);
+        let expected = brute_force(&q, &values, dim, rows.min(9));
+        for kernel in Kernel::available() {
+            let execution = Execution::new(Some(1)).expect("threads");
+            let stored = Values::Half(Buffer::copy_of("passages", &halves).expect("memory"));
+            let stored = Matrix::new("passages", stored, rows, dim, kernel, &execution).expect("valid rows");
+            let stored = Passages::new(stored, kernel, &execution).expect("memory");
+            prop_assert!(stored.is_half());
+            let q = matrix("queries", &q, dim, kernel);
+            prop_assert_eq!(search(kernel, &q, &stored, rows.min(9), None, &execution).expect("valid"), expected.clone());
+        }
+    }
+
+    /// Only allowed rows, and all of them if they are fewer than k; the mask and the list of rows say the same.
+    #[test]
+    fn allowed_rows_alone_are_found(
+        seed in any::<u64>(), rows in 1usize..3000, queries in 1usize..40, k in 1usize..60, share in 0u64..101, ties in any::<bool>(),
+    ) {
+        let (dim, kernel) = (9, Kernel::detect());
+        let mut random = Random::new(seed);
+        let p = if ties { random.small_rows(rows, dim) } else { random.reals(rows * dim) };
+        let q = random.reals(queries * dim);
+        let mask: Vec<bool> = (0..rows).map(|_| random.next() % 100 < share).collect();
+        let left: Vec<i64> = (0..rows as i64).filter(|&row| mask[row as usize]).collect();
+        let allowed: Vec<f32> = left.iter().flat_map(|&row| p[row as usize * dim..][..dim].to_vec()).collect();
+        let k = k.min(rows);
+        let mut expected = brute_force(&q, &allowed, dim, k.min(left.len()));
+        expected.rows.iter_mut().for_each(|row| *row = left[*row as usize]);
+        let (queries, stored) = (matrix("queries", &q, dim, kernel), passages(&p, dim, kernel));
+        for allow in [Allow::mask(&mask), Allow::rows(rows, &left).expect("in range")] {
+            for threads in [1, 2] {
+                let execution = Execution::new(Some(threads)).expect("threads");
+                let hits = search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search");
+                prop_assert_eq!(&hits, &expected);
+            }
+        }
+    }
+
+    /// Rows that were appended or left over are as if they had always been alone.
+    #[test]
+    fn grown_and_thinned_passages_are_like_new_ones(
+        seed in any::<u64>(), first in 1usize..60, more in prop::collection::vec(1usize..40, 0..4), dim in 1usize..20,
+    ) {
+        let mut random = Random::new(seed);
+        let (kernel, execution) = (Kernel::detect(), Execution::new(Some(2)).expect("threads"));
+        let mut all = random.reals(first * dim);
+        let mut grown = passages(&all, dim, kernel);
+        for rows in more {
+            let values = random.reals(rows * dim);
+            grown.append(&matrix("passages", &values, dim, kernel), kernel, &execution).expect("memory");
+            all.extend(values);
+        }
+        let rows = all.len() / dim;
+        let q = random.reals(5 * dim);
+        let queries = matrix("queries", &q, dim, kernel);
+        let hits = search(kernel, &queries, &grown, rows, None, &execution).expect("valid search");
+        prop_assert_eq!(hits, brute_force(&q, &all, dim, rows));
+
+        let keep: Vec<bool> = (0..rows).map(|row| row == rows / 2 || random.next().is_multiple_of(3)).collect();
+        let thinned = grown.select(&keep, kernel, &execution).expect("memory");
+        let left: Vec<f32> =
+            all.chunks_exact(dim).zip(&keep).filter(|(_, keep)| **keep).flat_map(|(row, _)| row.to_vec()).collect();
+        let rows = left.len() / dim;
+        let hits = search(kernel, &queries, &thinned, rows, None, &execution).expect("valid search");
+        prop_assert_eq!(hits, brute_force(&q, &left, dim, rows));
+    }
+}
+
+/// A failed append leaves everything as it was, rows in the block that was being filled included.
+#[test]
+fn an_interrupted_append_changes_nothing() {
+    let (dim, kernel) = (7, Kernel::detect());
+    let mut random = Random::new(2);
+    let (p, more, q) = (random.reals(20 * dim), random.reals(5000 * dim), random.reals(3 * dim));
+    let mut grown = passages(&p, dim, kernel);
+    let cancelled = Execution::new(Some(1)).expect("threads");
+    cancelled.cancel();
+    let refused = grown.append(&matrix("passages", &more, dim, kernel), kernel, &cancelled);
+    assert_eq!(refused, Err(Error::Interrupted));
+    let execution = Execution::new(Some(1)).expect("threads");
+    let hits = search(kernel, &matrix("queries", &q, dim, kernel), &grown, 20, None, &execution).expect("valid search");
+    assert_eq!(hits, brute_force(&q, &p, dim, 20));
 }
 
 /// A product that underflows on its way to float32 leaves a zero with a sign, which must not break the tie.
@@ -130,7 +255,7 @@ fn bad_input_is_refused() {
     let kernel = Kernel::detect();
     let execution = Execution::new(Some(2)).expect("threads");
     let new = |values: &[f32], rows, dim| {
-        let values = Values::copy_of("passages", values)?;
+        let values = Values::Single(Buffer::copy_of("passages", values)?);
         Matrix::new("passages", values, rows, dim, kernel, &execution).map(|_| ())
     };
     assert_eq!(new(&[], 0, 3), Err(Error::Empty { name: "passages", rows: 0, dim: 3 }));
@@ -148,11 +273,24 @@ fn bad_input_is_refused() {
     // A large but finite value is no infinity.
     assert_eq!(new(&[f32::MAX, f32::MAX], 1, 2), Ok(()));
 
-    let (a, b) = (matrix("queries", &[1.0; 6], 3, kernel), matrix("passages", &[1.0; 6], 2, kernel));
-    let refused = |q, p, k| search(kernel, q, p, k, &execution).map(|_| ()).expect_err("bad input");
-    assert_eq!(refused(&a, &b, 1), Error::DimMismatch { queries: 3, passages: 2 });
-    assert_eq!(refused(&a, &a, 0), Error::K { k: 0, rows: 2 });
-    assert_eq!(refused(&a, &a, 3), Error::K { k: 3, rows: 2 });
+    let too_wide = Error::TooWide { name: "passages", dim: MAX_DIM + 1, max: MAX_DIM };
+    assert_eq!(new(&[1.0; MAX_DIM + 1], 1, MAX_DIM + 1), Err(too_wide));
+    for (bits, value) in [(0x7c00, f32::INFINITY), (0xfc00, f32::NEG_INFINITY), (0x7e01, f32::NAN)] {
+        let values = Values::Half(Buffer::copy_of("passages", &[half(1.0), half(2.0), half(3.0), Half(bits)]).unwrap());
+        let refused = Matrix::new("passages", values, 2, 2, kernel, &execution).map(|_| ()).expect_err("not finite");
+        let Error::NotFinite { row: 1, column: 1, value: got, .. } = refused else { panic!("{refused:?}") };
+        assert!(got == value || got.is_nan() && value.is_nan());
+    }
+
+    let (a, b) = (matrix("queries", &[1.0; 6], 3, kernel), passages(&[1.0; 6], 2, kernel));
+    let refused = |q, p, k| search(kernel, q, p, k, None, &execution).map(|_| ()).expect_err("bad input");
+    assert_eq!(refused(&a, &b, 1), Error::DimMismatch { name: "queries", expected: 2, got: 3 });
+    let b = passages(&[1.0; 6], 3, kernel);
+    let short = Allow::mask(&[true]);
+    let refused_allow = search(kernel, &a, &b, 1, Some(&short), &execution);
+    assert_eq!(refused_allow, Err(Error::AllowLength { expected: 2, got: 1 }));
+    assert_eq!(refused(&a, &b, 0), Error::K { k: 0, rows: 2 });
+    assert_eq!(refused(&a, &b, 3), Error::K { k: 3, rows: 2 });
     for threads in [0, 1025, usize::MAX] {
         let refused = Execution::new(Some(threads)).map(|_| ()).expect_err("no such number of threads");
         assert_eq!(refused, Error::Threads { threads, max: 1024 });
@@ -163,8 +301,8 @@ fn bad_input_is_refused() {
 fn a_cancelled_search_stops() {
     let kernel = Kernel::detect();
     let values = Random::new(1).reals(1000 * 8);
-    let (q, p) = (matrix("queries", &values, 8, kernel), matrix("passages", &values, 8, kernel));
+    let (q, p) = (matrix("queries", &values, 8, kernel), passages(&values, 8, kernel));
     let execution = Execution::new(Some(1)).expect("threads");
     execution.cancel();
-    assert_eq!(search(kernel, &q, &p, 5, &execution), Err(Error::Interrupted));
+    assert_eq!(search(kernel, &q, &p, 5, None, &execution), Err(Error::Interrupted));
 }

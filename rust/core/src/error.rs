@@ -35,6 +35,16 @@ pub enum Error {
         /// The most that is allowed.
         max: usize,
     },
+    /// More columns than codes can be summed over.
+    #[error("{name}: expected at most {max} columns, got {dim}")]
+    TooWide {
+        /// The argument.
+        name: &'static str,
+        /// Columns that came.
+        dim: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
     /// A buffer whose length is not rows times columns.
     #[error("{name}: expected {expected} values for its shape, got {got}")]
     Length {
@@ -65,13 +75,15 @@ pub enum Error {
         /// Which row.
         row: usize,
     },
-    /// Queries and passages of different width.
-    #[error("queries: expected dimension {passages} like the passages, got {queries}")]
+    /// Rows of another width than the passages.
+    #[error("{name}: expected dimension {expected} like the passages, got {got}")]
     DimMismatch {
-        /// Columns of the queries.
-        queries: usize,
+        /// The argument.
+        name: &'static str,
         /// Columns of the passages.
-        passages: usize,
+        expected: usize,
+        /// Columns that came.
+        got: usize,
     },
     /// A k that no result can have.
     #[error("k: expected a number from 1 to {rows}, the number of passages, got {k}")]
@@ -164,6 +176,24 @@ pub enum Error {
         row: i64,
         /// The last row there is.
         max: usize,
+    },
+    /// A filter names a row that there is not.
+    #[error("allow: entry {position} is the row {row}, expected a row from 0 to {}", rows - 1)]
+    AllowOutOfRange {
+        /// Which entry.
+        position: usize,
+        /// What came.
+        row: i64,
+        /// Rows that there are.
+        rows: usize,
+    },
+    /// A mask of another length than the passages.
+    #[error("allow: expected {expected} values, one for each passage, got {got}")]
+    AllowLength {
+        /// Number of passages.
+        expected: usize,
+        /// Values that came.
+        got: usize,
     },
     /// One group number for each passage was expected.
     #[error("groups: expected {expected} values, one for each passage, got {got}")]

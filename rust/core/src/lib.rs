@@ -1,26 +1,34 @@
 //! Exact top-k search and hard-negative mining over passage embeddings.
 //!
-//! A fast float32 pass, whose error is bounded, decides which (query, passage) pairs can matter; only those are scored
-//! again with double-precision accumulation in one fixed order. The result is therefore the true top-k by cosine and
-//! does not depend on the kernel, the number of threads or how queries are batched.
+//! A pass over 8-bit codes, whose error is bounded ([`quantize`]), decides which (query, passage) pairs can matter; only
+//! those are scored again with double-precision accumulation in one fixed order. The result is therefore the true top-k by
+//! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`mod@search`] and [`mining`], `scan`, [`top_k`] and [`kernel`] and
-//! [`parallel`] and [`matrix`], [`error`].
+//! Layers, each using only those after it: [`mod@search`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
+//! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`], [`error`].
 
 #![deny(unsafe_code)]
 
+pub mod buffer;
 pub mod error;
 pub mod kernel;
+mod mapping;
 pub mod matrix;
 pub mod mining;
 pub mod parallel;
+pub mod passages;
+pub mod quantize;
 mod scan;
 pub mod search;
+pub mod selection;
 pub mod top_k;
 
+pub use buffer::Buffer;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use matrix::{Matrix, Values};
 pub use mining::{Mined, MiningOptions, mine};
 pub use parallel::Execution;
+pub use passages::Passages;
 pub use search::{Hits, search};
+pub use selection::Allow;

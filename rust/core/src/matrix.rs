@@ -1,105 +1,104 @@
-//! Row-major float32 embeddings, checked once, with the norms that make their dot products cosines.
+//! Row-major embeddings, checked once, with the norms that make their dot products cosines.
 
-use crate::error::{Error, Result, with_capacity};
-use crate::kernel::Kernel;
+use std::ops::Range;
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::kernel::{Half, Kernel, MAX_DIM, Row};
 use crate::parallel::{self, Execution};
 
 /// Rows per task when a matrix is checked.
 const CHUNK: usize = 1024;
 
-/// Alignment of the first row, in bytes: one cache line, one AVX-512 register.
-const ALIGN: usize = 64;
+/// The most rows there can be: row numbers have 32 bits, and the last block of codes may be filled up.
+pub const MAX_ROWS: usize = u32::MAX as usize - 64;
 
-/// A copy of somebody's values, aligned for the kernels, that nobody has checked yet.
+/// Values as somebody gave them, float32 or float16.
 #[derive(Debug)]
-pub struct Values {
-    buffer: Vec<f32>,
-    start: usize,
-    len: usize,
+pub enum Values {
+    /// float32.
+    Single(Buffer<f32>),
+    /// float16.
+    Half(Buffer<Half>),
 }
 
 impl Values {
-    /// Copies.
-    ///
-    /// # Errors
-    /// [`Error::Memory`]; `name` is the argument that the message speaks of.
-    pub fn copy_of(name: &'static str, values: &[f32]) -> Result<Self> {
-        let slack = ALIGN / size_of::<f32>();
-        let mut buffer: Vec<f32> = with_capacity(name, values.len() + slack)?;
-        let start = buffer.as_ptr().align_offset(ALIGN).min(slack);
-        buffer.resize(start, 0.0);
-        buffer.extend_from_slice(values);
-        Ok(Self { buffer, start, len: values.len() })
+    fn len(&self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Half(values) => values.len(),
+        }
     }
 
-    fn get(&self) -> &[f32] {
-        &self.buffer[self.start..self.start + self.len]
+    fn nbytes(&self) -> usize {
+        match self {
+            Self::Single(values) => values.nbytes(),
+            Self::Half(values) => values.nbytes(),
+        }
     }
 
-    fn get_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer[self.start..self.start + self.len]
+    fn slice(&self, range: Range<usize>) -> Row<'_> {
+        match self {
+            Self::Single(values) => Row::Single(&values.as_slice()[range]),
+            Self::Half(values) => Row::Half(&values.as_slice()[range]),
+        }
+    }
+
+    /// The bytes of all values.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Single(values) => bytemuck::cast_slice(values.as_slice()),
+            Self::Half(values) => bytemuck::cast_slice(values.as_slice()),
+        }
     }
 }
 
-/// A checked matrix of embeddings.
-///
-/// Rows keep the caller's values, bit for bit, when their norm lies in [0.5, 2]; any other row is multiplied by the
-/// power of two that brings its norm into [1, 2), which changes no cosine and keeps float32 arithmetic on it clear of
-/// overflow and underflow. (Coordinates more than 2^126 times smaller than their row's norm may round; they are below
-/// double-precision resolution of any score.)
+/// A checked matrix of embeddings. Rows keep the caller's values, bit for bit.
 #[derive(Debug)]
 pub struct Matrix {
     values: Values,
     rows: usize,
     dim: usize,
-    norms: Vec<f64>,
-    inverse_norms: Vec<f32>,
+    norms: Buffer<f64>,
 }
 
 impl Matrix {
     /// Checks `values`, which hold `rows` rows of `dim` values each.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::Length`], [`Error::TooManyRows`], [`Error::NotFinite`] with the first offending row
-    /// and column, [`Error::ZeroRow`], [`Error::Memory`], [`Error::Interrupted`]; `name` is the argument that the
-    /// messages speak of.
+    /// [`Error::Empty`], [`Error::Length`], [`Error::TooManyRows`], [`Error::TooWide`], [`Error::NotFinite`] with the
+    /// first offending row and column, [`Error::ZeroRow`], [`Error::Memory`], [`Error::Interrupted`]; `name` is the
+    /// argument that the messages speak of.
     pub fn new(
         name: &'static str,
-        mut values: Values,
+        values: Values,
         rows: usize,
         dim: usize,
         kernel: Kernel,
         execution: &Execution,
     ) -> Result<Self> {
-        if rows == 0 || dim == 0 {
-            return Err(Error::Empty { name, rows, dim });
+        check_shape(name, rows, dim)?;
+        if rows.checked_mul(dim) != Some(values.len()) {
+            return Err(Error::Length { name, expected: rows.saturating_mul(dim), got: values.len() });
         }
-        if rows > u32::MAX as usize {
-            return Err(Error::TooManyRows { name, rows, max: u32::MAX as usize });
-        }
-        if rows.checked_mul(dim) != Some(values.len) {
-            return Err(Error::Length { name, expected: rows.saturating_mul(dim), got: values.len });
-        }
-        let mut norms: Vec<f64> = with_capacity(name, rows)?;
-        norms.resize(rows, 0.0);
-        let mut inverse_norms: Vec<f32> = with_capacity(name, rows)?;
-        inverse_norms.resize(rows, 0.0);
-        let tasks = values
-            .get_mut()
-            .chunks_mut(CHUNK.saturating_mul(dim))
-            .zip(norms.chunks_mut(CHUNK).zip(inverse_norms.chunks_mut(CHUNK)))
-            .enumerate();
-        let outcomes = parallel::for_each(execution, tasks, |(chunk, (rows, (norms, inverse)))| {
+        let mut norms = Buffer::zeros(name, rows)?;
+        let tasks = norms.as_mut_slice().chunks_mut(CHUNK).enumerate();
+        let outcomes = parallel::for_each(execution, tasks, |(chunk, norms)| {
             execution.check()?;
-            for (i, row) in rows.chunks_exact_mut(dim).enumerate() {
-                norms[i] = check_row(name, chunk * CHUNK + i, row, kernel)?;
-                inverse[i] = (1.0 / norms[i]) as f32;
+            for (row, norm) in (chunk * CHUNK..).zip(norms) {
+                *norm = check_row(name, row, values.slice(row * dim..(row + 1) * dim), kernel)?;
             }
             Ok(())
         })?;
         // Outcomes stand in row order, so the first error is the first offending row whatever the threads did.
         outcomes.into_iter().collect::<Result<()>>()?;
-        Ok(Self { values, rows, dim, norms, inverse_norms })
+        Ok(Self { values, rows, dim, norms })
+    }
+
+    /// What was checked when it was written.
+    pub(crate) fn trusted(values: Values, rows: usize, dim: usize, norms: Buffer<f64>) -> Self {
+        debug_assert!(values.len() == rows * dim && norms.len() >= rows);
+        Self { values, rows, dim, norms }
     }
 
     /// Number of rows.
@@ -114,12 +113,16 @@ impl Matrix {
         self.dim
     }
 
-    /// Bytes held in memory.
+    /// Bytes of values and norms.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        size_of_val(self.values.buffer.as_slice())
-            + size_of_val(self.norms.as_slice())
-            + size_of_val(self.inverse_norms.as_slice())
+        self.values.nbytes() + self.norms.nbytes()
+    }
+
+    /// The values of all rows.
+    #[must_use]
+    pub fn values(&self) -> &Values {
+        &self.values
     }
 
     /// One row.
@@ -127,24 +130,115 @@ impl Matrix {
     /// # Panics
     /// If there is no such row.
     #[must_use]
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values.get()[row * self.dim..(row + 1) * self.dim]
+    pub fn row(&self, row: usize) -> Row<'_> {
+        self.values.slice(row * self.dim..(row + 1) * self.dim)
     }
 
-    /// All values of consecutive rows.
-    pub(crate) fn slab(&self, rows: std::ops::Range<usize>) -> &[f32] {
-        &self.values.get()[rows.start * self.dim..rows.end * self.dim]
+    /// The values of consecutive rows.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[must_use]
+    pub fn slab(&self, rows: Range<usize>) -> Row<'_> {
+        self.values.slice(rows.start * self.dim..rows.end * self.dim)
     }
 
-    /// Float32 reciprocals of the norms of consecutive rows.
-    pub(crate) fn inverse_norms(&self, rows: std::ops::Range<usize>) -> &[f32] {
-        &self.inverse_norms[rows]
+    /// Euclidean norm of a row, accumulated in double precision.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn norm(&self, row: usize) -> f64 {
+        self.norms.as_slice()[row]
     }
 
-    /// Euclidean norm of a stored row, accumulated in double precision.
-    pub(crate) fn norm(&self, row: usize) -> f64 {
-        self.norms[row]
+    /// Norms of all rows.
+    pub(crate) fn norms(&self) -> &[f64] {
+        &self.norms.as_slice()[..self.rows]
     }
+
+    /// Appends the rows of `other`, of the same width and type.
+    pub(crate) fn append(&mut self, name: &'static str, other: &Self) -> Result<()> {
+        let total = self.rows + other.rows;
+        check_shape(name, total, self.dim)?;
+        let (dim, rows) = (self.dim, self.rows);
+        self.norms.resize(name, rows)?;
+        self.norms.extend(name, other.norms())?;
+        let outcome = match (&mut self.values, &other.values) {
+            (Values::Single(values), Values::Single(more)) => values.extend(name, more.as_slice()),
+            (Values::Half(values), Values::Half(more)) => values.extend(name, more.as_slice()),
+            _ => Err(Error::Length { name, expected: total * dim, got: rows * dim }),
+        };
+        if outcome.is_err() {
+            self.norms.resize(name, rows)?;
+            return outcome;
+        }
+        self.rows = total;
+        Ok(())
+    }
+
+    /// Drops the rows from `rows` on.
+    pub(crate) fn truncate(&mut self, name: &'static str, rows: usize) -> Result<()> {
+        self.norms.resize(name, rows)?;
+        match &mut self.values {
+            Values::Single(values) => values.resize(name, rows * self.dim)?,
+            Values::Half(values) => values.resize(name, rows * self.dim)?,
+        }
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// The rows whose `keep` is set, in memory.
+    pub(crate) fn select(&self, name: &'static str, keep: &[bool]) -> Result<Self> {
+        let rows = keep.iter().filter(|&&keep| keep).count();
+        let mut norms = Buffer::zeros(name, rows)?;
+        let kept = || keep.iter().enumerate().filter_map(|(row, &keep)| keep.then_some(row));
+        for (to, from) in kept().enumerate() {
+            norms.as_mut_slice()[to] = self.norm(from);
+        }
+        let values = match &self.values {
+            Values::Single(values) => Values::Single(select(name, values, self.dim, rows, kept())?),
+            Values::Half(values) => Values::Half(select(name, values, self.dim, rows, kept())?),
+        };
+        Ok(Self { values, rows, dim: self.dim, norms })
+    }
+
+    /// A copy, in memory.
+    pub(crate) fn duplicate(&self, name: &'static str) -> Result<Self> {
+        let values = match &self.values {
+            Values::Single(values) => Values::Single(values.duplicate(name)?),
+            Values::Half(values) => Values::Half(values.duplicate(name)?),
+        };
+        Ok(Self { values, rows: self.rows, dim: self.dim, norms: self.norms.duplicate(name)? })
+    }
+}
+
+fn select<T: bytemuck::Pod>(
+    name: &'static str,
+    values: &Buffer<T>,
+    dim: usize,
+    rows: usize,
+    kept: impl Iterator<Item = usize>,
+) -> Result<Buffer<T>> {
+    let mut selected = Buffer::zeros(name, rows * dim)?;
+    for (to, from) in selected.as_mut_slice().chunks_exact_mut(dim).zip(kept) {
+        to.copy_from_slice(&values.as_slice()[from * dim..(from + 1) * dim]);
+    }
+    Ok(selected)
+}
+
+/// Refuses shapes that no matrix can have.
+pub(crate) fn check_shape(name: &'static str, rows: usize, dim: usize) -> Result<()> {
+    if rows == 0 || dim == 0 {
+        return Err(Error::Empty { name, rows, dim });
+    }
+    if rows > MAX_ROWS {
+        return Err(Error::TooManyRows { name, rows, max: MAX_ROWS });
+    }
+    if dim > MAX_DIM {
+        return Err(Error::TooWide { name, dim, max: MAX_DIM });
+    }
+    Ok(())
 }
 
 /// The cosine of two rows: double-precision products and sums in one fixed order, divided by both norms, rounded to
@@ -155,23 +249,16 @@ pub(crate) fn cosine(kernel: Kernel, queries: &Matrix, query: usize, passages: &
     (dot / (queries.norm(query) * passages.norm(row))) as f32 + 0.0
 }
 
-/// The row's norm; the row is scaled if need be.
-fn check_row(name: &'static str, row: usize, values: &mut [f32], kernel: Kernel) -> Result<f64> {
+/// The row's norm.
+fn check_row(name: &'static str, row: usize, values: Row<'_>, kernel: Kernel) -> Result<f64> {
     let squared = kernel.dot_f64(values, values);
-    if !squared.is_finite() {
-        let column = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        return Err(Error::NotFinite { name, row, column, value: values[column] });
+    if matches!(values, Row::Half(_)) || !squared.is_finite() {
+        if let Some((column, value)) = values.not_finite() {
+            return Err(Error::NotFinite { name, row, column, value });
+        }
     }
     if squared == 0.0 {
         return Err(Error::ZeroRow { name, row });
     }
-    let norm = squared.sqrt();
-    if (0.5..=2.0).contains(&norm) {
-        return Ok(norm);
-    }
-    let factor = (-norm.log2().floor()).exp2();
-    for value in values.iter_mut() {
-        *value = (f64::from(*value) * factor) as f32;
-    }
-    Ok(kernel.dot_f64(values, values).sqrt())
+    Ok(squared.sqrt())
 }

@@ -6,12 +6,14 @@
 //! `2_use_finetune_teacher.py: negative_mining`; there with distances and a single positive.)
 
 use crate::error::{Error, Result, with_capacity};
-use crate::kernel::{Kernel, error_bound};
+use crate::kernel::Kernel;
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
-use crate::scan::{Collector, scan};
+use crate::passages::Passages;
+use crate::scan::{Collector, Scan, SharedFloor, scan};
 use crate::search::check_dims;
-use crate::top_k::{Hit, TopK, Window, merge};
+use crate::selection::Selection;
+use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge};
 
 /// Queries whose positives are scored in one task.
 const CHUNK: usize = 1024;
@@ -57,7 +59,7 @@ pub struct Mined {
 pub fn mine(
     kernel: Kernel,
     queries: &Matrix,
-    passages: &Matrix,
+    passages: &Passages,
     options: &MiningOptions<'_>,
     execution: &Execution,
 ) -> Result<Mined> {
@@ -74,7 +76,7 @@ pub fn mine(
     let chunks = (0..queries.rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(queries.rows()));
     let scores = parallel::for_each(execution, chunks, |chunk| {
         execution.check()?;
-        let score = |query: usize, row: i64| cosine(kernel, queries, query, passages, row as usize);
+        let score = |query: usize, row: i64| cosine(kernel, queries, query, passages.matrix(), row as usize);
         let lowest =
             |query: usize| options.positives[query].iter().map(|&row| score(query, row)).fold(f32::INFINITY, f32::min);
         Ok(chunk.map(lowest).collect::<Vec<f32>>())
@@ -82,8 +84,10 @@ pub fn mine(
     for chunk in scores {
         mined.positive_scores.extend(chunk?);
     }
-    let error = error_bound(passages.dim());
-    let outcomes = scan(kernel, queries, passages, execution, |query| {
+    let selection = Selection::new(passages.codes().blocks(), None);
+    let request = Scan { kernel, queries, passages, selection, execution };
+    let all: Vec<usize> = (0..queries.rows()).collect();
+    let outcomes = scan(request, &all, |query| {
         let positive = f64::from(mined.positive_scores[query]);
         let hard = Window { above: positive, below: f64::INFINITY };
         let semi_hard = Window { above: positive - options.margin, below: positive };
@@ -91,8 +95,8 @@ pub fn mine(
             excluded: excluded_rows(query, options),
             excluded_groups: excluded_groups(query, options),
             groups: options.groups,
-            hard: (options.num_hard > 0).then(|| TopK::new(options.num_hard, error, hard)),
-            semi_hard: (options.num_semi_hard > 0).then(|| TopK::new(options.num_semi_hard, error, semi_hard)),
+            hard: (options.num_hard > 0).then(|| TopK::new(options.num_hard, hard)),
+            semi_hard: (options.num_semi_hard > 0).then(|| TopK::new(options.num_semi_hard, semi_hard)),
         }
     })?;
     for parts in outcomes {
@@ -126,7 +130,7 @@ fn excluded_groups(query: usize, options: &MiningOptions<'_>) -> Vec<i64> {
     excluded
 }
 
-fn check(queries: &Matrix, passages: &Matrix, options: &MiningOptions<'_>) -> Result<()> {
+fn check(queries: &Matrix, passages: &Passages, options: &MiningOptions<'_>) -> Result<()> {
     check_dims(queries, passages)?;
     if options.num_hard == 0 && options.num_semi_hard == 0 {
         return Err(Error::NothingToMine);
@@ -151,7 +155,7 @@ fn check(queries: &Matrix, passages: &Matrix, options: &MiningOptions<'_>) -> Re
     options.exclude.map_or(Ok(()), |exclude| check_rows("exclude", exclude, queries, passages))
 }
 
-fn check_rows(name: &'static str, lists: &[Vec<i64>], queries: &Matrix, passages: &Matrix) -> Result<()> {
+fn check_rows(name: &'static str, lists: &[Vec<i64>], queries: &Matrix, passages: &Passages) -> Result<()> {
     if lists.len() != queries.rows() {
         return Err(Error::Lists { name, expected: queries.rows(), got: lists.len() });
     }
@@ -183,23 +187,32 @@ struct Miner<'a> {
 impl Collector for Miner<'_> {
     type Output = (Vec<Hit>, Vec<Hit>);
 
-    fn threshold(&self) -> f32 {
-        let thresholds = self.hard.iter().chain(&self.semi_hard).map(TopK::threshold);
-        thresholds.fold(f32::INFINITY, f32::min)
+    fn floor(&self) -> f32 {
+        self.hard.iter().chain(&self.semi_hard).map(TopK::floor).fold(f32::INFINITY, f32::min)
     }
 
-    fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32) {
+    fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+        let row = candidate.row;
         let same_group =
             self.groups.is_some_and(|groups| self.excluded_groups.binary_search(&groups[row as usize]).is_ok());
         if same_group || self.excluded.binary_search(&row).is_ok() {
             return;
         }
         for top in self.hard.iter_mut().chain(&mut self.semi_hard) {
-            top.offer(row, score, exact);
+            top.offer(candidate, exact);
         }
     }
 
-    fn finish(self, exact: &mut dyn FnMut(u32) -> f32) -> Self::Output {
+    fn settle(&mut self, exact: &mut impl Exact) {
+        for top in self.hard.iter_mut().chain(&mut self.semi_hard) {
+            top.settle(exact);
+        }
+    }
+
+    /// Two floors would have to be shared; mining has many queries, whose rows are not split over threads.
+    fn share(&mut self, _floor: &SharedFloor) {}
+
+    fn finish(self, exact: &mut impl Exact) -> Self::Output {
         let mut finish = |top: Option<TopK>| top.map(|top| top.finish(exact)).unwrap_or_default();
         (finish(self.hard), finish(self.semi_hard))
     }

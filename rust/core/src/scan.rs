@@ -1,60 +1,107 @@
-//! One pass of many queries over many rows, split for the machine: blocks of queries by panels of rows, so that a panel
-//! is scored against every block while it lies in the cache, and row ranges over threads when queries are few.
+//! One pass of many queries over many rows, split for the machine: panels of rows that stay in the cache while every query
+//! of a group is scored against them, and row ranges over threads when queries are few.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
-use crate::kernel::{DIRECT_MAX, Kernel, Panel, Survivor};
+use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes, Survivor};
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
+use crate::passages::Passages;
+use crate::quantize::{CodedQuery, Codes, encode_query};
+use crate::selection::Selection;
+use crate::top_k::{Candidate, Exact};
 
-/// Bytes of a panel of rows, roughly, for packed blocks and for direct scoring: a part of common L2 caches, and of L1.
-const PACKED_PANEL: usize = 256 << 10;
-const DIRECT_PANEL: usize = 32 << 10;
-/// Panels are a multiple of this many rows, which is one of every kernel's rows per tile (6 packed; 16, 8, 4 or 2 direct),
-/// so that only the last panel has rows that fill no tile.
-const ROW_STEP: usize = 48;
-/// Packed blocks of one task: what is packed at a time stays within a few MiB.
-const GROUP: usize = 16;
-/// Row ranges for each thread when rows are split, so that a slow thread does not hold up the others, and the fewest
-/// rows that make a range.
-const RANGES_PER_THREAD: usize = 4;
-const RANGE_MIN: usize = 4096;
+/// Bytes of codes in a panel, roughly: a part of common L2 caches.
+const PANEL: usize = 256 << 10;
+/// Blocks in the first panel, which sets the first floors, and in steps of which panels end.
+const FIRST_BLOCKS: usize = 4;
+/// Queries of one task: what is arranged at a time stays within a few MiB.
+const GROUP: usize = 1024;
+/// Fewer queries than this for each thread are not split; the rows are.
+const QUERIES_PER_THREAD: usize = 64;
+/// Tasks for each thread, so that a slow one does not hold up the others, and the fewest blocks that make a range.
+const TASKS_PER_THREAD: usize = 4;
+const RANGE_MIN: usize = 256;
 /// Multiply-adds below which starting threads costs more than it brings.
-const PARALLEL_MIN: usize = 1 << 20;
+const PARALLEL_MIN: usize = 4 << 20;
 
-/// What one query makes of the rows that pass its threshold.
+/// What one query makes of the rows that may matter to it.
 pub(crate) trait Collector {
     /// What it ends up with.
     type Output: Send;
-    /// Rows with a rough score at or below this need not be offered.
-    fn threshold(&self) -> f32;
-    /// Considers a row; `exact` gives a row's exact score.
-    fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32);
+    /// Rows that certainly score less need not be offered.
+    fn floor(&self) -> f32;
+    /// Considers a row.
+    fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact);
+    /// Raises the floor, if what waits can do so.
+    fn settle(&mut self, exact: &mut impl Exact);
+    /// Tells the collectors of the same query in other row ranges, and hears from them.
+    fn share(&mut self, floor: &SharedFloor);
     /// The outcome for the rows it has seen.
-    fn finish(self, exact: &mut dyn FnMut(u32) -> f32) -> Self::Output;
+    fn finish(self, exact: &mut impl Exact) -> Self::Output;
 }
 
-/// Offers every row to the collector of every query and returns, for each query, the outcomes of the row ranges in which
-/// the rows were scanned (one, unless rows were split over threads).
+/// A floor that only rises, for all threads.
+#[derive(Debug)]
+pub(crate) struct SharedFloor(AtomicU32);
+
+impl SharedFloor {
+    fn new() -> Self {
+        Self(AtomicU32::new(ordered(f32::NEG_INFINITY)))
+    }
+
+    /// Raises it to `floor`, if that is higher, and returns it.
+    pub(crate) fn raise(&self, floor: f32) -> f32 {
+        // No other memory depends on it.
+        let before = self.0.fetch_max(ordered(floor), Ordering::Relaxed);
+        floor.max(unordered(before))
+    }
+}
+
+/// Bits that compare as the numbers do.
+fn ordered(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+fn unordered(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
+}
+
+/// What is scanned, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Scan<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) queries: &'a Matrix,
+    pub(crate) passages: &'a Passages,
+    pub(crate) selection: Selection<'a>,
+    pub(crate) execution: &'a Execution,
+}
+
+/// Offers every row that may matter to the collector of each of `queries` and returns, in their order, the outcomes of the
+/// row ranges in which the rows were scanned (one, unless rows were split over threads).
 pub(crate) fn scan<C: Collector>(
-    kernel: Kernel,
-    queries: &Matrix,
-    passages: &Matrix,
-    execution: &Execution,
+    scan: Scan<'_>,
+    queries: &[usize],
     collector: impl Fn(usize) -> C + Sync,
 ) -> Result<Vec<Vec<C::Output>>> {
-    let work = queries.rows().saturating_mul(passages.rows()).saturating_mul(passages.dim());
-    let execution = if work < PARALLEL_MIN { execution.single_threaded() } else { execution.clone() };
-    let blocks = blocks(kernel, queries.rows());
-    let (groups, ranges) = plan(&blocks, passages.rows(), execution.threads());
+    let rows = scan.selection.len() * BLOCK_ROWS;
+    let work = queries.len().saturating_mul(rows).saturating_mul(scan.passages.dim());
+    let execution = if work < PARALLEL_MIN { scan.execution.single_threaded() } else { scan.execution.clone() };
+    let (groups, ranges) = plan(queries.len(), scan.selection.len(), execution.threads());
+    let floors: Vec<SharedFloor> = queries.iter().map(|_| SharedFloor::new()).collect();
     let tasks = groups.iter().flat_map(|group| ranges.iter().map(move |range| (group.clone(), range.clone())));
     let outcomes = parallel::for_each(&execution, tasks, |(group, range)| {
-        scan_group(kernel, queries, passages, &blocks[group], range, &execution, &collector)
+        let floors = (ranges.len() > 1).then(|| &floors[group.clone()]);
+        let mut state = Group::new(scan, &queries[group], &collector);
+        state.scan(range, floors)?;
+        Ok(state.finish())
     })?;
-    let mut by_query: Vec<Vec<C::Output>> = (0..queries.rows()).map(|_| Vec::with_capacity(ranges.len())).collect();
+    let mut by_query: Vec<Vec<C::Output>> = queries.iter().map(|_| Vec::with_capacity(ranges.len())).collect();
     for (task, outcome) in outcomes.into_iter().enumerate() {
-        let first = blocks[groups[task / ranges.len()].start].queries.start;
+        let first = groups[task / ranges.len()].start;
         for (i, output) in outcome?.into_iter().enumerate() {
             by_query[first + i].push(output);
         }
@@ -62,42 +109,16 @@ pub(crate) fn scan<C: Collector>(
     Ok(by_query)
 }
 
-/// Queries that are scored together: packed, or few of them directly.
-#[derive(Debug, Clone, PartialEq)]
-struct Block {
-    queries: Range<usize>,
-    packed: bool,
-    /// Queries that the kernel wants: those of the block, and padding.
-    lanes: usize,
-}
-
-impl Block {
-    fn new(kernel: Kernel, queries: Range<usize>) -> Self {
-        let packed = queries.len() > DIRECT_MAX;
-        let lanes = match queries.len() {
-            1 => 1,
-            len if packed => kernel.widths().iter().copied().find(|&width| width >= len).unwrap_or(len),
-            len => len.next_multiple_of(kernel.group()),
-        };
-        Self { queries, packed, lanes }
-    }
-}
-
-fn blocks(kernel: Kernel, queries: usize) -> Vec<Block> {
-    let widest = kernel.widths().last().copied().unwrap_or(1);
-    chunks(queries, widest).into_iter().map(|queries| Block::new(kernel, queries)).collect()
-}
-
-/// Groups of blocks, and ranges of rows; each pair of them is a task.
-fn plan(blocks: &[Block], rows: usize, threads: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-    let tasks = 4 * threads;
+/// Groups of queries, and ranges of blocks of rows; each pair of them is a task.
+fn plan(queries: usize, blocks: usize, threads: usize) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
     if threads == 1 {
-        (chunks(blocks.len(), GROUP), chunks(rows, rows))
-    } else if blocks.len() >= tasks {
-        (chunks(blocks.len(), blocks.len().div_ceil(tasks).min(GROUP)), chunks(rows, rows))
+        (chunks(queries, GROUP), chunks(blocks, blocks))
+    } else if queries >= threads * QUERIES_PER_THREAD {
+        let size = queries.div_ceil(TASKS_PER_THREAD * threads).next_multiple_of(24);
+        (chunks(queries, size.clamp(QUERIES_PER_THREAD, GROUP)), chunks(blocks, blocks))
     } else {
-        let most = (threads * RANGES_PER_THREAD).min(rows / RANGE_MIN).max(threads.min(rows));
-        (chunks(blocks.len(), GROUP), chunks(rows, rows.div_ceil(most)))
+        let most = (threads * TASKS_PER_THREAD).min(blocks / RANGE_MIN).max(threads.min(blocks));
+        (chunks(queries, GROUP), chunks(blocks, blocks.div_ceil(most)))
     }
 }
 
@@ -105,91 +126,164 @@ fn chunks(len: usize, size: usize) -> Vec<Range<usize>> {
     (0..len).step_by(size).map(|start| start..(start + size).min(len)).collect()
 }
 
-fn scan_group<C: Collector>(
-    kernel: Kernel,
-    queries: &Matrix,
-    passages: &Matrix,
-    blocks: &[Block],
-    rows: Range<usize>,
-    execution: &Execution,
-    collector: &(impl Fn(usize) -> C + Sync),
-) -> Result<Vec<C::Output>> {
-    let dim = passages.dim();
-    let mut states: Vec<BlockState<C>> = blocks.iter().map(|b| BlockState::new(b, queries, collector)).collect();
-    let direct = blocks.iter().all(|block| !block.packed);
-    let bytes = if direct { DIRECT_PANEL } else { PACKED_PANEL };
-    let step = (bytes / size_of::<f32>() / dim / ROW_STEP * ROW_STEP).max(ROW_STEP);
-    let mut survivors = Vec::new();
-    for start in rows.clone().step_by(step) {
-        execution.check()?;
-        let range = start..(start + step).min(rows.end);
-        let panel =
-            Panel::new(passages.slab(range.clone()), passages.inverse_norms(range.clone()), dim, range.start as u32);
-        for state in &mut states {
-            state.scan(kernel, &panel, queries, passages, &mut survivors);
+/// Some queries, arranged for the kernel, and what they have collected.
+struct Group<'a, C> {
+    scan: Scan<'a>,
+    queries: &'a [usize],
+    coded: Vec<CodedQuery>,
+    block: QueryBlock,
+    collectors: Vec<C>,
+    survivors: Vec<Survivor>,
+    gathered: Gathered,
+}
+
+impl<'a, C: Collector> Group<'a, C> {
+    fn new(scan: Scan<'a>, queries: &'a [usize], collector: &impl Fn(usize) -> C) -> Self {
+        let coded: Vec<CodedQuery> =
+            queries.iter().map(|&query| encode_query(scan.queries, query, scan.kernel)).collect();
+        let codes: Vec<&QueryCodes> = coded.iter().map(|query| &query.codes).collect();
+        let block = QueryBlock::new(scan.kernel, scan.passages.codes().groups(), &codes);
+        let collectors = queries.iter().map(|&query| collector(query)).collect();
+        Self { scan, queries, coded, block, collectors, survivors: Vec::new(), gathered: Gathered::default() }
+    }
+
+    /// Scans a range of the selection's blocks.
+    fn scan(&mut self, range: Range<usize>, floors: Option<&[SharedFloor]>) -> Result<()> {
+        let bytes = self.scan.passages.codes().groups() * GROUP_BYTES;
+        let most = (PANEL / bytes / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
+        let mut start = range.start;
+        let mut panels = 0usize;
+        while start < range.end {
+            self.scan.execution.check()?;
+            // The first panels are short, since nothing is known of the floors yet.
+            let step = if panels < 8 { (FIRST_BLOCKS << panels).min(most) } else { most };
+            let end = (start + step).min(range.end);
+            self.set_limits(floors);
+            self.panel(start..end);
+            panels += 1;
+            if panels.is_power_of_two() {
+                self.settle();
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn set_limits(&mut self, floors: Option<&[SharedFloor]>) {
+        for (lane, collector) in self.collectors.iter_mut().enumerate() {
+            if let Some(floors) = floors {
+                collector.share(&floors[lane]);
+            }
+            self.block.set_limit(lane, self.coded[lane].limit(collector.floor()));
         }
     }
-    Ok(states.into_iter().flat_map(|state| state.finish(kernel, queries, passages)).collect())
-}
 
-/// A block's queries as the kernel wants them, their thresholds, and what they have collected.
-struct BlockState<C> {
-    first: usize,
-    packed: bool,
-    values: Vec<f32>,
-    thresholds: Vec<f32>,
-    collectors: Vec<C>,
-}
-
-impl<C: Collector> BlockState<C> {
-    fn new(block: &Block, queries: &Matrix, collector: &impl Fn(usize) -> C) -> Self {
-        let lanes = block.lanes;
-        let mut values = vec![0.0; lanes * queries.dim()];
-        for (lane, query) in block.queries.clone().enumerate() {
-            let norm = queries.norm(query);
-            for (column, &value) in queries.row(query).iter().enumerate() {
-                let at = if block.packed { column * lanes + lane } else { lane * queries.dim() + column };
-                values[at] = (f64::from(value) / norm) as f32;
+    fn panel(&mut self, positions: Range<usize>) {
+        let Scan { kernel, queries, passages, selection, .. } = self.scan;
+        let codes = passages.codes();
+        self.survivors.clear();
+        let first = selection.block(positions.start);
+        let consecutive = selection.block(positions.end - 1) - first == positions.len() - 1;
+        if consecutive && !selection.is_masked() {
+            kernel.scan(&self.block, &codes.panel(first..first + positions.len()), &mut self.survivors);
+        } else {
+            let panel = self.gathered.panel(codes, selection, positions, consecutive);
+            kernel.scan(&self.block, &panel, &mut self.survivors);
+            for survivor in &mut self.survivors {
+                survivor.row = self.gathered.row(survivor.row);
             }
         }
-        let collectors: Vec<C> = block.queries.clone().map(collector).collect();
-        // Lanes without a query have a threshold that nothing passes.
-        let mut thresholds = vec![f32::INFINITY; lanes];
-        for (threshold, collector) in thresholds.iter_mut().zip(&collectors) {
-            *threshold = collector.threshold();
-        }
-        Self { first: block.queries.start, packed: block.packed, values, thresholds, collectors }
-    }
-
-    fn scan(
-        &mut self,
-        kernel: Kernel,
-        panel: &Panel<'_>,
-        queries: &Matrix,
-        passages: &Matrix,
-        survivors: &mut Vec<Survivor>,
-    ) {
-        survivors.clear();
-        if self.packed {
-            kernel.packed(&self.values, panel, &self.thresholds, survivors);
-        } else {
-            kernel.direct(&self.values, panel, &self.thresholds, survivors);
-        }
-        for survivor in survivors.iter() {
+        for survivor in &self.survivors {
             let lane = survivor.query as usize;
-            let query = self.first + lane;
-            let collector = &mut self.collectors[lane];
-            collector
-                .offer(survivor.row, survivor.score, &mut |row| cosine(kernel, queries, query, passages, row as usize));
-            self.thresholds[lane] = collector.threshold();
+            let (lower, upper) = self.coded[lane].interval(survivor.bound, codes.error(survivor.row as usize));
+            let mut exact = Scorer { kernel, queries, query: self.queries[lane], passages };
+            self.collectors[lane].offer(Candidate { row: survivor.row, lower, upper }, &mut exact);
         }
     }
 
-    fn finish(self, kernel: Kernel, queries: &Matrix, passages: &Matrix) -> impl Iterator<Item = C::Output> {
-        self.collectors.into_iter().enumerate().map(move |(lane, collector)| {
-            let query = self.first + lane;
-            collector.finish(&mut |row| cosine(kernel, queries, query, passages, row as usize))
-        })
+    fn settle(&mut self) {
+        let Scan { kernel, queries, passages, .. } = self.scan;
+        for (collector, &query) in self.collectors.iter_mut().zip(self.queries) {
+            collector.settle(&mut Scorer { kernel, queries, query, passages });
+        }
+    }
+
+    fn finish(self) -> Vec<C::Output> {
+        let Scan { kernel, queries, passages, .. } = self.scan;
+        let outcome =
+            |(collector, &query): (C, &usize)| collector.finish(&mut Scorer { kernel, queries, query, passages });
+        self.collectors.into_iter().zip(self.queries).map(outcome).collect()
+    }
+}
+
+/// Blocks that do not lie together, or of which not all rows count, made into a panel.
+#[derive(Default)]
+struct Gathered {
+    blocks: Vec<u32>,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+    errors: Vec<f32>,
+}
+
+impl Gathered {
+    /// Rows that do not count get an error of minus infinity, which makes a bound that nothing is above.
+    fn panel<'a>(
+        &'a mut self,
+        codes: &'a Codes,
+        selection: Selection<'_>,
+        positions: Range<usize>,
+        consecutive: bool,
+    ) -> Panel<'a> {
+        self.blocks.clear();
+        self.blocks.extend(positions.map(|position| selection.block(position) as u32));
+        let (all, scales, errors) = codes.parts();
+        self.scales.clear();
+        self.errors.clear();
+        for &block in &self.blocks {
+            let block = block as usize;
+            let rows = block * BLOCK_ROWS..(block + 1) * BLOCK_ROWS;
+            let mask = selection.mask(block);
+            self.scales.extend_from_slice(&scales[rows.clone()]);
+            let error = |(lane, &error): (usize, &f32)| if mask >> lane & 1 == 1 { error } else { f32::NEG_INFINITY };
+            self.errors.extend(errors[rows].iter().enumerate().map(error));
+        }
+        let bytes = codes.groups() * GROUP_BYTES;
+        let codes_of = |block: u32| &all[block as usize * bytes..(block as usize + 1) * bytes];
+        let gathered = if consecutive {
+            let first = self.blocks[0] as usize;
+            &all[first * bytes..(first + self.blocks.len()) * bytes]
+        } else {
+            self.codes.clear();
+            for &block in &self.blocks {
+                self.codes.extend_from_slice(codes_of(block));
+            }
+            &self.codes[..]
+        };
+        Panel::new(gathered, &self.scales, &self.errors, codes.groups(), 0)
+    }
+
+    /// The row that stands at a place in the panel.
+    fn row(&self, place: u32) -> u32 {
+        let block = self.blocks[place as usize / BLOCK_ROWS];
+        block * BLOCK_ROWS as u32 + place % BLOCK_ROWS as u32
+    }
+}
+
+/// Exact scores of one query.
+struct Scorer<'a> {
+    kernel: Kernel,
+    queries: &'a Matrix,
+    query: usize,
+    passages: &'a Passages,
+}
+
+impl Exact for Scorer<'_> {
+    fn score(&mut self, row: u32) -> f32 {
+        cosine(self.kernel, self.queries, self.query, self.passages.matrix(), row as usize)
+    }
+
+    fn announce(&mut self, row: u32) {
+        self.kernel.prefetch(self.passages.matrix().row(row as usize));
     }
 }
 
@@ -198,36 +292,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_cover_all_queries_in_order() {
-        for kernel in Kernel::available() {
-            for queries in 1..300 {
-                let blocks = blocks(kernel, queries);
-                let mut next = 0;
-                for block in &blocks {
-                    assert_eq!(block.queries.start, next);
-                    assert!(block.queries.len() <= block.lanes);
-                    assert!(!block.packed || kernel.widths().contains(&block.lanes));
-                    next = block.queries.end;
-                }
-                assert_eq!(next, queries);
-            }
-        }
-    }
-
-    #[test]
     fn plans_cover_all_pairs_once() {
-        let kernel = Kernel::detect();
         for queries in [1, 16, 64, 65, 256, 1000, 5000] {
-            for rows in [1, 2, 7, 4096, 4097, 100_000] {
+            for blocks in [1, 2, 7, 256, 257, 10_000] {
                 for threads in [1, 2, 3, 16] {
-                    let blocks = blocks(kernel, queries);
-                    let (groups, ranges) = plan(&blocks, rows, threads);
-                    assert_eq!(groups.iter().map(Range::len).sum::<usize>(), blocks.len());
-                    assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), rows);
+                    let (groups, ranges) = plan(queries, blocks, threads);
+                    assert_eq!(groups.iter().map(Range::len).sum::<usize>(), queries);
+                    assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), blocks);
                     assert!(groups.windows(2).all(|w| w[0].end == w[1].start));
                     assert!(ranges.windows(2).all(|w| w[0].end == w[1].start));
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_shared_floor_rises_and_never_falls() {
+        let floor = SharedFloor::new();
+        assert_eq!(floor.raise(f32::NEG_INFINITY), f32::NEG_INFINITY);
+        assert_eq!(floor.raise(-0.5), -0.5);
+        assert_eq!(floor.raise(-0.75), -0.5);
+        assert_eq!(floor.raise(0.25), 0.25);
+        assert_eq!(floor.raise(-1.0), 0.25);
     }
 }

@@ -1,11 +1,13 @@
 //! Top-k search.
 
 use crate::error::{Error, Result, with_capacity};
-use crate::kernel::{Kernel, error_bound};
+use crate::kernel::Kernel;
 use crate::matrix::Matrix;
 use crate::parallel::Execution;
-use crate::scan::{Collector, scan};
-use crate::top_k::{Hit, TopK, Window, merge};
+use crate::passages::Passages;
+use crate::scan::{Collector, Scan, SharedFloor, scan};
+use crate::selection::{Allow, Selection};
+use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge};
 
 /// Results of a search: for query q, entries q * k to (q + 1) * k, best first.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,21 +20,61 @@ pub struct Hits {
     pub rows: Vec<i64>,
 }
 
-/// The `k` passages of highest cosine for each query: higher score first, then lower row.
+/// Blocks of which one is sampled, and the fewest queries and results for which that pays.
+const SAMPLE_STRIDE: usize = 16;
+const SAMPLE_MIN_QUERIES: usize = 32;
+const SAMPLE_MIN_K: usize = 32;
+
+/// The `k` passages of highest cosine for each query: higher score first, then lower row. With `allow`, only those rows
+/// are considered, and where they are fewer than `k`, all of them are returned.
 ///
 /// # Errors
-/// [`Error::DimMismatch`], [`Error::K`], [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
-pub fn search(kernel: Kernel, queries: &Matrix, passages: &Matrix, k: usize, execution: &Execution) -> Result<Hits> {
+/// [`Error::DimMismatch`], [`Error::K`], [`Error::AllowLength`], [`Error::Memory`], [`Error::Interrupted`],
+/// [`Error::ThreadPool`].
+pub fn search(
+    kernel: Kernel,
+    queries: &Matrix,
+    passages: &Passages,
+    k: usize,
+    allow: Option<&Allow>,
+    execution: &Execution,
+) -> Result<Hits> {
     check_dims(queries, passages)?;
     if k == 0 || k > passages.rows() {
         return Err(Error::K { k, rows: passages.rows() });
     }
+    if let Some(allow) = allow
+        && allow.total() != passages.rows()
+    {
+        return Err(Error::AllowLength { expected: passages.rows(), got: allow.total() });
+    }
+    let rows = allow.map_or(passages.rows(), Allow::len);
+    let k = k.min(rows);
     let total = queries.rows().saturating_mul(k);
     let mut hits = Hits { k, scores: with_capacity("results", total)?, rows: with_capacity("results", total)? };
-    let error = error_bound(passages.dim());
-    let parts = scan(kernel, queries, passages, execution, |_| TopK::new(k, error, Window::ALL))?;
-    for part in parts {
-        let best = merge(part, k);
+    if k == 0 {
+        return Ok(hits);
+    }
+    let selection = Selection::new(passages.codes().blocks(), allow);
+    let request = Scan { kernel, queries, passages, selection, execution };
+    let all: Vec<usize> = (0..queries.rows()).collect();
+    let guesses = guess(request, &all, k, rows)?;
+    let parts = scan(request, &all, |query| {
+        let mut top = TopK::new(k, Window::ALL);
+        top.raise(guesses[query]);
+        top
+    })?;
+    let mut best: Vec<Vec<Hit>> = parts.into_iter().map(|parts| merge(parts, k)).collect();
+    // A guess that was too high may have cost results; those queries go once more, without.
+    let missed = |&query: &usize| best[query].get(k - 1).is_none_or(|worst| worst.score < guesses[query]);
+    let again: Vec<usize> = all.into_iter().filter(missed).collect();
+    if !again.is_empty() {
+        let parts = scan(request, &again, |_| TopK::new(k, Window::ALL))?;
+        for (query, parts) in again.into_iter().zip(parts) {
+            best[query] = merge(parts, k);
+        }
+    }
+    for best in best {
         debug_assert_eq!(best.len(), k);
         hits.scores.extend(best.iter().map(|hit| hit.score));
         hits.rows.extend(best.iter().map(|hit| i64::from(hit.row)));
@@ -40,26 +82,49 @@ pub fn search(kernel: Kernel, queries: &Matrix, passages: &Matrix, k: usize, exe
     Ok(hits)
 }
 
-pub(crate) fn check_dims(queries: &Matrix, passages: &Matrix) -> Result<()> {
+/// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k
+/// very rarely have so many rows in. Where no sample pays, minus infinity.
+fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
+    let expected = k as f64 / SAMPLE_STRIDE as f64;
+    // The number of the best k in the sample is about Poisson distributed.
+    let rank = (expected + 3.0 * expected.sqrt()).ceil() as usize + 1;
+    if queries.len() < SAMPLE_MIN_QUERIES || k < SAMPLE_MIN_K || rows / SAMPLE_STRIDE < 4 * rank {
+        return Ok(vec![f32::NEG_INFINITY; queries.len()]);
+    }
+    let sample = Scan { selection: request.selection.sample(SAMPLE_STRIDE), ..request };
+    let parts = scan(sample, queries, |_| TopK::new(rank, Window::ALL))?;
+    let score = |parts| merge(parts, rank).get(rank - 1).map_or(f32::NEG_INFINITY, |hit: &Hit| hit.score);
+    Ok(parts.into_iter().map(score).collect())
+}
+
+pub(crate) fn check_dims(queries: &Matrix, passages: &Passages) -> Result<()> {
     if queries.dim() == passages.dim() {
         Ok(())
     } else {
-        Err(Error::DimMismatch { queries: queries.dim(), passages: passages.dim() })
+        Err(Error::DimMismatch { name: "queries", expected: passages.dim(), got: queries.dim() })
     }
 }
 
 impl Collector for TopK {
     type Output = Vec<Hit>;
 
-    fn threshold(&self) -> f32 {
-        Self::threshold(self)
+    fn floor(&self) -> f32 {
+        Self::floor(self)
     }
 
-    fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32) {
-        Self::offer(self, row, score, exact);
+    fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+        Self::offer(self, candidate, exact);
     }
 
-    fn finish(self, exact: &mut dyn FnMut(u32) -> f32) -> Vec<Hit> {
+    fn settle(&mut self, exact: &mut impl Exact) {
+        Self::settle(self, exact);
+    }
+
+    fn share(&mut self, floor: &SharedFloor) {
+        self.raise(floor.raise(Self::floor(self)));
+    }
+
+    fn finish(self, exact: &mut impl Exact) -> Vec<Hit> {
         Self::finish(self, exact)
     }
 }

@@ -1,6 +1,7 @@
 //! The best k of a stream of roughly scored rows, exactly.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// A row and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,104 +36,151 @@ impl Window {
     }
 }
 
-/// Keeps the best k rows whose exact score lies in a window, from scores known to within `error`.
+/// A row whose score is known to lie between two limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Row of the passage.
+    pub row: u32,
+    /// The score is not below this.
+    pub lower: f32,
+    /// The score is not above this.
+    pub upper: f32,
+}
+
+/// Gives exact scores.
+pub trait Exact {
+    /// A row's exact score.
+    fn score(&mut self, row: u32) -> f32;
+    /// Says that a row's score will be asked for soon.
+    fn announce(&mut self, row: u32);
+}
+
+/// Ordered so that the worst is the greatest: the top of a heap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Worst(Hit);
+
+impl Eq for Worst {}
+
+impl PartialOrd for Worst {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Worst {
+    fn cmp(&self, other: &Self) -> Ordering {
+        rank(&self.0, &other.0)
+    }
+}
+
+/// How many rows ahead exact scores are announced.
+const AHEAD: usize = 4;
+
+/// Keeps the best k rows whose exact score lies in a window, from bounds of their scores.
 ///
-/// Roughly scored rows wait; when too many wait, those that certainly lose are dropped, and only if that leaves too many
-/// are the rest scored exactly. So about k rows of a whole stream are ever scored exactly, and memory is O(k) even when
-/// all scores are equal.
+/// Candidates wait; when many wait, they are scored exactly, the most promising first, until none that is left can be
+/// among the best. So few rows of a whole stream are ever scored exactly, and memory is O(k).
 #[derive(Debug)]
 pub struct TopK {
     k: usize,
-    error: f32,
     window: Window,
-    threshold: f32,
-    exact: Vec<Hit>,
-    waiting: Vec<Hit>,
-    bounds: Vec<f32>,
+    floor: f32,
+    best: BinaryHeap<Worst>,
+    waiting: Vec<Candidate>,
+    scored: usize,
 }
 
 impl TopK {
-    /// For the best `k` rows in `window`, from scores off by less than `error`, a few units in the last place less: the
-    /// arithmetic with thresholds rounds, too.
+    /// For the best `k` rows in `window`.
     ///
     /// # Panics
     /// If `k` is 0.
     #[must_use]
-    pub fn new(k: usize, error: f32, window: Window) -> Self {
+    pub fn new(k: usize, window: Window) -> Self {
         assert!(k > 0, "the best 0 rows are none");
-        let threshold = just_below(window.above as f32, error);
-        Self { k, error, window, threshold, exact: Vec::new(), waiting: Vec::new(), bounds: Vec::new() }
+        // A float32 at or below the limit, below which no wanted score lies.
+        let above = window.above as f32;
+        let floor = if f64::from(above) > window.above { above.next_down() } else { above };
+        Self { k, window, floor, best: BinaryHeap::new(), waiting: Vec::new(), scored: 0 }
     }
 
-    /// Rows with a rough score at or below this cannot be among the best.
+    /// Rows that score less than this are not among the best.
     #[must_use]
-    pub fn threshold(&self) -> f32 {
-        self.threshold
+    pub fn floor(&self) -> f32 {
+        self.floor
     }
 
-    /// Considers a row with its rough score; `exact` gives a row's exact score.
-    pub fn offer(&mut self, row: u32, score: f32, exact: &mut dyn FnMut(u32) -> f32) {
-        if score <= self.threshold {
+    /// Rows scored exactly so far.
+    #[must_use]
+    pub fn scored(&self) -> usize {
+        self.scored
+    }
+
+    /// Takes note that k rows, seen here or elsewhere, have exact scores of at least `floor`.
+    pub fn raise(&mut self, floor: f32) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Considers a row.
+    pub fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+        if candidate.upper < self.floor
+            || f64::from(candidate.upper) <= self.window.above
+            || f64::from(candidate.lower) >= self.window.below
+        {
             return;
         }
-        let (low, high) = (f64::from(score) - f64::from(self.error), f64::from(score) + f64::from(self.error));
-        if high <= self.window.above || low >= self.window.below {
-            return;
+        self.waiting.push(candidate);
+        if self.waiting.len() >= self.capacity() {
+            self.settle(exact);
         }
-        if low > self.window.above && high < self.window.below {
-            self.waiting.push(Hit { score, row });
-        } else {
-            let score = exact(row);
-            if self.window.contains(score) {
-                self.exact.push(Hit { score, row });
+    }
+
+    /// Scores those that wait and may be among the best, and raises the floor accordingly.
+    pub fn settle(&mut self, exact: &mut impl Exact) {
+        // Equal bounds in order of rows, so that the first of equal rows is scored first.
+        self.waiting.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper).then(a.row.cmp(&b.row)));
+        for at in 0..self.waiting.len() {
+            let candidate = self.waiting[at];
+            if candidate.upper < self.floor {
+                break;
+            }
+            if let Some(soon) = self.waiting.get(at + AHEAD)
+                && soon.upper >= self.floor
+            {
+                exact.announce(soon.row);
+            }
+            self.scored += 1;
+            let hit = Hit { score: exact.score(candidate.row), row: candidate.row };
+            if self.window.contains(hit.score) {
+                self.keep(hit);
             }
         }
-        if self.waiting.len() + self.exact.len() >= self.capacity() {
-            self.make_room(exact);
+        self.waiting.clear();
+    }
+
+    fn keep(&mut self, hit: Hit) {
+        if self.best.len() < self.k {
+            self.best.push(Worst(hit));
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && rank(&hit, &worst.0).is_lt()
+        {
+            *worst = Worst(hit);
+        }
+        if self.best.len() == self.k
+            && let Some(worst) = self.best.peek()
+        {
+            self.floor = self.floor.max(worst.0.score);
         }
     }
 
     /// The best rows, best first: k of them, or as many as the window admitted.
-    pub fn finish(mut self, exact: &mut dyn FnMut(u32) -> f32) -> Vec<Hit> {
-        if self.waiting.len() + self.exact.len() > self.k {
-            self.drop_losers();
-        }
-        self.score_waiting(exact);
-        self.exact.sort_unstable_by(rank);
-        self.exact
+    pub fn finish(mut self, exact: &mut impl Exact) -> Vec<Hit> {
+        self.settle(exact);
+        self.best.into_sorted_vec().into_iter().map(|worst| worst.0).collect()
     }
 
     fn capacity(&self) -> usize {
-        (2 * self.k).max(self.k + 22)
-    }
-
-    fn make_room(&mut self, exact: &mut dyn FnMut(u32) -> f32) {
-        let mut kth = self.drop_losers();
-        if self.waiting.len() + self.exact.len() > self.capacity() - self.k / 4 - 2 {
-            self.score_waiting(exact);
-            kth = self.exact.iter().map(|hit| hit.score).fold(f32::INFINITY, f32::min);
-        }
-        self.threshold = self.threshold.max(just_below(kth, self.error));
-    }
-
-    /// Drops what k others certainly beat, and returns the k-th best of what scores are at least.
-    fn drop_losers(&mut self) -> f32 {
-        self.bounds.clear();
-        self.bounds.extend(self.exact.iter().map(|hit| hit.score));
-        self.bounds.extend(self.waiting.iter().map(|hit| hit.score - self.error));
-        let (_, &mut kth, _) = self.bounds.select_nth_unstable_by(self.k - 1, |a, b| b.total_cmp(a));
-        self.exact.retain(|hit| hit.score >= kth);
-        self.waiting.retain(|hit| hit.score + self.error >= kth);
-        kth
-    }
-
-    fn score_waiting(&mut self, exact: &mut dyn FnMut(u32) -> f32) {
-        // A score that is certainly inside the window stays inside: both were decided with the same error.
-        self.exact.extend(self.waiting.drain(..).map(|hit| Hit { score: exact(hit.row), row: hit.row }));
-        if self.exact.len() > self.k {
-            self.exact.select_nth_unstable_by(self.k - 1, rank);
-            self.exact.truncate(self.k);
-        }
+        (2 * self.k).max(64)
     }
 }
 
@@ -150,11 +198,6 @@ pub fn merge(parts: impl IntoIterator<Item = Vec<Hit>>, k: usize) -> Vec<Hit> {
     }
     merged.truncate(k);
     merged
-}
-
-/// The largest float32 below every rough score that can belong to an exact score of `score` or more.
-fn just_below(score: f32, error: f32) -> f32 {
-    (score - error).next_down()
 }
 
 #[cfg(test)]
@@ -176,18 +219,26 @@ mod tests {
         hits
     }
 
-    fn stream(scores: &[f32], noise: &[f32], error: f32, k: usize, window: Window) -> (Vec<Hit>, usize) {
-        let mut rescored = 0;
-        let mut exact = |row: u32| {
-            rescored += 1;
-            scores[row as usize]
-        };
-        let mut top = TopK::new(k, error, window);
-        for (row, (&score, &noise)) in scores.iter().zip(noise).enumerate() {
-            top.offer(row as u32, score + noise * 0.99 * error, &mut exact);
+    /// Exact scores from a list; counts how often it is asked.
+    struct List<'a>(&'a [f32]);
+
+    impl Exact for List<'_> {
+        fn score(&mut self, row: u32) -> f32 {
+            self.0[row as usize]
         }
-        let hits = top.finish(&mut exact);
-        (hits, rescored)
+        fn announce(&mut self, _row: u32) {}
+    }
+
+    fn stream(scores: &[f32], noise: &[f32], error: f32, k: usize, window: Window) -> (Vec<Hit>, usize) {
+        let mut exact = List(scores);
+        let mut top = TopK::new(k, window);
+        for (row, (&score, &noise)) in scores.iter().zip(noise).enumerate() {
+            let rough = score + noise * 0.99 * error;
+            top.offer(Candidate { row: row as u32, lower: rough - error, upper: rough + error }, &mut exact);
+        }
+        top.settle(&mut exact);
+        let scored = top.scored();
+        (top.finish(&mut exact), scored)
     }
 
     proptest! {
@@ -212,19 +263,33 @@ mod tests {
     fn scores_few_rows_exactly() {
         let scores: Vec<f32> = (0..20_000).map(|i| ((i * 7919) % 20_011) as f32 / 20_011.0).collect();
         let noise: Vec<f32> = (0..20_000).map(|i| ((i * 31) % 200) as f32 / 100.0 - 1.0).collect();
-        let (hits, rescored) = stream(&scores, &noise, 1e-5, 10, Window::ALL);
+        let (hits, scored) = stream(&scores, &noise, 1e-5, 10, Window::ALL);
         assert_eq!(hits, reference(&scores, 10, Window::ALL));
-        assert!(rescored < 20, "rescored {rescored} rows for 10 hits");
+        assert!(scored < 100, "scored {scored} rows for 10 hits");
     }
 
     #[test]
     fn memory_stays_bounded_when_all_scores_are_equal() {
-        let mut top = TopK::new(5, 1e-4, Window::ALL);
+        let scores = [0.5; 10_000];
+        let mut top = TopK::new(5, Window::ALL);
         for row in 0..10_000 {
-            top.offer(row, 0.5, &mut |_| 0.5);
-            assert!(top.waiting.len() + top.exact.len() <= top.capacity());
+            top.offer(Candidate { row, lower: 0.4, upper: 0.6 }, &mut List(&scores));
+            assert!(top.waiting.len() + top.best.len() <= top.capacity() + 5);
         }
-        let rows: Vec<u32> = top.finish(&mut |_| 0.5).iter().map(|hit| hit.row).collect();
+        let rows: Vec<u32> = top.finish(&mut List(&scores)).iter().map(|hit| hit.row).collect();
         assert_eq!(rows, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_floor_from_elsewhere_spares_work() {
+        let scores: Vec<f32> = (0..1000).map(|i| i as f32 / 1000.0).collect();
+        let mut top = TopK::new(5, Window::ALL);
+        top.raise(0.99);
+        for row in 0..1000u32 {
+            let score = scores[row as usize];
+            top.offer(Candidate { row, lower: score, upper: score }, &mut List(&scores));
+        }
+        let rows: Vec<u32> = top.finish(&mut List(&scores)).iter().map(|hit| hit.row).collect();
+        assert_eq!(rows, [999, 998, 997, 996, 995]);
     }
 }

@@ -9,63 +9,169 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod codes;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 
 use crate::error::{Error, Result};
+pub use lanes::Half;
 
-/// A (query, row) pair whose float32 score passed the query's threshold.
+/// Rows whose codes are stored together: four columns of the first row, the same four of the second, and so on. One
+/// layout for every instruction set, whose vectors hold four columns of all of a block's rows, or of an equal part of them.
+pub const BLOCK_ROWS: usize = 16;
+
+/// Columns are coded in groups of four; a group of a block has this many bytes.
+pub const GROUP_BYTES: usize = 4 * BLOCK_ROWS;
+
+/// Groups of so many columns; kernels take them in pairs, so that there is an even number of them.
+#[must_use]
+pub const fn groups(dim: usize) -> usize {
+    dim.div_ceil(8) * 2
+}
+
+/// Largest code of a row, in magnitude; a code c is stored as c + 128.
+pub const ROW_LEVELS: i8 = 127;
+
+/// The most columns for which a sum of products of codes fits into 32 bits.
+pub const MAX_DIM: usize = 1 << 17;
+const _: () = assert!(127 * 127 * MAX_DIM < 1 << 31);
+
+/// A (query, row) pair whose bound passed the query's limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Survivor {
     /// Position of the query in its block.
     pub query: u32,
-    /// Row of the passage in its matrix.
+    /// Row of the passage.
     pub row: u32,
-    /// The float32 score, within [`error_bound`] of the true one.
-    pub score: f32,
+    /// scale of the query · scale of the row · (sum of products of codes) + slope of the query · error of the row, after
+    /// at most four roundings.
+    pub bound: f32,
 }
 
-/// Consecutive rows of a matrix.
+/// Codes of consecutive rows, a whole number of blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Panel<'a> {
-    values: &'a [f32],
-    inverse_norms: &'a [f32],
-    dim: usize,
+    codes: &'a [u8],
+    scales: &'a [f32],
+    errors: &'a [f32],
+    groups: usize,
     first_row: u32,
 }
 
 impl<'a> Panel<'a> {
-    /// Rows of `dim` values each, with the reciprocals of their norms; `first_row` numbers the first of them.
+    /// Blocks of codes with the rows' scales and errors; `first_row` numbers the first of them.
     ///
     /// # Panics
     /// If the lengths do not fit together.
     #[must_use]
-    pub fn new(values: &'a [f32], inverse_norms: &'a [f32], dim: usize, first_row: u32) -> Self {
-        let rows = inverse_norms.len();
-        assert_eq!(rows.checked_mul(dim), Some(values.len()), "a panel holds dim values for each row");
+    pub fn new(codes: &'a [u8], scales: &'a [f32], errors: &'a [f32], groups: usize, first_row: u32) -> Self {
+        let rows = scales.len();
+        assert_eq!(rows, errors.len(), "a scale and an error for each row");
+        assert!(rows.is_multiple_of(BLOCK_ROWS), "whole blocks");
+        assert_eq!(groups.checked_mul(4 * rows), Some(codes.len()), "a panel holds four codes of each row and group");
         assert!(u32::MAX as usize - first_row as usize >= rows, "row numbers fit into 32 bits");
-        Self { values, inverse_norms, dim, first_row }
+        Self { codes, scales, errors, groups, first_row }
     }
 
     fn rows(&self) -> usize {
-        self.inverse_norms.len()
+        self.scales.len()
     }
 }
 
-/// The most queries that are scored directly.
-pub const DIRECT_MAX: usize = lanes::DIRECT_MAX;
+/// One query's codes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryCodes {
+    /// Four for each group, those past the last column zero.
+    pub codes: Vec<i8>,
+    /// What the codes are multiplied by.
+    pub scale: f32,
+    /// What the rows' errors are multiplied by.
+    pub slope: f32,
+}
 
-/// How far a kernel's float32 score of unit-norm vectors can be from the cosine rounded to float32.
-///
-/// With u = 2^-24: each of the `dim` fused or separate multiply-adds rounds at most twice by a factor 1 ± u whatever the
-/// order of summation, which adds up to 2·dim·u·Σ|qᵢxᵢ| to first order, and Σ|qᵢxᵢ| ≤ |q||x| (Cauchy-Schwarz). Rounding
-/// the normalised query, the row's inverse norm, the product with it and the exact score adds less than 6u; 10u more
-/// cover second-order terms and the rounding of thresholds. Underflow adds at most dim·2^-126.
-#[must_use]
-pub fn error_bound(dim: usize) -> f32 {
-    ((2.0 * dim as f64 + 16.0) * (0.5f64).powi(24) * 1.001) as f32
+/// A query's numbers for the end of a tile.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    scale: f32,
+    slope: f32,
+    limit: f32,
+}
+
+/// Queries that are scored together, arranged for one kernel.
+#[derive(Debug)]
+pub struct QueryBlock {
+    kernel: Kernel,
+    groups: usize,
+    /// For each tile, two groups at a time, eight codes of each of its queries.
+    codes: Vec<i8>,
+    /// First query and number of queries.
+    tiles: Vec<(usize, usize)>,
+    /// What the sums start from: it takes away what stored codes exceed the codes by.
+    offsets: Vec<i32>,
+    numbers: Vec<Numbers>,
+}
+
+impl QueryBlock {
+    /// Arranges queries, whose limits are infinite at first.
+    ///
+    /// # Panics
+    /// If a query has not four codes for each group, or codes beyond the kernel's [`Kernel::query_levels`].
+    #[must_use]
+    pub fn new(kernel: Kernel, groups: usize, queries: &[&QueryCodes]) -> Self {
+        assert!(groups <= MAX_DIM / 4, "sums fit into 32 bits");
+        assert!(groups.is_multiple_of(2), "groups come in pairs");
+        let levels = kernel.query_levels();
+        let mut block = Self {
+            kernel,
+            groups,
+            codes: Vec::with_capacity(queries.len() * groups * 4),
+            tiles: Vec::new(),
+            offsets: Vec::with_capacity(queries.len()),
+            numbers: Vec::with_capacity(queries.len()),
+        };
+        for query in queries {
+            assert_eq!(query.codes.len(), groups * 4, "four codes for each group");
+            assert!(
+                query.codes.iter().all(|code| (-levels..=levels).contains(code)),
+                "codes within the kernel's levels"
+            );
+            let sum: i32 = query.codes.iter().map(|&code| i32::from(code)).sum();
+            block.offsets.push(-sum * kernel.row_zero());
+            block.numbers.push(Numbers { scale: query.scale, slope: query.slope, limit: f32::INFINITY });
+        }
+        let mut first = 0;
+        for &len in kernel.tiles() {
+            while queries.len() - first >= len {
+                for pair in 0..groups / 2 {
+                    for query in &queries[first..first + len] {
+                        block.codes.extend_from_slice(&query.codes[pair * 8..pair * 8 + 8]);
+                    }
+                }
+                block.tiles.push((first, len));
+                first += len;
+            }
+        }
+        block
+    }
+
+    /// Number of queries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Only bounds above this survive.
+    pub fn set_limit(&mut self, query: usize, limit: f32) {
+        self.numbers[query].limit = limit;
+    }
 }
 
 /// The instruction sets there are kernels for.
@@ -73,6 +179,8 @@ pub fn error_bound(dim: usize) -> f32 {
 enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
@@ -85,7 +193,7 @@ enum Isa {
 pub struct Kernel(Isa);
 
 /// Names of all kernels, on any processor.
-pub const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "scalar"];
+pub const NAMES: [&str; 5] = ["avx512", "avxvnni", "avx2", "neon", "scalar"];
 
 impl Kernel {
     /// The kernels this processor can run, fastest first; never empty.
@@ -95,15 +203,19 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         {
             let fma = is_x86_feature_detected!("fma");
-            if is_x86_feature_detected!("avx512f") && fma {
+            let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if avx512 && is_x86_feature_detected!("avx512vnni") && fma {
                 kernels.push(Self(Isa::Avx512));
             }
             if is_x86_feature_detected!("avx2") && fma {
+                if is_x86_feature_detected!("avxvnni") {
+                    kernels.push(Self(Isa::AvxVnni));
+                }
                 kernels.push(Self(Isa::Avx2));
             }
         }
         #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
+        if std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod") {
             kernels.push(Self(Isa::Neon));
         }
         kernels.push(Self(Isa::Scalar));
@@ -138,6 +250,8 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => "neon",
@@ -145,77 +259,100 @@ impl Kernel {
         }
     }
 
-    /// Widths of packed query blocks, ascending.
+    /// Numbers of queries that are scored at a time, descending to 1.
     #[must_use]
-    pub fn widths(self) -> &'static [usize] {
+    pub fn tiles(self) -> &'static [usize] {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::WIDTHS,
+            Isa::Avx512 => avx512::TILES,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::WIDTHS,
+            Isa::AvxVnni => avx2::TILES_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::TILES,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => neon::WIDTHS,
-            Isa::Scalar => scalar::WIDTHS,
+            Isa::Neon => neon::TILES,
+            Isa::Scalar => scalar::TILES,
         }
     }
 
-    /// Direct scoring takes one query, or a multiple of this many.
+    /// Largest code of a query, in magnitude.
     #[must_use]
-    pub fn group(self) -> usize {
+    pub fn query_levels(self) -> i8 {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::GROUP,
+            Isa::Avx512 => avx512::LEVELS,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::GROUP,
+            Isa::AvxVnni => avx2::LEVELS_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::LEVELS,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => neon::GROUP,
-            Isa::Scalar => scalar::GROUP,
+            Isa::Neon => neon::LEVELS,
+            Isa::Scalar => scalar::LEVELS,
         }
     }
 
-    /// Scores a panel against a packed block of queries: value c of query q stands at `packed[c * width + q]`, where
-    /// `width`, the number of thresholds, is one of [`Kernel::widths`]. Appends the pairs with score > threshold.
+    fn row_zero(self) -> i32 {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::ROW_ZERO,
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni | Isa::Avx2 => avx2::ROW_ZERO,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::ROW_ZERO,
+            Isa::Scalar => scalar::ROW_ZERO,
+        }
+    }
+
+    /// Scores a panel against a block of queries and appends the pairs whose bound is above the query's limit, those of
+    /// one query in ascending order of rows.
     ///
     /// # Panics
-    /// If the width is not one of this kernel's or `packed` has not `dim * width` values.
-    pub fn packed(self, packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-        assert!(self.widths().contains(&thresholds.len()), "a packed block has one of the kernel's widths");
-        assert_eq!(thresholds.len().checked_mul(panel.dim), Some(packed.len()), "dim values for each query");
+    /// If the block was arranged for another kernel or number of groups.
+    pub fn scan(self, queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+        assert_eq!(queries.kernel, self, "queries arranged for this kernel");
+        assert_eq!(queries.groups, panel.groups, "queries and rows of the same number of columns");
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.
-            Isa::Avx512 => unsafe { avx512::packed(packed, panel, thresholds, survivors) },
+            Isa::Avx512 => unsafe { avx512::scan(queries, panel, survivors) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::packed(packed, panel, thresholds, survivors) },
+            Isa::AvxVnni => unsafe { avx2::scan_vnni(queries, panel, survivors) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::scan(queries, panel, survivors) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::Neon => unsafe { neon::packed(packed, panel, thresholds, survivors) },
-            Isa::Scalar => scalar::packed(packed, panel, thresholds, survivors),
+            Isa::Neon => unsafe { neon::scan(queries, panel, survivors) },
+            Isa::Scalar => scalar::scan(queries, panel, survivors),
         }
     }
 
-    /// Scores a panel against a few queries, one after the other in `queries`. Appends the pairs with
-    /// score > threshold.
+    /// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that the Euclidean
+    /// distance of `values / norm` and `scale * codes` is at most `error`. The error is at most a little above 1.
     ///
     /// # Panics
-    /// If `queries` has not `dim` values for each threshold, or their number is neither 1 nor a multiple of
-    /// [`Kernel::group`] up to [`DIRECT_MAX`].
-    pub fn direct(self, queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-        assert_eq!(thresholds.len().checked_mul(panel.dim), Some(queries.len()), "dim values for each query");
-        let groups = thresholds.len().is_multiple_of(self.group()) && thresholds.len() <= DIRECT_MAX;
-        assert!(thresholds.len() == 1 || groups, "one query, or whole groups, and not too many");
+    /// If the lengths differ.
+    pub fn quantize(self, values: Row<'_>, norm: f64, levels: i8, codes: &mut [i8]) -> (f32, f32) {
+        assert_eq!(values.len(), codes.len(), "a code for each value");
+        match values {
+            Row::Single(values) => self.quantize_values(values, norm, levels, codes),
+            Row::Half(values) => self.quantize_values(values, norm, levels, codes),
+        }
+    }
+
+    fn quantize_values<T: lanes::Value>(self, values: &[T], norm: f64, levels: i8, codes: &mut [i8]) -> (f32, f32) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.
-            Isa::Avx512 => unsafe { avx512::direct(queries, panel, thresholds, survivors) },
+            Isa::Avx512 => unsafe { avx512::quantize(values, norm, levels, codes) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::direct(queries, panel, thresholds, survivors) },
+            Isa::AvxVnni | Isa::Avx2 => unsafe { avx2::quantize(values, norm, levels, codes) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::Neon => unsafe { neon::direct(queries, panel, thresholds, survivors) },
-            Isa::Scalar => scalar::direct(queries, panel, thresholds, survivors),
+            Isa::Neon => unsafe { neon::quantize(values, norm, levels, codes) },
+            Isa::Scalar => scalar::quantize(values, norm, levels, codes),
         }
     }
 
@@ -225,19 +362,74 @@ impl Kernel {
     /// # Panics
     /// If the lengths differ.
     #[must_use]
-    pub fn dot_f64(self, a: &[f32], b: &[f32]) -> f64 {
+    pub fn dot_f64(self, a: Row<'_>, b: Row<'_>) -> f64 {
         assert_eq!(a.len(), b.len(), "two rows of the same width");
+        match (a, b) {
+            (Row::Single(a), Row::Single(b)) => self.dot_values(a, b),
+            (Row::Single(a), Row::Half(b)) | (Row::Half(b), Row::Single(a)) => self.dot_values(a, b),
+            (Row::Half(a), Row::Half(b)) => self.dot_values(a, b),
+        }
+    }
+
+    /// Asks for a row's cache lines, which will be read soon.
+    pub fn prefetch(self, row: Row<'_>) {
+        match row {
+            Row::Single(row) => lanes::prefetch(row),
+            Row::Half(row) => lanes::prefetch(row),
+        }
+    }
+
+    fn dot_values<A: lanes::Value, B: lanes::Value>(self, a: &[A], b: &[B]) -> f64 {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.
             Isa::Avx512 => unsafe { avx512::dot_f64(a, b) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::dot_f64(a, b) },
+            Isa::AvxVnni | Isa::Avx2 => unsafe { avx2::dot_f64(a, b) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Isa::Neon => unsafe { neon::dot_f64(a, b) },
             Isa::Scalar => scalar::dot_f64(a, b),
+        }
+    }
+}
+
+/// A stored row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Row<'a> {
+    /// Of float32.
+    Single(&'a [f32]),
+    /// Of float16.
+    Half(&'a [Half]),
+}
+
+impl Row<'_> {
+    /// Number of values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Half(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first value that is not finite, with its column.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<(usize, f32)> {
+        match self {
+            Self::Single(values) => values.iter().position(|v| !v.is_finite()).map(|at| (at, values[at])),
+            Self::Half(values) => values.iter().position(|v| v.0 & 0x7c00 == 0x7c00).map(|at| {
+                let bits = values[at].0;
+                let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+                (at, if bits & 0x3ff == 0 { sign * f32::INFINITY } else { f32::NAN })
+            }),
         }
     }
 }

@@ -1,10 +1,11 @@
-//! NEON: 4 values in a vector, 32 registers; part of every aarch64 processor.
+//! NEON with the dot product extension: 4 lanes, 32 registers.
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-use super::lanes::{self, Lanes};
-use super::{Panel, Survivor};
+use super::lanes::{self, Lanes, Value};
+use super::{Panel, QueryBlock, Survivor, codes};
 
 #[derive(Clone, Copy)]
 struct Neon;
@@ -12,7 +13,46 @@ struct Neon;
 // SAFETY: each method is its intrinsics; pointers are used as the trait promises.
 unsafe impl Lanes for Neon {
     const N: usize = 4;
-    type V = float32x4_t;
+    const ROW_ZERO: i32 = 0;
+    type B = int8x16_t;
+    type I = int32x4_t;
+    type F = float32x4_t;
+    #[inline(always)]
+    unsafe fn load_rows(at: *const u8) -> int8x16_t {
+        // SAFETY: NEON is there and 16 bytes are readable, as the trait requires. Flipping the top bit takes 128 away.
+        unsafe { vreinterpretq_s8_u8(veorq_u8(vld1q_u8(at), vdupq_n_u8(0x80))) }
+    }
+    #[inline(always)]
+    unsafe fn load_query(at: *const i8) -> int8x16_t {
+        // SAFETY: NEON is there and 4 bytes are readable, as the trait requires.
+        unsafe { vreinterpretq_s8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn dot(mut sums: int32x4_t, rows: [int8x16_t; 2], query: [int8x16_t; 2]) -> int32x4_t {
+        // The intrinsic, vdotq_s32, is stable only from Rust 1.98 on.
+        // SAFETY: the dot product extension is there, as the trait requires; registers only.
+        unsafe {
+            asm!(
+                "sdot {sums:v}.4s, {rows0:v}.16b, {query0:v}.16b",
+                "sdot {sums:v}.4s, {rows1:v}.16b, {query1:v}.16b",
+                sums = inout(vreg) sums,
+                rows0 = in(vreg) rows[0], query0 = in(vreg) query[0],
+                rows1 = in(vreg) rows[1], query1 = in(vreg) query[1],
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn splat_integer(x: i32) -> int32x4_t {
+        // SAFETY: NEON is there, as the trait requires.
+        unsafe { vdupq_n_s32(x) }
+    }
+    #[inline(always)]
+    unsafe fn to_float(sums: int32x4_t) -> float32x4_t {
+        // SAFETY: NEON is there, as the trait requires.
+        unsafe { vcvtq_f32_s32(sums) }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {
         // SAFETY: NEON is there, as the trait requires.
@@ -24,24 +64,14 @@ unsafe impl Lanes for Neon {
         unsafe { vld1q_f32(at) }
     }
     #[inline(always)]
-    unsafe fn load_partial(at: *const f32, len: usize) -> float32x4_t {
-        let mut values = [0.0f32; 4];
-        for (i, value) in values.iter_mut().enumerate().take(len) {
-            // SAFETY: i < len values are readable, as the trait requires.
-            *value = unsafe { *at.add(i) };
-        }
-        // SAFETY: NEON is there and the array holds 4 values.
-        unsafe { vld1q_f32(values.as_ptr()) }
+    unsafe fn store(v: float32x4_t, at: *mut f32) {
+        // SAFETY: NEON is there and 4 values are writable, as the trait requires.
+        unsafe { vst1q_f32(at, v) }
     }
     #[inline(always)]
     unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: NEON is there, as the trait requires.
         unsafe { vmulq_f32(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: NEON is there, as the trait requires.
-        unsafe { vaddq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
@@ -54,38 +84,27 @@ unsafe impl Lanes for Neon {
         // SAFETY: NEON is there and the array holds 4 values.
         unsafe { vaddvq_u32(vandq_u32(vcgtq_f32(a, b), vld1q_u32(BITS.as_ptr()))) }
     }
-    #[inline(always)]
-    unsafe fn store(v: float32x4_t, at: *mut f32) {
-        // SAFETY: NEON is there and 4 values are writable, as the trait requires.
-        unsafe { vst1q_f32(at, v) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(_at: *const f32) {}
-    #[inline(always)]
-    unsafe fn sums(vectors: &[float32x4_t]) -> float32x4_t {
-        // SAFETY: NEON is there, as the trait requires.
-        unsafe { vpaddq_f32(vpaddq_f32(vectors[0], vectors[1]), vpaddq_f32(vectors[2], vectors[3])) }
-    }
 }
 
-/// Widths of packed blocks, ascending.
-pub(super) const WIDTHS: &[usize] = &[16];
-/// Queries in a group of direct ones.
-pub(super) const GROUP: usize = 2;
+/// Queries of a tile, largest first.
+pub(super) const TILES: &[usize] = &[6, 4, 2, 1];
+/// Largest code of a query.
+pub(super) const LEVELS: i8 = 127;
+/// What a stored code exceeds the code by in the sums.
+pub(super) const ROW_ZERO: i32 = Neon::ROW_ZERO;
 
-#[target_feature(enable = "neon")]
-pub(super) fn packed(packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: the feature is enabled here; `Kernel::packed` checked the lengths for this width.
-    unsafe { lanes::packed::<Neon, 4, 6, 1>(packed, panel, thresholds, survivors) }
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+    // SAFETY: the features are enabled here, 4 * 4 rows are a block; `Kernel::scan` checked the lengths.
+    unsafe { lanes::scan::<Neon, 4, 4, 6, 4>(queries, panel, survivors) }
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn direct(queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: the feature is enabled here, 2 * 2 == 4 lanes; `Kernel::direct` checked the lengths.
-    unsafe { lanes::direct::<Neon, GROUP, 2>(queries, panel, thresholds, survivors) }
+pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mut [i8]) -> (f32, f32) {
+    codes::quantize(values, norm, f32::from(levels), codes)
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
 }

@@ -1,76 +1,91 @@
-//! The portable reference: plain arithmetic on arrays of four values, no instruction set assumed.
+//! The portable reference: plain arithmetic on arrays of the lanes of one block of rows, no instruction set assumed.
 #![allow(unsafe_code)]
 
 use std::array::from_fn;
 
-use super::lanes::{self, Lanes};
-use super::{Panel, Survivor};
+use super::lanes::{self, Lanes, Value};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Survivor, codes};
 
 #[derive(Clone, Copy)]
 struct Scalar;
 
+const N: usize = BLOCK_ROWS;
+
 // SAFETY: plain arithmetic; pointers are used as the trait promises.
 unsafe impl Lanes for Scalar {
-    const N: usize = 4;
-    type V = [f32; 4];
+    const N: usize = N;
+    const ROW_ZERO: i32 = 0;
+    type B = [[i8; 4]; N];
+    type I = [i32; N];
+    type F = [f32; N];
     #[inline(always)]
-    unsafe fn splat(x: f32) -> [f32; 4] {
-        [x; 4]
+    unsafe fn load_rows(at: *const u8) -> [[i8; 4]; N] {
+        // SAFETY: 4 * N bytes are readable, as the trait requires.
+        let stored = unsafe { at.cast::<[[u8; 4]; N]>().read() };
+        stored.map(|codes| codes.map(|code| (code ^ 0x80) as i8))
     }
     #[inline(always)]
-    unsafe fn load(at: *const f32) -> [f32; 4] {
-        // SAFETY: 4 values are readable, as the trait requires.
-        unsafe { at.cast::<[f32; 4]>().read() }
+    unsafe fn load_query(at: *const i8) -> [[i8; 4]; N] {
+        // SAFETY: 4 bytes are readable, as the trait requires.
+        [unsafe { at.cast::<[i8; 4]>().read() }; N]
     }
     #[inline(always)]
-    unsafe fn load_partial(at: *const f32, len: usize) -> [f32; 4] {
-        // SAFETY: len values are readable, as the trait requires.
-        from_fn(|i| if i < len { unsafe { *at.add(i) } } else { 0.0 })
+    unsafe fn dot(sums: [i32; N], rows: [[[i8; 4]; N]; 2], query: [[[i8; 4]; N]; 2]) -> [i32; N] {
+        let product = |group: usize, i: usize, c: usize| i32::from(rows[group][i][c]) * i32::from(query[group][i][c]);
+        from_fn(|i| (0..4).fold(sums[i], |sum, c| sum + product(0, i, c) + product(1, i, c)))
     }
     #[inline(always)]
-    unsafe fn store(v: [f32; 4], at: *mut f32) {
-        // SAFETY: 4 values are writable, as the trait requires.
-        unsafe { at.cast::<[f32; 4]>().write(v) }
+    unsafe fn splat_integer(x: i32) -> [i32; N] {
+        [x; N]
     }
     #[inline(always)]
-    unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+    unsafe fn to_float(sums: [i32; N]) -> [f32; N] {
+        sums.map(|sum| sum as f32)
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; N] {
+        [x; N]
+    }
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> [f32; N] {
+        // SAFETY: N values are readable, as the trait requires.
+        unsafe { at.cast::<[f32; N]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store(v: [f32; N], at: *mut f32) {
+        // SAFETY: N values are writable, as the trait requires.
+        unsafe { at.cast::<[f32; N]>().write(v) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; N], b: [f32; N]) -> [f32; N] {
         from_fn(|i| a[i] * b[i])
     }
     #[inline(always)]
-    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        from_fn(|i| a[i] + b[i])
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+    unsafe fn mul_add(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
         from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
-    unsafe fn greater(a: [f32; 4], b: [f32; 4]) -> u32 {
-        (0..4).map(|i| u32::from(a[i] > b[i]) << i).sum()
-    }
-    #[inline(always)]
-    unsafe fn prefetch(_at: *const f32) {}
-    #[inline(always)]
-    unsafe fn sums(vectors: &[[f32; 4]]) -> [f32; 4] {
-        from_fn(|i| vectors[i].iter().sum())
+    unsafe fn greater(a: [f32; N], b: [f32; N]) -> u32 {
+        (0..N).map(|i| u32::from(a[i] > b[i]) << i).sum()
     }
 }
 
-/// Widths of packed blocks, ascending.
-pub(super) const WIDTHS: &[usize] = &[8];
-/// Queries in a group of direct ones.
-pub(super) const GROUP: usize = 2;
+/// Queries of a tile, largest first.
+pub(super) const TILES: &[usize] = &[2, 1];
+/// Largest code of a query.
+pub(super) const LEVELS: i8 = 127;
+/// What a stored code exceeds the code by in the sums.
+pub(super) const ROW_ZERO: i32 = Scalar::ROW_ZERO;
 
-pub(super) fn packed(packed: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: no instruction set is needed; `Kernel::packed` checked the lengths.
-    unsafe { lanes::packed::<Scalar, 2, 2, 1>(packed, panel, thresholds, survivors) }
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+    // SAFETY: no instruction set is needed, 16 rows are a block; `Kernel::scan` checked the lengths.
+    unsafe { lanes::scan::<Scalar, 1, 1, 2, 2>(queries, panel, survivors) }
 }
 
-pub(super) fn direct(queries: &[f32], panel: &Panel<'_>, thresholds: &[f32], survivors: &mut Vec<Survivor>) {
-    // SAFETY: no instruction set is needed, 2 * 2 == 4 lanes; `Kernel::direct` checked the lengths.
-    unsafe { lanes::direct::<Scalar, GROUP, 2>(queries, panel, thresholds, survivors) }
+pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mut [i8]) -> (f32, f32) {
+    codes::quantize(values, norm, f32::from(levels), codes)
 }
 
-pub(super) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
 }

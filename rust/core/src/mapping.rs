@@ -1,0 +1,24 @@
+//! A file mapped into memory: outside the kernels, the only unsafe code there is.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+
+/// A file's bytes, read when they are touched.
+#[derive(Debug)]
+pub(crate) struct Mapping(memmap2::Mmap);
+
+impl Mapping {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: The map is read only and private to this process. Its bytes are only ever looked at as plain numbers,
+        // any of which is valid, and every length was checked against the map, so that a writer who changes the file in
+        // place can make results wrong but nothing else (relkt itself only ever replaces index files). A file that is
+        // cut short while it is mapped ends the process with SIGBUS, as with every mapped file.
+        unsafe { memmap2::Mmap::map(file) }.map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

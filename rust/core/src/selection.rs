@@ -1,0 +1,144 @@
+//! Which rows a scan considers.
+
+use crate::error::{Error, Result};
+use crate::kernel::BLOCK_ROWS;
+
+/// A set of rows.
+#[derive(Debug, Clone)]
+pub struct Allow {
+    /// Rows that there are.
+    rows: usize,
+    /// Rows in the set.
+    allowed: usize,
+    /// Bit i of an entry stands for row i of the block.
+    masks: Vec<u16>,
+    /// Blocks with a row in the set.
+    blocks: Vec<u32>,
+}
+
+const _: () = assert!(BLOCK_ROWS == u16::BITS as usize);
+
+impl Allow {
+    /// The rows whose value is true.
+    #[must_use]
+    pub fn mask(allowed: &[bool]) -> Self {
+        let bits = |block: &[bool]| block.iter().rev().fold(0, |mask, &row| mask << 1 | u16::from(row));
+        Self::of(allowed.len(), allowed.chunks(BLOCK_ROWS).map(bits).collect())
+    }
+
+    /// These rows of `rows`, in any order; a row may come twice.
+    ///
+    /// # Errors
+    /// [`Error::AllowOutOfRange`].
+    pub fn rows(rows: usize, allowed: &[i64]) -> Result<Self> {
+        let mut masks = vec![0u16; rows.div_ceil(BLOCK_ROWS)];
+        for (position, &row) in allowed.iter().enumerate() {
+            match usize::try_from(row) {
+                Ok(row) if row < rows => masks[row / BLOCK_ROWS] |= 1 << (row % BLOCK_ROWS),
+                _ => return Err(Error::AllowOutOfRange { position, row, rows }),
+            }
+        }
+        Ok(Self::of(rows, masks))
+    }
+
+    fn of(rows: usize, masks: Vec<u16>) -> Self {
+        let allowed = masks.iter().map(|mask| mask.count_ones() as usize).sum();
+        let blocks = masks.iter().zip(0u32..).filter(|(mask, _)| **mask != 0).map(|(_, block)| block).collect();
+        Self { rows, allowed, masks, blocks }
+    }
+
+    /// Rows that the set was chosen from.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of rows in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.allowed
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.allowed == 0
+    }
+}
+
+/// The blocks that a scan goes through, in ascending order, and the rows of them that count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selection<'a> {
+    blocks: usize,
+    allow: Option<&'a Allow>,
+    stride: usize,
+}
+
+impl<'a> Selection<'a> {
+    /// All of `blocks`, or those with an allowed row.
+    pub(crate) fn new(blocks: usize, allow: Option<&'a Allow>) -> Self {
+        // A set of all rows is none: nothing has to be masked.
+        let allow = allow.filter(|allow| allow.allowed < allow.rows);
+        Self { blocks: allow.map_or(blocks, |allow| allow.blocks.len()), allow, stride: 1 }
+    }
+
+    /// Every `stride`-th of them.
+    pub(crate) fn sample(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// Number of blocks.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.div_ceil(self.stride)
+    }
+
+    /// The block at a position.
+    pub(crate) fn block(&self, position: usize) -> usize {
+        let position = position * self.stride;
+        self.allow.map_or(position, |allow| allow.blocks[position] as usize)
+    }
+
+    /// Whether some rows of the blocks do not count.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.allow.is_some()
+    }
+
+    /// The rows of a block that count.
+    pub(crate) fn mask(&self, block: usize) -> u16 {
+        self.allow.map_or(u16::MAX, |allow| allow.masks[block])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_and_rows_say_the_same() {
+        let rows = 53;
+        let wanted = [0i64, 15, 16, 52, 40, 40];
+        let mask: Vec<bool> = (0..rows).map(|row| wanted.contains(&(row as i64))).collect();
+        let (a, b) = (Allow::mask(&mask), Allow::rows(rows, &wanted).expect("in range"));
+        assert_eq!((a.len(), a.total(), a.is_empty()), (5, 53, false));
+        assert_eq!((&a.masks, &a.blocks, a.len()), (&b.masks, &b.blocks, b.len()));
+        assert_eq!(a.blocks, [0, 1, 2, 3]);
+        assert_eq!(a.masks, [1 | 1 << 15, 1, 1 << 8, 1 << 4]);
+        let selection = Selection::new(4, Some(&a));
+        assert_eq!((0..selection.len()).map(|at| selection.block(at)).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!((selection.sample(3).len(), selection.sample(3).block(1)), (2, 3));
+    }
+
+    #[test]
+    fn all_rows_need_no_mask() {
+        let all = Allow::mask(&[true; 20]);
+        assert!(!Selection::new(2, Some(&all)).is_masked());
+    }
+
+    #[test]
+    fn rows_out_of_range_are_refused() {
+        for row in [-1, 5, i64::MAX] {
+            let refused = Allow::rows(5, &[0, row]).map(|_| ()).expect_err("out of range");
+            assert_eq!(refused, Error::AllowOutOfRange { position: 1, row, rows: 5 });
+        }
+    }
+}
