@@ -191,6 +191,10 @@ impl Collector for Miner<'_> {
         self.hard.iter().chain(&self.semi_hard).map(TopK::floor).fold(f32::INFINITY, f32::min)
     }
 
+    fn is_eager(&self) -> bool {
+        false
+    }
+
     fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
         let row = candidate.row;
         let same_group =

@@ -2,10 +2,9 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use crate::error::{Error, Result};
 
@@ -59,7 +58,8 @@ impl Execution {
     }
 }
 
-/// Applies `task` to every item, in parallel, and returns the results in the order of the items.
+/// Applies `task` to every item, in parallel, and returns the results in the order of the items. The calling thread is
+/// one of those that work, so that nothing waits for a sleeping thread to wake up.
 ///
 /// # Errors
 /// [`Error::ThreadPool`] if the threads cannot be started.
@@ -74,11 +74,36 @@ where
     T: Send,
 {
     let items: Vec<I::Item> = items.collect();
-    if execution.threads == 1 || items.len() <= 1 {
+    let helpers = (execution.threads - 1).min(items.len().saturating_sub(1));
+    if helpers == 0 {
         return Ok(items.into_iter().map(task).collect());
     }
+    let count = items.len();
     // Items are handed out one by one: they are few and large.
-    Ok(pool(execution.threads)?.install(|| items.into_par_iter().with_max_len(1).map(task).collect()))
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(count));
+    let work = || {
+        loop {
+            let next = lock(&queue).next();
+            let Some((position, item)) = next else { break };
+            let result = task(item);
+            lock(&done).push((position, result));
+        }
+    };
+    pool(execution.threads - 1)?.in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|&(position, _)| position);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+/// A panic elsewhere leaves nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread pool of one process: that of the last number of threads used, so that idle threads do not pile up.
@@ -105,7 +130,7 @@ fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
     while pools.process != process {
         pools = pools.child.get_or_init(|| Box::new(Pools::of(process)));
     }
-    let mut last = pools.last.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = lock(&pools.last);
     if let Some(pool) = last.as_ref()
         && pool.current_num_threads() == threads
     {

@@ -33,6 +33,8 @@ pub(crate) trait Collector {
     type Output: Send;
     /// Rows that certainly score less need not be offered.
     fn floor(&self) -> f32;
+    /// Whether what waits had better be settled after each panel, while its rows are in the cache.
+    fn is_eager(&self) -> bool;
     /// Considers a row.
     fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact);
     /// Raises the floor, if what waits can do so.
@@ -161,7 +163,7 @@ impl<'a, C: Collector> Group<'a, C> {
             self.set_limits(floors);
             self.panel(start..end);
             panels += 1;
-            if panels.is_power_of_two() {
+            if panels.is_power_of_two() || self.collectors[0].is_eager() {
                 self.settle();
             }
             start = end;

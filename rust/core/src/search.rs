@@ -20,9 +20,8 @@ pub struct Hits {
     pub rows: Vec<i64>,
 }
 
-/// Blocks of which one is sampled, and the fewest queries and results for which that pays.
+/// Blocks of which one is sampled, and the fewest results for which that pays.
 const SAMPLE_STRIDE: usize = 16;
-const SAMPLE_MIN_QUERIES: usize = 32;
 const SAMPLE_MIN_K: usize = 32;
 
 /// The `k` passages of highest cosine for each query: higher score first, then lower row. With `allow`, only those rows
@@ -59,11 +58,7 @@ pub fn search(
     let request = Scan { kernel, queries, passages, selection, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
     let guesses = guess(request, &all, k, rows)?;
-    let parts = scan(request, &all, |query| {
-        let mut top = TopK::new(k, Window::ALL);
-        top.raise(guesses[query]);
-        top
-    })?;
+    let parts = scan(request, &all, |query| TopK::new(k, Window::ALL).with_guess(guesses[query]))?;
     let mut best: Vec<Vec<Hit>> = parts.into_iter().map(|parts| merge(parts, k)).collect();
     // A guess that was too high may have cost results; those queries go once more, without.
     let missed = |&query: &usize| best[query].get(k - 1).is_none_or(|worst| worst.score < guesses[query]);
@@ -88,7 +83,7 @@ fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<
     let expected = k as f64 / SAMPLE_STRIDE as f64;
     // The number of the best k in the sample is about Poisson distributed.
     let rank = (expected + 3.0 * expected.sqrt()).ceil() as usize + 1;
-    if queries.len() < SAMPLE_MIN_QUERIES || k < SAMPLE_MIN_K || rows / SAMPLE_STRIDE < 4 * rank {
+    if k < SAMPLE_MIN_K || rows / SAMPLE_STRIDE < 4 * rank {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
     }
     let sample = Scan { selection: request.selection.sample(SAMPLE_STRIDE), ..request };
@@ -110,6 +105,10 @@ impl Collector for TopK {
 
     fn floor(&self) -> f32 {
         Self::floor(self)
+    }
+
+    fn is_eager(&self) -> bool {
+        Self::is_eager(self)
     }
 
     fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {

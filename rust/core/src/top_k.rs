@@ -1,7 +1,6 @@
 //! The best k of a stream of roughly scored rows, exactly.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 /// A row and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,24 +54,6 @@ pub trait Exact {
     fn announce(&mut self, row: u32);
 }
 
-/// Ordered so that the worst is the greatest: the top of a heap.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Worst(Hit);
-
-impl Eq for Worst {}
-
-impl PartialOrd for Worst {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Worst {
-    fn cmp(&self, other: &Self) -> Ordering {
-        rank(&self.0, &other.0)
-    }
-}
-
 /// How many rows ahead exact scores are announced.
 const AHEAD: usize = 4;
 
@@ -85,7 +66,9 @@ pub struct TopK {
     k: usize,
     window: Window,
     floor: f32,
-    best: BinaryHeap<Worst>,
+    guessed: bool,
+    /// A few more than k at times, in no order.
+    best: Vec<Hit>,
     waiting: Vec<Candidate>,
     scored: usize,
 }
@@ -101,7 +84,19 @@ impl TopK {
         // A float32 at or below the limit, below which no wanted score lies.
         let above = window.above as f32;
         let floor = if f64::from(above) > window.above { above.next_down() } else { above };
-        Self { k, window, floor, best: BinaryHeap::new(), waiting: Vec::new(), scored: 0 }
+        Self { k, window, floor, guessed: false, best: Vec::new(), waiting: Vec::new(), scored: 0 }
+    }
+
+    /// The same, of rows that score at least `guess`: if fewer than k do, the best k are not found.
+    #[must_use]
+    pub fn with_guess(self, guess: f32) -> Self {
+        Self { floor: self.floor.max(guess), guessed: guess > self.floor, ..self }
+    }
+
+    /// Whether candidates had better be scored soon: a guess leaves few, which are worth it.
+    #[must_use]
+    pub fn is_eager(&self) -> bool {
+        self.guessed
     }
 
     /// Rows that score less than this are not among the best.
@@ -129,6 +124,9 @@ impl TopK {
         {
             return;
         }
+        if self.guessed {
+            exact.announce(candidate.row);
+        }
         self.waiting.push(candidate);
         if self.waiting.len() >= self.capacity() {
             self.settle(exact);
@@ -144,14 +142,15 @@ impl TopK {
             if candidate.upper < self.floor {
                 break;
             }
-            if let Some(soon) = self.waiting.get(at + AHEAD)
+            if !self.guessed
+                && let Some(soon) = self.waiting.get(at + AHEAD)
                 && soon.upper >= self.floor
             {
                 exact.announce(soon.row);
             }
             self.scored += 1;
             let hit = Hit { score: exact.score(candidate.row), row: candidate.row };
-            if self.window.contains(hit.score) {
+            if hit.score >= self.floor && self.window.contains(hit.score) {
                 self.keep(hit);
             }
         }
@@ -159,24 +158,21 @@ impl TopK {
     }
 
     fn keep(&mut self, hit: Hit) {
-        if self.best.len() < self.k {
-            self.best.push(Worst(hit));
-        } else if let Some(mut worst) = self.best.peek_mut()
-            && rank(&hit, &worst.0).is_lt()
-        {
-            *worst = Worst(hit);
-        }
-        if self.best.len() == self.k
-            && let Some(worst) = self.best.peek()
-        {
-            self.floor = self.floor.max(worst.0.score);
+        self.best.push(hit);
+        // Selecting among a few more than k now and then is cheaper than keeping an order.
+        if self.best.len() == self.k || self.best.len() > self.k + self.k / 4 {
+            self.best.select_nth_unstable_by(self.k - 1, rank);
+            self.best.truncate(self.k);
+            self.floor = self.floor.max(self.best[self.k - 1].score);
         }
     }
 
     /// The best rows, best first: k of them, or as many as the window admitted.
     pub fn finish(mut self, exact: &mut impl Exact) -> Vec<Hit> {
         self.settle(exact);
-        self.best.into_sorted_vec().into_iter().map(|worst| worst.0).collect()
+        self.best.sort_unstable_by(rank);
+        self.best.truncate(self.k);
+        self.best
     }
 
     fn capacity(&self) -> usize {
@@ -274,7 +270,7 @@ mod tests {
         let mut top = TopK::new(5, Window::ALL);
         for row in 0..10_000 {
             top.offer(Candidate { row, lower: 0.4, upper: 0.6 }, &mut List(&scores));
-            assert!(top.waiting.len() + top.best.len() <= top.capacity() + 5);
+            assert!(top.waiting.len() + top.best.len() <= top.capacity() + 7);
         }
         let rows: Vec<u32> = top.finish(&mut List(&scores)).iter().map(|hit| hit.row).collect();
         assert_eq!(rows, [0, 1, 2, 3, 4]);
