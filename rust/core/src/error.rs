@@ -203,6 +203,42 @@ pub enum Error {
         /// Values that came.
         got: usize,
     },
+    /// More or fewer rows than were announced.
+    #[error("passages: expected {expected} rows as announced, got {got}")]
+    RowCount {
+        /// Rows announced.
+        expected: usize,
+        /// Rows that came.
+        got: usize,
+    },
+    /// Another number of ids than rows, or ids of another kind than announced.
+    #[error("ids: expected {expected} values, one for each passage, got {got}")]
+    IdCount {
+        /// Rows.
+        expected: usize,
+        /// Ids that came.
+        got: usize,
+    },
+    /// The operating system refused something.
+    #[error("could not {action} {path:?}: {reason}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: String,
+        /// What the system said.
+        reason: String,
+        /// Its error number.
+        code: Option<i32>,
+    },
+    /// A file that is no index, damaged, or too new.
+    #[error("{path}: {problem}")]
+    IndexFile {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

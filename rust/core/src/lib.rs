@@ -4,13 +4,14 @@
 //! those are scored again with double-precision accumulation in one fixed order. The result is therefore the true top-k by
 //! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`mod@search`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
+//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
 //! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`], [`error`].
 
 #![deny(unsafe_code)]
 
 pub mod buffer;
 pub mod error;
+pub mod index_file;
 pub mod kernel;
 mod mapping;
 pub mod matrix;
@@ -25,6 +26,7 @@ pub mod top_k;
 
 pub use buffer::Buffer;
 pub use error::{Error, Result};
+pub use index_file::{Ids, IndexFile, IndexWriter};
 pub use kernel::Kernel;
 pub use matrix::{Matrix, Values};
 pub use mining::{Mined, MiningOptions, mine};

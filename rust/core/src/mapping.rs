@@ -21,4 +21,12 @@ impl Mapping {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Tells the system not to read ahead in a part of the file. Advice: nothing depends on it being taken.
+    pub(crate) fn expect_random_reads(&self, start: usize, len: usize) {
+        #[cfg(unix)]
+        let _ = self.0.advise_range(memmap2::Advice::Random, start, len);
+        #[cfg(not(unix))]
+        let _ = (start, len);
+    }
 }
