@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relkt._relkt import IndexFileError
     from relkt.data import load_data
     from relkt.encoders import load_encoder
     from relkt.evaluation import evaluate
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Hits": "relkt.index",
     "Index": "relkt.index",
+    "IndexFileError": "relkt._relkt",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
     "load_data": "relkt.data",
@@ -28,6 +30,7 @@ _EXPORTS = {
 __all__ = [
     "Hits",
     "Index",
+    "IndexFileError",
     "TrainConfig",
     "__version__",
     "evaluate",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relkt._relkt import Passages
-from relkt.index import as_count, as_rows, as_threads
+from relkt.arrays import Embeddings, as_count, as_rows, as_threads, to_border
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class MinedNegatives:
 
 
 def mine(
-    queries: NDArray[np.float32] | NDArray[np.float16],
-    passages: NDArray[np.float32] | NDArray[np.float16],
+    queries: Embeddings,
+    passages: Embeddings,
     positives: NDArray[np.int64] | Sequence[int] | Sequence[Sequence[int]],
     *,
     num_hard: int = 1,
@@ -75,8 +75,8 @@ def mine(
         distances 1 - s and one positive. We depart in taking the lowest score of several positives as s_p.
     """
     query_rows = as_rows("queries", queries)
-    mined = Passages(as_rows("passages", passages), as_threads(threads)).mine(
-        query_rows,
+    mined = Passages(to_border(as_rows("passages", passages)), as_threads(threads)).mine(
+        to_border(query_rows),
         _row_lists("positives", positives, len(query_rows), flat=True),
         as_count("num_hard", num_hard, "of at least 0", least=0),
         as_count("num_semi_hard", num_semi_hard, "of at least 0", least=0),

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 import relkt
 from relkt._relkt import available_kernels
 
-KERNELS = ["avx512", "avx2", "neon", "scalar"]
+KERNELS = ["avx512", "avxvnni", "avx2", "neon", "scalar"]
 
 
 def brute_force(queries, passages, k):
@@ -142,7 +142,7 @@ def test_the_index_keeps_its_own_copy():
     assert np.array_equal(index.search(q).indices, before.indices)
     assert (len(index), index.dim) == (100, 8)
     assert index.nbytes >= 100 * 8 * 4
-    assert repr(index) == f"Index(passages=100, dim=8, nbytes={index.nbytes})"
+    assert repr(index) == f"Index(passages=100, dim=8, dtype=float32, nbytes={index.nbytes})"
 
 
 ROWS = normal(0, 4, 3)
@@ -192,7 +192,7 @@ def test_bad_threads_and_kernels(monkeypatch):
     with pytest.raises(TypeError, match="threads: expected an integer of at least 1, or None for all, got '2'"):
         relkt.search(ROWS, ROWS, 1, threads="2")
     monkeypatch.setenv("RELKT_KERNEL", "sse9")
-    with pytest.raises(ValueError, match='RELKT_KERNEL: expected one of avx512, avx2, neon, scalar, got "sse9"'):
+    with pytest.raises(ValueError, match='RELKT_KERNEL: expected one of avx512, avxvnni, avx2, neon, scalar, got "sse9"'):
         relkt.search(ROWS, ROWS, 1)
 
 

@@ -3,26 +3,63 @@
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use relkt_core::{Execution, Kernel, Matrix, Values};
+use relkt_core::kernel::{Half, Row};
+use relkt_core::{Buffer, Execution, Kernel, Matrix, Values};
 
 use crate::errors::to_python;
 use crate::run::interruptible;
 
-/// Copies an aligned, C-contiguous array while the GIL keeps Python code from changing it, then checks the copy.
+/// An array of float32, or of the bits of float16.
+#[derive(FromPyObject)]
+pub(crate) enum Embeddings<'py> {
+    Single(PyReadonlyArray2<'py, f32>),
+    Half(PyReadonlyArray2<'py, u16>),
+}
+
+impl Embeddings<'_> {
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Single(array) => array.as_array().dim(),
+            Self::Half(array) => array.as_array().dim(),
+        }
+    }
+
+    pub(crate) fn is_half(&self) -> bool {
+        matches!(self, Self::Half(_))
+    }
+
+    fn copy(&self, name: &'static str) -> PyResult<Values> {
+        match self {
+            Self::Single(array) => Buffer::copy_of(name, contiguous(name, array)?).map(Values::Single),
+            Self::Half(array) => Buffer::copy_of(name, halves(contiguous(name, array)?)).map(Values::Half),
+        }
+        .map_err(to_python)
+    }
+}
+
+/// Copies an array while the GIL keeps Python code from changing it, then checks the copy.
 pub(crate) fn matrix(
     py: Python<'_>,
     name: &'static str,
-    array: &PyReadonlyArray2<'_, f32>,
+    array: &Embeddings<'_>,
     kernel: Kernel,
     execution: &Execution,
 ) -> PyResult<Matrix> {
-    let (rows, dim) = array.as_array().dim();
-    let address = array.data().addr();
-    if !array.is_c_contiguous() || !address.is_multiple_of(align_of::<f32>()) {
+    let (rows, dim) = array.shape();
+    let values = array.copy(name)?;
+    interruptible(py, execution, rows.saturating_mul(dim), || Matrix::new(name, values, rows, dim, kernel, execution))
+}
+
+fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
+    if !array.is_c_contiguous() || !array.data().addr().is_multiple_of(align_of::<T>()) {
         return Err(PyValueError::new_err(format!("{name}: expected an aligned, C-contiguous array at this border")));
     }
-    let values = Values::copy_of(name, array.as_slice()?).map_err(to_python)?;
-    interruptible(py, execution, || Matrix::new(name, values, rows, dim, kernel, execution))
+    Ok(array.as_slice()?)
+}
+
+fn halves(bits: &[u16]) -> &[Half] {
+    bytemuck::cast_slice(bits)
 }
 
 /// A row-major vector as an array of this shape.
@@ -33,4 +70,12 @@ pub(crate) fn two_dimensional<T: numpy::Element>(
     columns: usize,
 ) -> PyResult<Bound<'_, PyArray2<T>>> {
     values.into_pyarray(py).reshape([rows, columns])
+}
+
+/// Appends a stored row to float32 values or the bits of float16 values.
+pub(crate) fn push_row(row: Row<'_>, single: &mut Vec<f32>, half: &mut Vec<u16>) {
+    match row {
+        Row::Single(row) => single.extend_from_slice(row),
+        Row::Half(row) => half.extend_from_slice(bytemuck::cast_slice(row)),
+    }
 }

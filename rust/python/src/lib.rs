@@ -2,104 +2,14 @@
 
 mod arrays;
 mod errors;
+mod passages;
 mod run;
+mod writer;
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use relkt_core::{Execution, Kernel, Matrix, MiningOptions};
+use relkt_core::Kernel;
 
-use crate::arrays::{matrix, two_dimensional};
 use crate::errors::to_python;
-use crate::run::interruptible;
-
-type Scores<'py> = Bound<'py, PyArray2<f32>>;
-type Rows<'py> = Bound<'py, PyArray2<i64>>;
-/// Hard rows and scores, semi-hard rows and scores, scores of the positives.
-type Negatives<'py> = (Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>);
-
-/// Checked passage embeddings that searches and mining run against.
-#[pyclass(frozen, module = "relkt._relkt")]
-struct Passages {
-    matrix: Matrix,
-}
-
-#[pymethods]
-impl Passages {
-    #[new]
-    fn new(py: Python<'_>, passages: PyReadonlyArray2<'_, f32>, threads: Option<usize>) -> PyResult<Self> {
-        let execution = Execution::new(threads).map_err(to_python)?;
-        Ok(Self { matrix: matrix(py, "passages", &passages, kernel_of_environment()?, &execution)? })
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.matrix.rows()
-    }
-
-    #[getter]
-    fn dim(&self) -> usize {
-        self.matrix.dim()
-    }
-
-    #[getter]
-    fn nbytes(&self) -> usize {
-        self.matrix.nbytes()
-    }
-
-    fn search<'py>(
-        &self,
-        py: Python<'py>,
-        queries: PyReadonlyArray2<'py, f32>,
-        k: usize,
-        threads: Option<usize>,
-    ) -> PyResult<(Scores<'py>, Rows<'py>)> {
-        let execution = Execution::new(threads).map_err(to_python)?;
-        let kernel = kernel_of_environment()?;
-        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
-        let passages = &self.matrix;
-        let hits = interruptible(py, &execution, || relkt_core::search(kernel, &queries, passages, k, &execution))?;
-        let rows = queries.rows();
-        Ok((two_dimensional(py, hits.scores, rows, k)?, two_dimensional(py, hits.rows, rows, k)?))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn mine<'py>(
-        &self,
-        py: Python<'py>,
-        queries: PyReadonlyArray2<'py, f32>,
-        positives: Vec<Vec<i64>>,
-        num_hard: usize,
-        num_semi_hard: usize,
-        margin: f64,
-        groups: Option<PyReadonlyArray1<'py, i64>>,
-        exclude: Option<Vec<Vec<i64>>>,
-        threads: Option<usize>,
-    ) -> PyResult<Negatives<'py>> {
-        let execution = Execution::new(threads).map_err(to_python)?;
-        let kernel = kernel_of_environment()?;
-        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
-        let groups = groups.map(|groups| groups.as_array().to_vec());
-        let options = MiningOptions {
-            num_hard,
-            num_semi_hard,
-            margin,
-            positives: &positives,
-            exclude: exclude.as_deref(),
-            groups: groups.as_deref(),
-        };
-        let passages = &self.matrix;
-        let mined =
-            interruptible(py, &execution, || relkt_core::mine(kernel, &queries, passages, &options, &execution))?;
-        let rows = queries.rows();
-        Ok((
-            two_dimensional(py, mined.hard_rows, rows, num_hard)?,
-            two_dimensional(py, mined.hard_scores, rows, num_hard)?,
-            two_dimensional(py, mined.semi_hard_rows, rows, num_semi_hard)?,
-            two_dimensional(py, mined.semi_hard_scores, rows, num_semi_hard)?,
-            mined.positive_scores.into_pyarray(py),
-        ))
-    }
-}
 
 /// Names of the kernels this processor can run, fastest first.
 #[pyfunction]
@@ -119,5 +29,11 @@ fn kernel_of_environment() -> PyResult<Kernel> {
 #[pymodule]
 mod _relkt {
     #[pymodule_export]
-    use super::{Passages, available_kernels};
+    use super::available_kernels;
+    #[pymodule_export]
+    use super::errors::IndexFileError;
+    #[pymodule_export]
+    use super::passages::Passages;
+    #[pymodule_export]
+    use super::writer::IndexWriter;
 }

@@ -1,0 +1,53 @@
+"""Checks of arguments, before any work is done."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embeddings = NDArray[np.float32] | NDArray[np.float16]
+
+
+def as_rows(name: str, array: object) -> Embeddings:
+    """A 2-D float32 or float16 array, aligned and C-contiguous; copies only if it must."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; fill it, or select the rows that count")
+    if array.dtype not in (np.float32, np.float16):
+        raise TypeError(f"{name}: expected dtype float32 or float16, got {array.dtype}")
+    if array.ndim != 2:
+        raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {array.shape}")
+    # The type without its byte order: that of the machine.
+    return np.require(array, array.dtype.type, ["C", "A"])
+
+
+def to_border(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:
+    """The rows as the extension takes them: float16 as its bits."""
+    return rows.view(np.uint16) if rows.dtype == np.float16 else rows  # type: ignore[return-value]
+
+
+def from_border(rows: NDArray[np.float32] | NDArray[np.uint16]) -> Embeddings:
+    """The inverse of :func:`to_border`."""
+    return rows.view(np.float16) if rows.dtype == np.uint16 else rows  # type: ignore[return-value]
+
+
+def as_threads(threads: Any) -> int | None:
+    """A number of threads, or None for all."""
+    return None if threads is None else as_count("threads", threads, "of at least 1, or None for all", least=1)
+
+
+def as_count(name: str, value: Any, expected: str, *, least: int) -> int:
+    """An integer of at least ``least``; floats are refused rather than cut, and so are booleans."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected an integer {expected}, got {value!r}")
+    if not least <= count < 2**63:
+        raise ValueError(f"{name}: expected an integer {expected}, got {count}")
+    return count

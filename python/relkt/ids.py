@@ -1,0 +1,135 @@
+"""What passages are called by: whole numbers or texts, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Ids:
+    """The ids of all passages, in the order of their rows.
+
+    Attributes:
+        values: (n,) int64, or object (of str).
+    """
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
+
+    @classmethod
+    def of(cls, ids: Any, count: int) -> Ids:
+        """Checks ids that somebody gave.
+
+        Raises:
+            TypeError: If they are neither all integers nor all strings.
+            ValueError: If their number is not ``count``, or one comes twice.
+        """
+        values = _as_values("ids", ids)
+        if len(values) != count:
+            raise ValueError(f"ids: expected {count} values, one for each passage, got {len(values)}")
+        found = cls(values)
+        found.check_unique()
+        return found
+
+    def check_unique(self) -> None:
+        """Raises a ValueError that names an id that comes twice."""
+        if len(self._row_of) == len(self.values):
+            return
+        seen: dict[Any, int] = {}
+        for row, value in enumerate(self.values.tolist()):
+            if value in seen:
+                raise ValueError(f"ids: expected each id once, got {value!r} for the passages {seen[value]} and {row}")
+            seen[value] = row
+
+    @cached_property
+    def _row_of(self) -> dict[Any, int]:
+        return {value: row for row, value in enumerate(self.values.tolist())}
+
+    def rows(self, name: str, wanted: Any) -> NDArray[np.int64]:
+        """The rows of these ids.
+
+        Raises:
+            TypeError: If they are neither all integers nor all strings.
+            ValueError: If there is no such id.
+        """
+        values = _as_values(name, wanted)
+        try:
+            return np.array([self._row_of[value] for value in values.tolist()], dtype=np.int64)
+        except KeyError as error:
+            raise ValueError(f"{name}: there is no passage with the id {error.args[0]!r}") from None
+
+    def extend(self, more: Ids) -> Ids:
+        """These and others.
+
+        Raises:
+            TypeError: If one are integers and the other strings.
+            ValueError: If an id is in both.
+        """
+        if self.values.dtype != more.values.dtype:
+            kind = "integers" if self.values.dtype == np.int64 else "strings"
+            raise TypeError(f"ids: expected {kind}, like those that are there")
+        both = Ids(np.concatenate([self.values, more.values]))
+        both.check_unique()
+        return both
+
+    def to_border(self) -> NDArray[np.int64] | tuple[NDArray[np.int64], bytes]:
+        """As the extension takes them: integers, or the ends of texts and all texts in UTF-8."""
+        if self.values.dtype == np.int64:
+            return self.values
+        texts = [text.encode() for text in self.values.tolist()]
+        return np.cumsum([len(text) for text in texts], dtype=np.int64), b"".join(texts)
+
+    @classmethod
+    def from_border(cls, ids: NDArray[np.int64] | list[str]) -> Ids:
+        """As the extension gives them."""
+        return cls(ids if isinstance(ids, np.ndarray) else _objects(ids))
+
+
+def as_row_numbers(name: str, rows: Any, count: int) -> NDArray[np.int64]:
+    """Row numbers of ``count`` rows.
+
+    Raises:
+        TypeError: If they are no integers.
+        ValueError: If one is out of range.
+    """
+    values = _as_values(name, rows)
+    if values.dtype != np.int64:
+        raise TypeError(f"{name}: expected row numbers (the index has no ids), got strings")
+    outside = np.flatnonzero((values < 0) | (values >= count))
+    if len(outside):
+        at = int(outside[0])
+        raise ValueError(f"{name}: entry {at} is the row {values[at]}, expected a row from 0 to {count - 1}")
+    return values
+
+
+def _as_values(name: str, values: Any) -> NDArray[Any]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}: expected a sequence of integers or strings, got {values!r}")
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise TypeError(f"{name}: expected a 1-D array, got shape {values.shape}")
+    if isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.integer):
+        if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
+            raise ValueError(f"{name}: expected numbers below 2**63")
+        return values.astype(np.int64)
+    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if not listed:
+        return np.empty(0, dtype=np.int64)
+    if all(isinstance(value, str) for value in listed):
+        return _objects(listed)
+    for position, value in enumerate(listed):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+            expected = "a string, like the others" if isinstance(listed[0], str) else "an integer or a string"
+            raise TypeError(f"{name}: expected {expected}, got {value!r} at position {position}")
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name}: expected 64-bit integers, got {value} at position {position}")
+    return np.array(listed, dtype=np.int64)
+
+
+def _objects(texts: list[str]) -> NDArray[Any]:
+    values = np.empty(len(texts), dtype=object)
+    values[:] = texts
+    return values

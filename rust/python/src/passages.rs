@@ -1,0 +1,262 @@
+//! The pyclass `Passages`: searches, mining, growth and files.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use relkt_core::index_file;
+use relkt_core::{Allow, Buffer, Execution, Ids, MiningOptions, Passages as Core};
+
+use crate::arrays::{Embeddings, matrix, push_row, two_dimensional};
+use crate::errors::to_python;
+use crate::kernel_of_environment;
+use crate::run::interruptible;
+
+type Scores<'py> = Bound<'py, PyArray2<f32>>;
+type Rows<'py> = Bound<'py, PyArray2<i64>>;
+/// Hard rows and scores, semi-hard rows and scores, scores of the positives.
+type Negatives<'py> = (Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>);
+/// Passages, ids, and what the user added.
+type Opened<'py> = (Passages, Option<Bound<'py, PyAny>>, HashMap<String, String>);
+
+/// Which rows a search considers: a mask or row numbers.
+#[derive(FromPyObject)]
+pub(crate) enum AllowArray<'py> {
+    Mask(PyReadonlyArray1<'py, bool>),
+    Rows(PyReadonlyArray1<'py, i64>),
+}
+
+impl AllowArray<'_> {
+    fn copy(&self, rows: usize) -> PyResult<Allow> {
+        match self {
+            Self::Mask(mask) => Ok(Allow::mask(&mask.as_array().to_vec())),
+            Self::Rows(allowed) => Allow::rows(rows, &allowed.as_array().to_vec()).map_err(to_python),
+        }
+    }
+}
+
+/// Ids as they cross the border: whole numbers, or the ends of texts and the texts.
+#[derive(FromPyObject)]
+pub(crate) enum IdArrays<'py> {
+    Integers(PyReadonlyArray1<'py, i64>),
+    Texts((PyReadonlyArray1<'py, i64>, Vec<u8>)),
+}
+
+pub(crate) fn ids_of(ids: Option<IdArrays<'_>>) -> PyResult<Ids> {
+    let copy = |values: &PyReadonlyArray1<'_, i64>| Buffer::copy_of("ids", &values.as_array().to_vec());
+    match ids {
+        None => Ok(Ids::Rows),
+        Some(IdArrays::Integers(ids)) => copy(&ids).map(Ids::Integers),
+        Some(IdArrays::Texts((ends, texts))) => {
+            copy(&ends).and_then(|ends| Ok(Ids::Texts { ends, texts: Buffer::copy_of("ids", &texts)? }))
+        }
+    }
+    .map_err(to_python)
+}
+
+fn ids_to_python<'py>(py: Python<'py>, ids: &Ids) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(match ids {
+        Ids::Rows => None,
+        Ids::Integers(ids) => Some(ids.as_slice().to_vec().into_pyarray(py).into_any()),
+        Ids::Texts { ends, texts } => {
+            let text = std::str::from_utf8(texts.as_slice()).unwrap_or_default();
+            let mut start = 0;
+            let mut names = Vec::with_capacity(ends.len());
+            for &end in ends.as_slice() {
+                names.push(text.get(start..end as usize).unwrap_or_default());
+                start = end as usize;
+            }
+            Some(names.into_pyobject(py)?.into_any())
+        }
+    })
+}
+
+/// Checked passage embeddings, with their codes, that searches and mining run against.
+///
+/// The lock is only ever taken without the GIL, so that a thread that waits for it keeps no other from finishing.
+#[pyclass(frozen, module = "relkt._relkt")]
+pub(crate) struct Passages {
+    core: RwLock<Arc<Core>>,
+}
+
+impl Passages {
+    fn of(core: Core) -> Self {
+        Self { core: RwLock::new(Arc::new(core)) }
+    }
+
+    /// As they are now: what is appended later does not show.
+    fn now(&self, py: Python<'_>) -> Arc<Core> {
+        py.detach(|| Arc::clone(&self.core.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl Passages {
+    #[new]
+    fn new(py: Python<'_>, passages: Embeddings<'_>, threads: Option<usize>) -> PyResult<Self> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let matrix = matrix(py, "passages", &passages, kernel, &execution)?;
+        let work = matrix.rows().saturating_mul(matrix.dim()).saturating_mul(8);
+        interruptible(py, &execution, work, || Core::new(matrix, kernel, &execution)).map(Self::of)
+    }
+
+    #[getter]
+    fn rows(&self, py: Python<'_>) -> usize {
+        self.now(py).rows()
+    }
+
+    #[getter]
+    fn dim(&self, py: Python<'_>) -> usize {
+        self.now(py).dim()
+    }
+
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> usize {
+        self.now(py).nbytes()
+    }
+
+    #[getter]
+    fn is_half(&self, py: Python<'_>) -> bool {
+        self.now(py).is_half()
+    }
+
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Embeddings<'py>,
+        k: usize,
+        allow: Option<AllowArray<'py>>,
+        threads: Option<usize>,
+    ) -> PyResult<(Scores<'py>, Rows<'py>)> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let passages = self.now(py);
+        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
+        let allow = allow.map(|allow| allow.copy(passages.rows())).transpose()?;
+        let rows = allow.as_ref().map_or(passages.rows(), Allow::len);
+        let work = queries.rows().saturating_mul(rows).saturating_mul(passages.dim());
+        let hits = interruptible(py, &execution, work, || {
+            relkt_core::search(kernel, &queries, &passages, k, allow.as_ref(), &execution)
+        })?;
+        let (rows, k) = (queries.rows(), hits.k);
+        Ok((two_dimensional(py, hits.scores, rows, k)?, two_dimensional(py, hits.rows, rows, k)?))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn mine<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Embeddings<'py>,
+        positives: Vec<Vec<i64>>,
+        num_hard: usize,
+        num_semi_hard: usize,
+        margin: f64,
+        groups: Option<PyReadonlyArray1<'py, i64>>,
+        exclude: Option<Vec<Vec<i64>>>,
+        threads: Option<usize>,
+    ) -> PyResult<Negatives<'py>> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let passages = self.now(py);
+        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
+        let groups = groups.map(|groups| groups.as_array().to_vec());
+        let options = MiningOptions {
+            num_hard,
+            num_semi_hard,
+            margin,
+            positives: &positives,
+            exclude: exclude.as_deref(),
+            groups: groups.as_deref(),
+        };
+        let work = queries.rows().saturating_mul(passages.rows()).saturating_mul(passages.dim());
+        let mined = interruptible(py, &execution, work, || {
+            relkt_core::mine(kernel, &queries, &passages, &options, &execution)
+        })?;
+        let rows = queries.rows();
+        Ok((
+            two_dimensional(py, mined.hard_rows, rows, num_hard)?,
+            two_dimensional(py, mined.hard_scores, rows, num_hard)?,
+            two_dimensional(py, mined.semi_hard_rows, rows, num_semi_hard)?,
+            two_dimensional(py, mined.semi_hard_scores, rows, num_semi_hard)?,
+            mined.positive_scores.into_pyarray(py),
+        ))
+    }
+
+    /// Appends rows of the same type; searches that run meanwhile do not see them.
+    fn append(&self, py: Python<'_>, passages: Embeddings<'_>, threads: Option<usize>) -> PyResult<()> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let more = matrix(py, "passages", &passages, kernel, &execution)?;
+        // On a thread of its own, whatever its size: rows of a mapped file may have to be copied first.
+        interruptible(py, &execution, usize::MAX, || {
+            let mut core = self.core.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(unshared) = Arc::get_mut(&mut core) {
+                return unshared.append(&more, kernel, &execution);
+            }
+            let mut copy = core.duplicate()?;
+            copy.append(&more, kernel, &execution)?;
+            *core = Arc::new(copy);
+            Ok(())
+        })
+    }
+
+    /// Keeps the rows whose `keep` is true.
+    fn select(&self, py: Python<'_>, keep: PyReadonlyArray1<'_, bool>, threads: Option<usize>) -> PyResult<()> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let keep = keep.as_array().to_vec();
+        interruptible(py, &execution, usize::MAX, || {
+            let mut core = self.core.write().unwrap_or_else(PoisonError::into_inner);
+            *core = Arc::new(core.select(&keep, kernel, &execution)?);
+            Ok(())
+        })
+    }
+
+    /// Stored rows, in the order of `rows`: float32, or the bits of float16.
+    fn take<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyAny>> {
+        let passages = self.now(py);
+        let rows = rows.as_array().to_vec();
+        let (mut single, mut half) = (Vec::new(), Vec::new());
+        py.detach(|| {
+            for &row in &rows {
+                let row = usize::try_from(row).ok().filter(|&row| row < passages.rows()).ok_or(row)?;
+                push_row(passages.matrix().row(row), &mut single, &mut half);
+            }
+            Ok(())
+        })
+        .map_err(|row: i64| {
+            let last = passages.rows() - 1;
+            PyValueError::new_err(format!("rows: expected row numbers from 0 to {last}, got {row}"))
+        })?;
+        Ok(if passages.is_half() {
+            two_dimensional(py, half, rows.len(), passages.dim())?.into_any()
+        } else {
+            two_dimensional(py, single, rows.len(), passages.dim())?.into_any()
+        })
+    }
+
+    fn save(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        ids: Option<IdArrays<'_>>,
+        metadata: HashMap<String, String>,
+    ) -> PyResult<()> {
+        let execution = Execution::new(Some(1)).map_err(to_python)?;
+        let ids = ids_of(ids)?;
+        let passages = self.now(py);
+        interruptible(py, &execution, usize::MAX, || index_file::save(&path, &passages, &ids, &metadata, &execution))
+    }
+
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, verify: bool) -> PyResult<Opened<'_>> {
+        let execution = Execution::new(Some(1)).map_err(to_python)?;
+        let work = if verify { usize::MAX } else { 0 };
+        let file = interruptible(py, &execution, work, || index_file::open(&path, verify, &execution))?;
+        Ok((Self::of(file.passages), ids_to_python(py, &file.ids)?, file.metadata))
+    }
+}
