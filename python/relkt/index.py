@@ -159,7 +159,8 @@ class Index:
         """
         k = as_count("k", k, f"from 1 to {len(self)}, the number of passages", least=1)
         rows = to_border(as_rows("queries", queries))
-        return Hits(*self._passages.search(rows, k, self._allowed(allow), as_threads(threads)))
+        scores, indices, _ = self._passages.search_counted(rows, k, self._allowed(allow), as_threads(threads))
+        return Hits(scores, indices)
 
     def _allowed(self, allow: Any) -> NDArray[np.bool_] | NDArray[np.int64] | None:
         if allow is None:

@@ -5,7 +5,22 @@ mod common;
 use common::{Random, cosines, half, matrix, passages, value_of};
 use proptest::prelude::*;
 use relkt_core::kernel::{Half, MAX_DIM};
-use relkt_core::{Allow, Buffer, Error, Execution, Hits, Kernel, Matrix, Passages, Values, search};
+use relkt_core::{Allow, Buffer, Error, Execution, Kernel, Matrix, Passages, Values, search};
+
+/// What a search returns, without what it cost.
+#[derive(Debug, Clone, PartialEq)]
+struct Hits {
+    k: usize,
+    scores: Vec<f32>,
+    rows: Vec<i64>,
+}
+
+impl From<relkt_core::Hits> for Hits {
+    fn from(hits: relkt_core::Hits) -> Self {
+        assert!(hits.scored.iter().all(|&scored| scored >= hits.k));
+        Self { k: hits.k, scores: hits.scores, rows: hits.rows }
+    }
+}
 
 /// Stable sorting keeps lower rows first among equal scores.
 fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits {
@@ -22,8 +37,10 @@ fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits 
 
 fn run(kernel: Kernel, queries: &[f32], passages: &[f32], dim: usize, k: usize, threads: usize) -> Hits {
     let (queries, passages) = (matrix("queries", queries, dim, kernel), self::passages(passages, dim, kernel));
-    search(kernel, &queries, &passages, k, None, &Execution::new(Some(threads)).expect("threads"))
-        .expect("valid search")
+    Hits::from(
+        search(kernel, &queries, &passages, k, None, &Execution::new(Some(threads)).expect("threads"))
+            .expect("valid search"),
+    )
 }
 
 #[test]
@@ -150,7 +167,7 @@ proptest! {
             let stored = Passages::new(stored, kernel, &execution).expect("memory");
             prop_assert!(stored.is_half());
             let q = matrix("queries", &q, dim, kernel);
-            prop_assert_eq!(search(kernel, &q, &stored, rows.min(9), None, &execution).expect("valid"), expected.clone());
+            prop_assert_eq!(Hits::from(search(kernel, &q, &stored, rows.min(9), None, &execution).expect("valid")), expected.clone());
         }
     }
 
@@ -173,7 +190,7 @@ proptest! {
         for allow in [Allow::mask(&mask), Allow::rows(rows, &left).expect("in range")] {
             for threads in [1, 2] {
                 let execution = Execution::new(Some(threads)).expect("threads");
-                let hits = search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search");
+                let hits = Hits::from(search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search"));
                 prop_assert_eq!(&hits, &expected);
             }
         }
@@ -196,7 +213,7 @@ proptest! {
         let rows = all.len() / dim;
         let q = random.reals(5 * dim);
         let queries = matrix("queries", &q, dim, kernel);
-        let hits = search(kernel, &queries, &grown, rows, None, &execution).expect("valid search");
+        let hits = Hits::from(search(kernel, &queries, &grown, rows, None, &execution).expect("valid search"));
         prop_assert_eq!(hits, brute_force(&q, &all, dim, rows));
 
         let keep: Vec<bool> = (0..rows).map(|row| row == rows / 2 || random.next().is_multiple_of(3)).collect();
@@ -204,7 +221,7 @@ proptest! {
         let left: Vec<f32> =
             all.chunks_exact(dim).zip(&keep).filter(|(_, keep)| **keep).flat_map(|(row, _)| row.to_vec()).collect();
         let rows = left.len() / dim;
-        let hits = search(kernel, &queries, &thinned, rows, None, &execution).expect("valid search");
+        let hits = Hits::from(search(kernel, &queries, &thinned, rows, None, &execution).expect("valid search"));
         prop_assert_eq!(hits, brute_force(&q, &left, dim, rows));
     }
 }
@@ -221,7 +238,9 @@ fn an_interrupted_append_changes_nothing() {
     let refused = grown.append(&matrix("passages", &more, dim, kernel), kernel, &cancelled);
     assert_eq!(refused, Err(Error::Interrupted));
     let execution = Execution::new(Some(1)).expect("threads");
-    let hits = search(kernel, &matrix("queries", &q, dim, kernel), &grown, 20, None, &execution).expect("valid search");
+    let hits = Hits::from(
+        search(kernel, &matrix("queries", &q, dim, kernel), &grown, 20, None, &execution).expect("valid search"),
+    );
     assert_eq!(hits, brute_force(&q, &p, dim, 20));
 }
 

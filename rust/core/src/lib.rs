@@ -4,7 +4,7 @@
 //! those are scored again with double-precision accumulation in one fixed order. The result is therefore the true top-k by
 //! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
+//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`limits`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
 //! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`], [`error`].
 
 #![deny(unsafe_code)]
@@ -13,6 +13,7 @@ pub mod buffer;
 pub mod error;
 pub mod index_file;
 pub mod kernel;
+pub mod limits;
 mod mapping;
 pub mod matrix;
 pub mod mining;

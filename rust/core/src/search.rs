@@ -18,6 +18,14 @@ pub struct Hits {
     pub scores: Vec<f32>,
     /// Rows of the passages.
     pub rows: Vec<i64>,
+    /// For each query, how many rows were scored exactly: what the work depends on, beside the sizes.
+    pub scored: Vec<usize>,
+}
+
+/// The best rows of a part, and how many were scored to find them.
+pub(crate) struct Found {
+    best: Vec<Hit>,
+    scored: usize,
 }
 
 /// Blocks of which one is sampled, and the fewest results for which that pays.
@@ -50,23 +58,29 @@ pub fn search(
     let rows = allow.map_or(passages.rows(), Allow::len);
     let k = k.min(rows);
     let total = queries.rows().saturating_mul(k);
-    let mut hits = Hits { k, scores: with_capacity("results", total)?, rows: with_capacity("results", total)? };
+    let mut hits = Hits {
+        k,
+        scores: with_capacity("results", total)?,
+        rows: with_capacity("results", total)?,
+        scored: vec![0; queries.rows()],
+    };
     if k == 0 {
         return Ok(hits);
     }
     let selection = Selection::new(passages.codes().blocks(), allow);
     let request = Scan { kernel, queries, passages, selection, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
-    let guesses = guess(request, &all, k, rows)?;
+    let guesses = guess(request, &all, k, rows, &mut hits.scored)?;
     let parts = scan(request, &all, |query| TopK::new(k, Window::ALL).with_guess(guesses[query]))?;
-    let mut best: Vec<Vec<Hit>> = parts.into_iter().map(|parts| merge(parts, k)).collect();
+    let mut best = merge_parts(parts, &all, k, &mut hits.scored);
     // A guess that was too high may have cost results; those queries go once more, without.
     let missed = |&query: &usize| best[query].get(k - 1).is_none_or(|worst| worst.score < guesses[query]);
     let again: Vec<usize> = all.into_iter().filter(missed).collect();
     if !again.is_empty() {
         let parts = scan(request, &again, |_| TopK::new(k, Window::ALL))?;
-        for (query, parts) in again.into_iter().zip(parts) {
-            best[query] = merge(parts, k);
+        let found = merge_parts(parts, &again, k, &mut hits.scored);
+        for (query, found) in again.into_iter().zip(found) {
+            best[query] = found;
         }
     }
     for best in best {
@@ -79,7 +93,7 @@ pub fn search(
 
 /// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k
 /// very rarely have so many rows in. Where no sample pays, minus infinity.
-fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
+fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize, scored: &mut [usize]) -> Result<Vec<f32>> {
     let expected = k as f64 / SAMPLE_STRIDE as f64;
     // The number of the best k in the sample is about Poisson distributed.
     let rank = (expected + 3.0 * expected.sqrt()).ceil() as usize + 1;
@@ -88,8 +102,18 @@ fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<
     }
     let sample = Scan { selection: request.selection.sample(SAMPLE_STRIDE), ..request };
     let parts = scan(sample, queries, |_| TopK::new(rank, Window::ALL))?;
-    let score = |parts| merge(parts, rank).get(rank - 1).map_or(f32::NEG_INFINITY, |hit: &Hit| hit.score);
-    Ok(parts.into_iter().map(score).collect())
+    let score = |best: Vec<Hit>| best.get(rank - 1).map_or(f32::NEG_INFINITY, |hit| hit.score);
+    Ok(merge_parts(parts, queries, rank, scored).into_iter().map(score).collect())
+}
+
+/// The best `k` of each query's parts; what they cost is added up in `scored`.
+fn merge_parts(parts: Vec<Vec<Found>>, queries: &[usize], k: usize, scored: &mut [usize]) -> Vec<Vec<Hit>> {
+    let mut merged = Vec::with_capacity(parts.len());
+    for (parts, &query) in parts.into_iter().zip(queries) {
+        scored[query] += parts.iter().map(|part| part.scored).sum::<usize>();
+        merged.push(merge(parts.into_iter().map(|part| part.best), k));
+    }
+    merged
 }
 
 pub(crate) fn check_dims(queries: &Matrix, passages: &Passages) -> Result<()> {
@@ -101,7 +125,7 @@ pub(crate) fn check_dims(queries: &Matrix, passages: &Passages) -> Result<()> {
 }
 
 impl Collector for TopK {
-    type Output = Vec<Hit>;
+    type Output = Found;
 
     fn floor(&self) -> f32 {
         Self::floor(self)
@@ -123,7 +147,9 @@ impl Collector for TopK {
         self.raise(floor.raise(Self::floor(self)));
     }
 
-    fn finish(self, exact: &mut impl Exact) -> Vec<Hit> {
-        Self::finish(self, exact)
+    fn finish(mut self, exact: &mut impl Exact) -> Found {
+        Self::settle(&mut self, exact);
+        let scored = self.scored();
+        Found { best: Self::finish(self, exact), scored }
     }
 }

@@ -6,10 +6,13 @@ mod passages;
 mod run;
 mod writer;
 
+use std::collections::HashMap;
+
 use pyo3::prelude::*;
-use relkt_core::Kernel;
+use relkt_core::{Execution, Kernel};
 
 use crate::errors::to_python;
+use crate::run::interruptible;
 
 /// Names of the kernels this processor can run, fastest first.
 #[pyfunction]
@@ -26,12 +29,27 @@ fn kernel_of_environment() -> PyResult<Kernel> {
     }
 }
 
+/// What this machine can do at most with this number of threads: bytes read and operations on codes, in a second, both
+/// times 1e-9.
+#[pyfunction]
+fn limits(py: Python<'_>, threads: Option<usize>) -> PyResult<HashMap<&'static str, f64>> {
+    let execution = Execution::new(threads).map_err(to_python)?;
+    let kernel = kernel_of_environment()?;
+    let limits = interruptible(py, &execution, usize::MAX, || relkt_core::limits::limits(kernel, &execution))?;
+    Ok(HashMap::from([
+        ("read_gb_per_s", limits.read_bytes_per_second / 1e9),
+        ("int8_gop_per_s", limits.operations_per_second / 1e9),
+    ]))
+}
+
 #[pymodule]
 mod _relkt {
     #[pymodule_export]
     use super::available_kernels;
     #[pymodule_export]
     use super::errors::IndexFileError;
+    #[pymodule_export]
+    use super::limits;
     #[pymodule_export]
     use super::passages::Passages;
     #[pymodule_export]

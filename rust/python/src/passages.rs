@@ -124,14 +124,15 @@ impl Passages {
         self.now(py).is_half()
     }
 
-    fn search<'py>(
+    /// Scores, rows, and how many rows were scored exactly for each query.
+    fn search_counted<'py>(
         &self,
         py: Python<'py>,
         queries: Embeddings<'py>,
         k: usize,
         allow: Option<AllowArray<'py>>,
         threads: Option<usize>,
-    ) -> PyResult<(Scores<'py>, Rows<'py>)> {
+    ) -> PyResult<(Scores<'py>, Rows<'py>, Bound<'py, PyArray1<i64>>)> {
         let execution = Execution::new(threads).map_err(to_python)?;
         let kernel = kernel_of_environment()?;
         let passages = self.now(py);
@@ -143,7 +144,12 @@ impl Passages {
             relkt_core::search(kernel, &queries, &passages, k, allow.as_ref(), &execution)
         })?;
         let (rows, k) = (queries.rows(), hits.k);
-        Ok((two_dimensional(py, hits.scores, rows, k)?, two_dimensional(py, hits.rows, rows, k)?))
+        let scored = hits.scored.into_iter().map(|scored| scored as i64).collect::<Vec<_>>();
+        Ok((
+            two_dimensional(py, hits.scores, rows, k)?,
+            two_dimensional(py, hits.rows, rows, k)?,
+            scored.into_pyarray(py),
+        ))
     }
 
     #[allow(clippy::too_many_arguments)]
