@@ -1,231 +1,199 @@
-"""Exact top-k search: relkt against faiss IndexFlatIP (tuned and as installed), NumPy and torch.
+"""Exact top-k search: relkt against faiss IndexFlatIP (tuned and as installed), NumPy, torch, usearch (exact) and
+sentence-transformers' semantic_search.
 
-    python benches/compare.py search [--rows 200000] [--dims 384 512 768] [--queries 1 16 256 2048] [--json out.json]
+    python benches/compare.py search --preset readme --markdown table.md --json all.json
+    python benches/compare.py search --data random:384 clustered real --queries 1 256 --threads 1 --k 10 100
+    python benches/compare.py search --embeddings mine.npy --asked questions.npy
 
 Each peer runs in a process of its own, because the OpenBLAS inside faiss and NumPy reads its settings once, when it is
 loaded. The processes take turns, cell by cell and repeat by repeat, so that a noisy machine is noisy for all of them;
 medians are compared, and every peer's result is checked against relkt's before anything is timed. All of them search
-the same unit-norm rows; what a peer does once (building its index) is not timed.
+the same unit-norm rows; what a peer does once (building its index) is not timed. Slow peers are timed less often: see
+--patience.
 
-Tuned faiss: OPENBLAS_CORETYPE=SkylakeX, because faiss' OpenBLAS does not know newer processors and falls back to an
-SSE kernel, and faiss.cvar.distance_compute_blas_threshold = 1 for more than one query, because it scans query by query
-below 20 queries.
+The ratio that counts is that to the fastest of tuned faiss, NumPy and torch. Tuned faiss: OPENBLAS_CORETYPE=SkylakeX,
+because faiss' OpenBLAS does not know newer processors and falls back to an SSE kernel, and
+faiss.cvar.distance_compute_blas_threshold = 1 for more than one query, because it scans query by query below 20.
+
+Data: "random"; "clustered" (around 1,000 centres); "real": sentences and questions, encoded. The texts are XQuAD's in
+all languages if --texts or the environment variable RELKT_XQUAD names its folder, and relkt-mini's otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing as mp
 import os
 import statistics
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from machine import machine
+from search_data import Data, Source, prepare
+from search_peers import MODULES, PEERS, Worker, check, missing, start
+from search_report import RIVALS, describe, header, line, markdown
 
-PEERS = ("relkt", "faiss-tuned", "faiss", "numpy", "torch")
-SEED = 7
-PAUSE = 0.2
-
-
-def make_data(kind: str, rows: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit-norm float32 passages and queries: independent ("random"), or around 1,000 centres ("clustered")."""
-    rng = np.random.default_rng(SEED)
-    if kind == "random":
-        passages = rng.standard_normal((rows, dim), dtype=np.float32)
-        asked = rng.standard_normal((queries, dim), dtype=np.float32)
-    else:
-        centres = rng.standard_normal((1000, dim), dtype=np.float32)
-        noise = 0.5
-        passages = centres[rng.integers(0, 1000, rows)] + noise * rng.standard_normal((rows, dim), dtype=np.float32)
-        asked = centres[rng.integers(0, 1000, queries)] + noise * rng.standard_normal((queries, dim), dtype=np.float32)
-    passages /= np.linalg.norm(passages, axis=1, keepdims=True)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    return passages, asked
-
-
-def searcher(peer: str, passages: np.ndarray, threads: int):
-    """A function (queries, k) -> (scores, indices) over passages that are already indexed."""
-    if peer == "relkt":
-        import relkt
-
-        index = relkt.Index(passages, threads=threads)
-        return lambda q, k: tuple(index.search(q, k, threads=threads))
-    if peer.startswith("faiss"):
-        import faiss
-
-        faiss.omp_set_num_threads(threads)
-        flat = faiss.IndexFlatIP(passages.shape[1])
-        flat.add(passages)
-
-        def search(q: np.ndarray, k: int):
-            if peer == "faiss-tuned":
-                faiss.cvar.distance_compute_blas_threshold = 20 if len(q) == 1 else 1
-            return flat.search(q, k)
-
-        return search
-    if peer == "numpy":
-
-        def search(q: np.ndarray, k: int):
-            scores = q @ passages.T
-            best = np.argpartition(scores, -k, axis=1)[:, -k:]
-            found = np.take_along_axis(scores, best, axis=1)
-            order = np.argsort(-found, axis=1)
-            return np.take_along_axis(found, order, axis=1), np.take_along_axis(best, order, axis=1)
-
-        return search
-    import torch
-
-    torch.set_num_threads(threads)
-    stored = torch.from_numpy(passages)
-
-    def search(q: np.ndarray, k: int):
-        top = torch.topk(torch.from_numpy(q) @ stored.T, k)
-        return top.values.numpy(), top.indices.numpy()
-
-    return search
+PRESETS: dict[str, dict[str, Any]] = {
+    "readme": {
+        "data": ["random:384", "random:512", "random:768", "clustered:384", "clustered:768", "real"],
+        "k": [10, 100],
+        "others_k": [10],
+        "patience": 3.0,
+        "pause": 0.1,
+    },
+    "smoke": {
+        "rows": 5000,
+        "data": ["random:64", "clustered:100"],
+        "queries": [1, 16, 256],
+        "threads": [1],
+        "k": [10, 100],
+        "repeats": 1,
+    },
+}
+# Seconds that a search takes at least for its first run to be timed as well.
+LONG = 1.0
+# How many queries' time is set beside that of building, and numbers of queries for an opened index.
+BUILDING_QUERIES = 256
+OPENED_QUERIES = (1, 256)
 
 
-def worker(peer: str, kind: str, rows: int, dim: int, most: int, threads: int, pipe) -> None:
-    """Answers ("run", queries, k) with (seconds, scores, indices) until told to stop."""
-    passages, asked = make_data(kind, rows, dim, most)
-    search = searcher(peer, passages, threads)
-    pipe.send("ready")
-    while (message := pipe.recv()) is not None:
-        queries, k = message
-        start = time.perf_counter()
-        scores, indices = search(asked[:queries], k)
-        seconds = time.perf_counter() - start
-        pipe.send((seconds, np.asarray(scores), np.asarray(indices)))
+def sources(args: argparse.Namespace) -> list[Source]:
+    """What --data, --dims, --texts, --model and --embeddings ask for."""
+    found = []
+    for spec in args.data:
+        kind, _, dim = spec.partition(":")
+        if kind == "real":
+            folder = args.texts or os.environ.get("RELKT_XQUAD")
+            found.append(Source("real", texts=Path(folder) if folder else None, model=args.model))
+        elif kind in ("random", "clustered"):
+            found += [Source(kind, int(d)) for d in ([dim] if dim else args.dims)]
+        else:
+            raise SystemExit(f"--data: expected random, clustered, real, random:DIM or clustered:DIM, got {spec}")
+    if args.embeddings:
+        found.append(Source("given", embeddings=args.embeddings, asked=args.asked))
+    return found
 
 
-def environment(peer: str, threads: int) -> dict[str, str]:
-    """Settings that BLAS and OpenMP read when they are loaded."""
-    settings = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    if peer == "faiss-tuned":
-        settings["OPENBLAS_CORETYPE"] = "SkylakeX"
-    return settings
-
-
-def start_workers(peers, kind, rows, dim, most, threads):
-    context = mp.get_context("spawn")
-    workers = {}
-    for peer in peers:
-        here, there = context.Pipe()
-        before = dict(os.environ)
-        os.environ.update(environment(peer, threads))
-        process = context.Process(target=worker, args=(peer, kind, rows, dim, most, threads, there), daemon=True)
-        process.start()
-        os.environ.clear()
-        os.environ.update(before)
-        assert here.recv() == "ready"
-        workers[peer] = (process, here)
-    return workers
-
-
-def check(peer: str, reference, got) -> None:
-    """Peers compute in float32, so two rows whose scores differ by less than its error may trade places."""
-    scores, _ = reference
-    if not np.allclose(scores, got[0], atol=2e-5):
-        raise SystemExit(f"{peer}: scores differ from relkt's by {np.abs(scores - got[0]).max()}")
-    same = np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(reference[1], got[1], strict=True)])
-    if same < 0.999:
-        raise SystemExit(f"{peer}: only {same:.4f} of the rows found are relkt's")
-
-
-def run(args: argparse.Namespace) -> dict:
-    cells = []
-    for kind in args.data:
-        for dim in args.dims:
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    groups = []
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relkt-search-")))
+        for source in sources(args):
+            data = prepare(source, args.rows, max(args.queries), scratch, args.cache or scratch / "cache")
             for threads in args.threads:
-                workers = start_workers(args.peers, kind, args.rows, dim, max(args.queries), threads)
-                for queries in args.queries:
-                    cells.append(measure(workers, kind, dim, threads, queries, args))
-                    print(row(cells[-1], args.peers), flush=True)
-                for process, pipe in workers.values():
-                    pipe.send(None)
-                    process.join()
+                workers = start(args.peers, data, threads)
+                groups.append(measure_group(workers, data, threads, args))
+                for worker in workers.values():
+                    worker.stop()
     return {
-        "rows": args.rows,
-        "k": args.k,
+        "peers": args.peers,
         "repeats": args.repeats,
-        "cells": cells,
-        **machine("relkt", "numpy", "torch", "faiss-cpu"),
+        "groups": groups,
+        **machine("relkt", "numpy", "torch", "faiss-cpu", "usearch", "sentence-transformers"),
     }
 
 
-def measure(workers, kind, dim, threads, queries, args) -> dict:
-    def ask(peer):
-        workers[peer][1].send((queries, args.k))
-        return workers[peer][1].recv()
-
-    reference = ask("relkt")[1:]
-    for peer in workers:
-        check(peer, reference, ask(peer)[1:])
-    seconds = {peer: [] for peer in workers}
-    repeats = args.repeats if queries > 16 else 3 * args.repeats
-    for _ in range(repeats):
-        for peer in workers:
-            # OpenMP's threads spin for a while after their work is done, on the cores that the next peer wants.
-            time.sleep(PAUSE)
-            seconds[peer].append(ask(peer)[0])
-    medians = {peer: statistics.median(times) for peer, times in seconds.items()}
-    return {"data": kind, "rows": args.rows, "dim": dim, "threads": threads, "queries": queries, "seconds": medians}
-
-
-def header(peers) -> str:
-    names = "".join(f" {peer + '/relkt':>18}" for peer in peers if peer != "relkt")
-    return f"{'data':>10} {'d':>4} {'threads':>7} {'queries':>7} {'relkt ms':>9} {'GFLOP/s':>8}{names}"
+def measure_group(workers: dict[str, Worker], data: Data, threads: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one data set with one number of threads."""
+    relkt = workers["relkt"]
+    group: dict[str, Any] = {"data": data.name, "rows": data.rows, "dim": data.dim, "threads": threads, "cells": []}
+    group["limits"] = relkt.ask("limits")
+    for k in args.k:
+        for queries in args.queries:
+            if queries > data.queries or k > data.rows:
+                print(f"{data.name}: left out {queries} queries, k {k}: {data.rows} rows, {data.queries} queries")
+                continue
+            group["cells"].append(measure(workers, threads, queries, k, args))
+            print(line(group, group["cells"][-1], args.peers), flush=True)
+    k, many = min(*args.k, data.rows), min(BUILDING_QUERIES, data.queries)
+    group["building"] = relkt.ask("building", args.repeats)
+    group["building_queries"] = many
+    group["building_search"] = statistics.median(relkt.ask("search", many, k, False)[0] for _ in range(args.repeats))
+    group["opened"] = relkt.ask("opened", sorted({min(q, data.queries) for q in OPENED_QUERIES}), k, 3 * args.repeats)
+    print(describe(group), flush=True)
+    return group
 
 
-def row(cell: dict, peers) -> str:
-    ours = cell["seconds"]["relkt"]
-    ratios = "".join(f" {cell['seconds'][peer] / ours:>18.2f}" for peer in peers if peer != "relkt")
-    flops = 2 * cell["queries"] * cell["rows"] * cell["dim"] / ours / 1e9
-    start = f"{cell['data']:>10} {cell['dim']:>4} {cell['threads']:>7} {cell['queries']:>7}"
-    return f"{start} {ours * 1e3:>9.2f} {flops:>8.0f}{ratios}"
+def measure(workers: dict[str, Worker], threads: int, queries: int, k: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One cell: medians of the peers' times, once their results are known to be the same."""
+    if args.others_k is not None and k not in args.others_k:
+        workers = {peer: worker for peer, worker in workers.items() if peer in ("relkt", *RIVALS)}
+    seconds: dict[str, list[float]] = {peer: [] for peer in workers}
+    turns = {}
+    ours = workers["relkt"].ask("search", queries, k, True)[1]
+    for peer, worker in workers.items():
+        took, theirs = worker.ask("search", queries, k, True)
+        check(peer, ours, theirs)
+        # So long a run needs no warm-up.
+        if took > LONG:
+            seconds[peer].append(took)
+        least = 0 if seconds[peer] and peer not in ("relkt", *RIVALS) else 1
+        repeats = args.repeats if queries > 16 else 3 * args.repeats
+        turns[peer] = max(least, min(repeats, int(args.patience / took)))
+    for turn in range(max(turns.values())):
+        for peer, worker in workers.items():
+            if turn < turns[peer]:
+                # Threads of OpenMP and OpenBLAS spin for a while after their work, on cores that the next peer wants.
+                time.sleep(args.pause if threads > 1 else 0)
+                seconds[peer].append(worker.ask("search", queries, k, False)[0])
+    return {
+        "queries": queries,
+        "k": k,
+        "threads": threads,
+        "scored": workers["relkt"].ask("scored", queries, k),
+        "seconds": {peer: statistics.median(times) for peer, times in seconds.items()},
+        "samples": {peer: len(times) for peer, times in seconds.items()},
+    }
 
 
-def markdown(report: dict, peers) -> str:
-    """Ratios as a Markdown table: a line for each width and thread count, a column for each number of queries."""
-    queries = sorted({cell["queries"] for cell in report["cells"]})
-    others = [peer for peer in peers if peer != "relkt"]
-    lines = [
-        f"| time of peer / time of relkt | {' | '.join(f'{q} queries' if q > 1 else '1 query' for q in queries)} |"
-    ]
-    lines.append("|---|" + "---|" * len(queries))
-    keys = sorted({(cell["data"], cell["dim"], cell["threads"]) for cell in report["cells"]})
-    for data, dim, threads in keys:
-        cells = {
-            c["queries"]: c["seconds"]
-            for c in report["cells"]
-            if (c["data"], c["dim"], c["threads"]) == (data, dim, threads)
-        }
-        ratios = [" / ".join(f"{cells[q][peer] / cells[q]['relkt']:.1f}" for peer in others) for q in queries]
-        lines.append(f"| {data}, d {dim}, {threads} thread{'s' * (threads > 1)} | {' | '.join(ratios)} |")
-    return "\n".join([f"Each cell: {' / '.join(others)}.", "", *lines]) + "\n"
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="compare.py search", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rows", type=int, default=200_000)
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="compare.py search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), help="Other defaults: the README's cells, or a few seconds."
+    )
+    parser.add_argument("--rows", type=int, default=200_000, help="At most; real data may have fewer.")
     parser.add_argument("--dims", type=int, nargs="+", default=[384, 512, 768])
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 16, 256, 2048])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--data", nargs="+", choices=["random", "clustered"], default=["random"])
+    parser.add_argument("--data", nargs="*", default=["random"], help="random, clustered, real; random:384, ...")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--k", type=int, nargs="+", default=[10])
+    parser.add_argument("--repeats", type=int, default=3, help="Three times as many for at most 16 queries.")
+    parser.add_argument("--patience", type=float, default=5.0, help="Seconds for one peer's repeats in one cell.")
+    parser.add_argument("--pause", type=float, default=0.2, help="Seconds between peers that have several threads.")
+    parser.add_argument("--others-k", type=int, nargs="*", help="k for peers other than tuned faiss, NumPy and torch.")
+    parser.add_argument("--texts", type=Path, help="XQuAD's folder, for real data.")
+    parser.add_argument("--model", default="muse", help="Encoder for real data: a name or a folder.")
+    parser.add_argument("--cache", type=Path, help="Folder that keeps what was encoded.")
+    parser.add_argument("--embeddings", type=Path, help="Your own rows, (n, d) in a .npy file, as one more data set.")
+    parser.add_argument("--asked", type=Path, help="Queries for them; otherwise some of the rows are kept apart.")
     parser.add_argument("--json", type=Path, help="Write everything measured to this file.")
-    parser.add_argument("--markdown", type=Path, help="Write the ratios to this file as a table.")
+    parser.add_argument("--markdown", type=Path, help="Write tables to this file.")
+    if preset := parser.parse_known_args(argv)[0].preset:
+        parser.set_defaults(**PRESETS[preset])
     args = parser.parse_args(argv)
+    if "relkt" not in args.peers:
+        args.peers.insert(0, "relkt")
+    for peer in [peer for peer in args.peers if missing(peer)]:
+        if peer == "relkt":
+            raise SystemExit("relkt is not installed")
+        print(f"{peer}: left out, {MODULES[peer]} is not installed")
+        args.peers.remove(peer)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     print(header(args.peers))
     report = run(args)
-    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}; {args.rows} rows, k = {args.k}")
+    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
     if args.markdown:
-        args.markdown.write_text(markdown(report, args.peers))
+        args.markdown.write_text(markdown(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -1,12 +1,13 @@
-//! Whole searches: queries by width by k by threads, in pairs of query and row a second, and the gemm crate with a
-//! selection over each row of its scores (the selection on one thread, whatever the number for the product).
+//! Whole searches: queries by width by k by threads, in pairs of query and row a second, among all rows and among one
+//! percent of them, and the gemm crate with a selection over each row of its scores (the selection on one thread, whatever
+//! the number for the product).
 //!
 //!     cargo bench -p relkt-core --bench search
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gemm::Parallelism;
 use relkt_core::top_k::{Hit, rank};
-use relkt_core::{Execution, Kernel, Matrix, Values, search};
+use relkt_core::{Allow, Buffer, Execution, Kernel, Matrix, Passages, Values, search};
 
 const ROWS: usize = 50_000;
 
@@ -22,7 +23,7 @@ fn values(count: usize) -> Vec<f32> {
 fn matrix(name: &'static str, values: &[f32], dim: usize) -> Matrix {
     let execution = Execution::new(None).expect("threads");
     let rows = values.len() / dim;
-    let values = Values::copy_of(name, values).expect("memory");
+    let values = Values::Single(Buffer::copy_of(name, values).expect("memory"));
     Matrix::new(name, values, rows, dim, Kernel::detect(), &execution).expect("valid rows")
 }
 
@@ -70,24 +71,33 @@ fn gemm_and_select(queries: &[f32], passages: &[f32], dim: usize, k: usize, thre
 fn searches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("search");
     group.sample_size(10);
+    let kernel = Kernel::detect();
     for dim in [384, 768] {
         let stored = values(ROWS * dim);
-        let passages = matrix("passages", &stored, dim);
+        let all = Execution::new(None).expect("threads");
+        let passages = Passages::new(matrix("passages", &stored, dim), kernel, &all).expect("memory");
+        let percent: Vec<bool> = (0..ROWS).map(|row| ((row * 2_654_435_761) >> 8).is_multiple_of(100)).collect();
+        let allow = Allow::mask(&percent);
         for queries in [1, 16, 256] {
             let asked = values(queries * dim);
             let matrix = matrix("queries", &asked, dim);
-            group.throughput(Throughput::Elements((queries * ROWS) as u64));
             for threads in [1, 2] {
                 let execution = Execution::new(Some(threads)).expect("threads");
-                for k in [10, 100] {
+                for k in [10, 100, 1000] {
                     let id = format!("q{queries} d{dim} k{k} t{threads}");
+                    group.throughput(Throughput::Elements((queries * ROWS) as u64));
                     group.bench_function(BenchmarkId::new("relkt", &id), |b| {
-                        b.iter(|| search(Kernel::detect(), &matrix, &passages, k, &execution));
+                        b.iter(|| search(kernel, &matrix, &passages, k, None, &execution));
                     });
                     group.bench_function(BenchmarkId::new("gemm and select", &id), |b| {
                         b.iter(|| gemm_and_select(&asked, &stored, dim, k, threads));
                     });
                 }
+                group.throughput(Throughput::Elements((queries * allow.len()) as u64));
+                let id = format!("q{queries} d{dim} k10 t{threads}");
+                group.bench_function(BenchmarkId::new("relkt, 1 % allowed", &id), |b| {
+                    b.iter(|| search(kernel, &matrix, &passages, 10, Some(&allow), &execution));
+                });
             }
         }
     }

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relkt import formats
     from relkt._relkt import IndexFileError
     from relkt.data import load_data
     from relkt.encoders import load_encoder
@@ -34,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "evaluate",
+    "formats",
     "load_data",
     "load_encoder",
     "mine",
@@ -44,6 +46,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # PEP 562: `import relkt` stays free of torch, and each name is loaded when it is first used.
+    if name == "formats":
+        return import_module("relkt.formats")
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'relkt' has no attribute {name!r}")

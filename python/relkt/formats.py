@@ -1,14 +1,14 @@
 """An index from, and to, what others keep embeddings in: faiss, NumPy files, Arrow tables and Parquet files.
 
-Rows pass through in batches of :data:`BATCH_BYTES`, so with ``output`` an import needs memory for a few batches (and for
-the ids), and so does an export to a file. Stored rows are those given, bit for bit: nothing is cast or normalised on the
-way in.
+Rows pass through in batches of :data:`BATCH_BYTES`, so an import with ``output`` needs memory for a few batches and the
+ids, and so does an export to a file. Stored rows are those given, bit for bit: nothing is cast or normalised.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -32,9 +32,6 @@ NORM_TOLERANCE = 1e-3
 
 # A row of a list column has no width in the column's type; batches of it are cut as if it had this one.
 _ASSUMED_DIM = 4096
-
-
-# --- faiss -------------------------------------------------------------------------------------------------------------
 
 
 def from_faiss(
@@ -99,8 +96,8 @@ def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | fai
         with_ids: Whether faiss should answer with the ids, which must be integers, rather than with rows. Default: no.
 
     Returns:
-        An ``IndexFlatIP`` of the rows divided by their norms (in double precision, then rounded to float32), in the same
-        order; with ids, in an ``IndexIDMap``.
+        An ``IndexFlatIP`` of the rows divided by their norms (in double precision, then rounded to float32), in the
+        same order; with ids, in an ``IndexIDMap``.
 
     Raises:
         ImportError: If faiss is not installed.
@@ -110,16 +107,17 @@ def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | fai
     ids = index.ids if with_ids else None
     if ids is not None and ids.dtype != np.int64:
         raise TypeError("with_ids: expected an index with integer ids, which are all that faiss knows, got strings")
-    flat = library.IndexFlatIP(index.dim)
-    for _, batch in _batches_of(index):
+    exported = library.IndexFlatIP(index.dim)
+    if ids is not None:
+        exported = library.IndexIDMap(exported)
+    for start, batch in _batches_of(index):
         exact = batch.astype(np.float64)
-        flat.add((exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32))
-    if ids is None:
-        return flat
-    # IndexIDMap takes no index that has rows already; what add_with_ids does to its parts is done here by hand.
-    named = library.IndexIDMap(library.IndexFlatIP(index.dim))
-    named.index = flat
-    return named
+        unit = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+        if ids is None:
+            exported.add(unit)
+        else:
+            exported.add_with_ids(unit, ids[start : start + len(unit)])
+    return exported
 
 
 def _read_faiss(library: Any, path: str) -> Any:
@@ -140,9 +138,6 @@ def _check_norms(batch: Embeddings, start: int) -> None:
             f"index: expected rows of norm 1, whose inner products are cosines, got norm {norms[at]:.6g} for row "
             f"{start + at}; with check_norms=False rows of any norm are taken, and ranked by cosine"
         )
-
-
-# --- NumPy -------------------------------------------------------------------------------------------------------------
 
 
 def from_npy(
@@ -168,13 +163,14 @@ def from_npy(
         ValueError: If the file is no ``.npy`` file, or as :class:`relkt.Index`.
         OSError: If a file cannot be read or written; nothing is left of ``output``.
     """
+    path = os.fspath(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"path: expected a .npy file, got {os.fspath(path)!r}: {error}") from None
+        raise ValueError(f"path: expected a .npy file, got {path!r}: {error}") from None
     if not isinstance(array, np.ndarray):
         array.close()
-        raise TypeError(f"path: expected a .npy file of one array, got an archive of arrays, {os.fspath(path)!r}")
+        raise TypeError(f"path: expected a .npy file of one array, got an archive of arrays, {path!r}")
     if array.ndim != 2:
         raise TypeError(f"path: expected an array of 2 dimensions (rows, columns), got shape {array.shape}")
     if array.dtype not in (np.float32, np.float16):
@@ -207,9 +203,6 @@ def to_npy(index: Index, path: str | os.PathLike[str]) -> None:
             file.write(batch.data)
 
 
-# --- Arrow and Parquet -------------------------------------------------------------------------------------------------
-
-
 def from_arrow(
     data: Any,
     *,
@@ -221,10 +214,10 @@ def from_arrow(
     """An index of a column of a table.
 
     Args:
-        data: A ``pyarrow.Table``, a ``pyarrow.dataset.Dataset`` (such as a folder of Parquet files) or a
-            ``datasets.Dataset``.
-        column: The embeddings: lists of float32 or float16, all of the same length (fixed-size lists, lists, large lists
-            or one-dimensional tensors). Default: "embedding".
+        data: A ``pyarrow.Table``, a ``pyarrow.dataset.Dataset``, whose reader keeps a few batches, and of Parquet files
+            whole row groups, in memory (:func:`from_parquet` does not), or a ``datasets.Dataset``.
+        column: The embeddings: lists of float32 or float16, all of the same length (fixed-size lists, lists, large
+            lists or one-dimensional tensors). Default: "embedding".
         id_column: The ids: integers or strings, each once. Default: none, the ids are the rows.
         output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
         threads: As for :class:`relkt.Index`.
@@ -243,17 +236,17 @@ def from_arrow(
 
 
 def from_parquet(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     column: str = "embedding",
     id_column: str | None = None,
     output: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Index:
-    """An index of a column of a Parquet file.
+    """An index of a column of Parquet files, of which a batch is in memory at a time, however large their row groups.
 
     Args:
-        path: The file. For several, see :func:`from_arrow` with ``pyarrow.dataset.dataset(...)``.
+        path: A file, or several, whose rows follow one another.
         column: As for :func:`from_arrow`. Default: "embedding".
         id_column: As for :func:`from_arrow`. Default: none, the ids are the rows.
         output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
@@ -264,24 +257,44 @@ def from_parquet(
 
     Raises:
         ImportError: If pyarrow is not installed.
-        TypeError: If a column has another type: float64 is not cast.
-        ValueError: As :func:`from_arrow`, or if the file is no Parquet file.
+        TypeError: If a column has another type (float64 is not cast), or not the same type in all files.
+        ValueError: As :func:`from_arrow`, or if a file is no Parquet file.
         OSError: If a file cannot be read or written; nothing is left of ``output``.
     """
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not paths:
+        raise ValueError("path: expected at least one file, got none")
+    rows, schema = 0, None
+    for one in paths:
+        with _parquet_file(one) as file:
+            schema = file.schema_arrow if schema is None else schema
+            for name, wanted in (("column", column), ("id_column", id_column)):
+                if wanted is not None:
+                    first = _field(schema, name, wanted).type
+                    other = _field(file.schema_arrow, name, wanted).type
+                    if first != other:
+                        raise TypeError(
+                            f"{name}: expected {wanted!r} to be of one type, got {first} in {os.fspath(paths[0])!r} "
+                            f"and {other} in {os.fspath(one)!r}"
+                        )
+            rows += file.metadata.num_rows
+
+    def batches(columns: list[str], rows: int) -> Iterator[Any]:
+        for one in paths:
+            with _parquet_file(one) as file:
+                yield from file.iter_batches(batch_size=rows, columns=columns)
+
+    return _from_source("path", _Source(schema, rows, batches), column, id_column, output, threads)
+
+
+def _parquet_file(path: str | os.PathLike[str]) -> Any:
     parquet = _library("pyarrow.parquet", "pyarrow")
     with Path(path).open("rb"):
         pass  # An OSError of Python's own.
     try:
-        file = parquet.ParquetFile(path, memory_map=True)
+        return parquet.ParquetFile(path, memory_map=True)
     except _library("pyarrow", "pyarrow").ArrowInvalid as error:
         raise ValueError(f"path: expected a Parquet file, got {os.fspath(path)!r}: {error}") from None
-    with file:
-
-        def batches(columns: list[str], rows: int) -> Iterator[Any]:
-            return file.iter_batches(batch_size=rows, columns=columns)  # type: ignore[no-any-return]
-
-        source = _Source(file.schema_arrow, file.metadata.num_rows, batches)
-        return _from_source("path", source, column, id_column, output, threads)
 
 
 def to_arrow(index: Index, *, column: str = "embedding", id_column: str | None = "id") -> pyarrow.Table:
@@ -357,7 +370,8 @@ def _source(data: Any) -> _Source:
                 columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1
             ),
         )
-    if type(data).__module__.startswith("datasets.") and hasattr(data, "select_columns") and hasattr(data, "num_rows"):
+    datasets = sys.modules.get("datasets")  # Whoever has a data set of it has imported it.
+    if datasets is not None and isinstance(data, datasets.Dataset):
         # By way of its own batches, which know of rows that were shuffled, selected, or sorted.
         def batches(columns: list[str], rows: int) -> Iterator[Any]:
             for table in data.select_columns(columns).with_format("arrow").iter(rows):
@@ -389,10 +403,12 @@ def _from_source(
 def _check_embeddings(schema: Any, column: str) -> int:
     """The width of the rows, or a guess where the type does not say."""
     types = import_module("pyarrow.types")
-    kind = _storage(_field(schema, "column", column).type)
+    given = _field(schema, "column", column).type
+    kind = _storage(given)
     fixed = types.is_fixed_size_list(kind)
     is_list = fixed or types.is_list(kind) or types.is_large_list(kind)
-    if is_list and (types.is_float32(kind.value_type) or types.is_float16(kind.value_type)):
+    flat = len(getattr(given, "shape", (0,))) == 1  # Tensors have a shape.
+    if is_list and flat and (types.is_float32(kind.value_type) or types.is_float16(kind.value_type)):
         return kind.list_size if fixed else _ASSUMED_DIM
     hint = ""
     if is_list and types.is_floating(kind.value_type):
@@ -400,7 +416,7 @@ def _check_embeddings(schema: Any, column: str) -> int:
             "; to convert it, if it may lose digits: table.set_column(table.schema.get_field_index(name), name, "
             f"table[name].cast(pyarrow.list_(pyarrow.float32()))) with name = {column!r}"
         )
-    raise TypeError(f"column: expected {column!r} to be lists of float32 or float16 (halffloat), got {kind}{hint}")
+    raise TypeError(f"column: expected {column!r} to be lists of float32 or float16 (halffloat), got {given}{hint}")
 
 
 def _field(schema: Any, name: str, column: str) -> Any:
@@ -428,7 +444,8 @@ def _embeddings(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
         if len(other):
             at = int(other[0])
             raise ValueError(
-                f"column: expected lists of {dim} values in {column!r}, like the first, got {lengths[at]} in row {start + at}"
+                f"column: expected lists of {dim} values in {column!r}, like the first, "
+                f"got {lengths[at]} in row {start + at}"
             )
         values = lists.flatten()
         if values.null_count:
@@ -441,7 +458,7 @@ def _embeddings(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
 def _ids(source: _Source, column: str) -> Any:
     arrow, types = import_module("pyarrow"), import_module("pyarrow.types")
     kind = _field(source.schema, "id_column", column).type
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    is_text = str(kind) in ("string", "large_string", "string_view")
     if not is_text and not types.is_integer(kind):
         raise TypeError(f"id_column: expected {column!r} to be integers or strings, got {kind}")
     start = 0
@@ -486,14 +503,13 @@ def _record_batches(arrow: Any, index: Index, schema: Any) -> Iterator[Any]:
         yield arrow.record_batch(arrays, schema)
 
 
-# --- What all have in common -------------------------------------------------------------------------------------------
-
-
 def _library(module: str, package: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is needed for this and cannot be imported ({error}): pip install {package}") from error
+        raise ImportError(
+            f"{module} is needed for this and cannot be imported ({error}): pip install {package}"
+        ) from error
 
 
 def _some_rows(name: str, rows: int) -> int:
@@ -519,15 +535,14 @@ def _index(
 ) -> Index:
     if output is not None:
         return Index.build(output, batches, rows=rows, ids=ids, threads=threads)
-    first = next(batches)
-    array: NDArray[Any] = np.empty((rows, first.shape[1]), first.dtype)
-    array[: len(first)] = first
-    start = len(first)
-    del first
+    array: NDArray[Any] | None = None
+    start = 0
     for batch in batches:
+        if array is None:
+            array = np.empty((rows, batch.shape[1]), batch.dtype)
         array[start : start + len(batch)] = batch
         start += len(batch)
-    if start != rows:
+    if array is None or start != rows:
         raise ValueError(f"expected {rows} rows, as announced, got {start}")
     return Index(array, ids=ids, threads=threads)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -28,9 +28,15 @@ class Ids:
             TypeError: If they are neither all integers nor all strings.
             ValueError: If their number is not ``count``, or one comes twice.
         """
+        if isinstance(ids, Set | Mapping):
+            raise TypeError(f"ids: expected them in the order of the passages, got a {type(ids).__name__}")
         values = _as_values("ids", ids)
         if len(values) != count:
             raise ValueError(f"ids: expected {count} values, one for each passage, got {len(values)}")
+        if values.dtype == object:
+            for position, text in enumerate(values.tolist()):
+                if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+                    raise ValueError(f"ids: expected valid Unicode, got {text!r} at position {position}")
         found = cls(values)
         found.check_unique()
         return found
@@ -69,6 +75,8 @@ class Ids:
             TypeError: If one are integers and the other strings.
             ValueError: If an id is in both.
         """
+        if not len(more.values):
+            return self
         if self.values.dtype != more.values.dtype:
             kind = "integers" if self.values.dtype == np.int64 else "strings"
             raise TypeError(f"ids: expected {kind}, like those that are there")
@@ -120,11 +128,14 @@ def _as_values(name: str, values: Any) -> NDArray[Any]:
         return np.empty(0, dtype=np.int64)
     if all(isinstance(value, str) for value in listed):
         return _objects(listed)
+    texts = isinstance(listed[0], str)
     for position, value in enumerate(listed):
-        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-            expected = "a string, like the others" if isinstance(listed[0], str) else "an integer or a string"
+        if texts and not isinstance(value, str):
+            raise TypeError(f"{name}: expected a string, like the first, got {value!r} at position {position}")
+        if not texts and (isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer)):
+            expected = "an integer, like the first" if position else "an integer or a string"
             raise TypeError(f"{name}: expected {expected}, got {value!r} at position {position}")
-        if not -(2**63) <= value < 2**63:
+        if not texts and not -(2**63) <= value < 2**63:
             raise ValueError(f"{name}: expected 64-bit integers, got {value} at position {position}")
     return np.array(listed, dtype=np.int64)
 

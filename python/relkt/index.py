@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +31,9 @@ class Hits(NamedTuple):
 class Index:
     """Passage embeddings, ready to be searched many times.
 
-    Beside each row the index keeps 8-bit codes, a quarter of a float32 row. A search reads the codes, whose error is
-    bounded, and scores exactly, from the rows, only what may be among the best: so its results are the true top-k.
+    Beside each row the index keeps 8-bit codes, a quarter of a float32 row, and, where the data is such that this saves
+    time, a shorter sketch of it. A search reads these, whose error is bounded, and scores exactly, from the rows, only
+    what may be among the best: so its results are the true top-k.
 
     Args:
         passages: (n, d) float32 or float16, of any norm, in any memory order; copied, and kept bit for bit.
@@ -50,9 +52,10 @@ class Index:
     def __init__(self, passages: Embeddings, *, ids: Any = None, threads: int | None = None) -> None:
         rows = as_rows("passages", passages)
         self._ids = None if ids is None else Ids.of(ids, len(rows))
-        self._passages = Passages(to_border(rows), as_threads(threads))
+        self._passages = Passages(to_border(rows), True, as_threads(threads))
         self._metadata: dict[str, str] = {}
         self._path: Path | None = None
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Index:
@@ -71,7 +74,7 @@ class Index:
             IndexFileError: If it is no index file, was cut short or altered, or has a newer version.
         """
         passages, ids, metadata = Passages.open(os.fspath(path), bool(verify))
-        return cls._of(passages, None if ids is None else Ids.from_border(ids), metadata, Path(path))
+        return cls._of(passages, None if ids is None else Ids.from_border(ids), metadata, Path(path).absolute())
 
     @classmethod
     def build(
@@ -132,6 +135,7 @@ class Index:
         index._ids = ids
         index._metadata = metadata
         index._path = path
+        index._lock = threading.RLock()
         return index
 
     def search(self, queries: Embeddings, k: int = 10, *, allow: Any = None, threads: int | None = None) -> Hits:
@@ -157,14 +161,16 @@ class Index:
             ValueError: If the dimensions differ, ``k`` is not from 1 to n, ``queries`` is empty, has a NaN, an
                 infinity or a row of zeros, the mask has another length than the index, or there is no such id.
         """
-        k = as_count("k", k, f"from 1 to {len(self)}, the number of passages", least=1)
+        with self._lock:
+            # Passages and ids that belong together, whatever other threads add or remove meanwhile.
+            passages = self._passages.snapshot()
+            rows_allowed = None if allow is None else self._allowed(allow)
+        k = as_count("k", k, f"from 1 to {passages.rows}, the number of passages", least=1)
         rows = to_border(as_rows("queries", queries))
-        scores, indices, _ = self._passages.search_counted(rows, k, self._allowed(allow), as_threads(threads))
+        scores, indices, _ = passages.search_counted(rows, k, rows_allowed, as_threads(threads))
         return Hits(scores, indices)
 
-    def _allowed(self, allow: Any) -> NDArray[np.bool_] | NDArray[np.int64] | None:
-        if allow is None:
-            return None
+    def _allowed(self, allow: Any) -> NDArray[np.bool_] | NDArray[np.int64]:
         if isinstance(allow, list | tuple) and allow and all(isinstance(value, bool) for value in allow):
             allow = np.array(allow)
         if isinstance(allow, np.ndarray) and allow.dtype == np.bool_:
@@ -199,9 +205,11 @@ class Index:
         if (ids is None) != (self._ids is None):
             wanted = "no ids, since the index has none" if self._ids is None else "ids, since the index has them"
             raise TypeError(f"ids: expected {wanted}")
-        extended = None if self._ids is None else self._ids.extend(Ids.of(ids, len(rows)))
-        self._passages.append(to_border(rows), as_threads(threads))
-        self._ids, self._path = extended, None
+        threads = as_threads(threads)
+        with self._lock:
+            extended = None if self._ids is None else self._ids.extend(Ids.of(ids, len(rows)))
+            self._passages.append(to_border(rows), threads)
+            self._ids, self._path = extended, None
 
     def remove(self, ids: Any, *, threads: int | None = None) -> None:
         """Removes passages by id (by row, in an index without ids); those behind them move up.
@@ -212,15 +220,17 @@ class Index:
             TypeError: If ``ids`` are neither all integers nor all strings.
             ValueError: If there is no such passage, or none would be left.
         """
-        keep = np.ones(len(self), dtype=bool)
-        keep[self._rows_of("ids", ids)] = False
-        if not keep.any():
-            raise ValueError("ids: expected at least one passage to be left")
-        if keep.all():
-            return
-        self._passages.select(keep, as_threads(threads))
-        self._ids = None if self._ids is None else Ids(self._ids.values[keep])
-        self._path = None
+        threads = as_threads(threads)
+        with self._lock:
+            keep = np.ones(len(self), dtype=bool)
+            keep[self._rows_of("ids", ids)] = False
+            if not keep.any():
+                raise ValueError("ids: expected at least one passage to be left")
+            if keep.all():
+                return
+            self._passages.select(keep, threads)
+            self._ids = None if self._ids is None else Ids(self._ids.values[keep])
+            self._path = None
 
     def save(self, path: str | os.PathLike[str], *, texts: str | None = None) -> None:
         """Writes the index to one file, in the safetensors layout, which :meth:`open` and any safetensors reader opens.
@@ -235,9 +245,10 @@ class Index:
         Raises:
             OSError: If the file cannot be written; an old one is left as it was.
         """
-        metadata = self._metadata if texts is None else {**self._metadata, "texts": str(texts)}
-        self._passages.save(os.fspath(path), None if self._ids is None else self._ids.to_border(), metadata)
-        self._metadata, self._path = metadata, Path(path)
+        with self._lock:
+            metadata = self._metadata if texts is None else {**self._metadata, "texts": str(texts)}
+            self._passages.save(os.fspath(path), None if self._ids is None else self._ids.to_border(), metadata)
+            self._metadata, self._path = metadata, Path(path).absolute()
 
     def embeddings(self, rows: Any = None) -> Embeddings:
         """A copy of stored rows.
@@ -252,8 +263,9 @@ class Index:
             TypeError: If ``rows`` are no integers.
             ValueError: If one is out of range.
         """
-        wanted = np.arange(len(self)) if rows is None else as_row_numbers("rows", rows, len(self))
-        return from_border(self._passages.take(wanted))
+        passages = self._passages.snapshot()
+        wanted = np.arange(passages.rows) if rows is None else as_row_numbers("rows", rows, passages.rows)
+        return from_border(passages.take(wanted))
 
     def __len__(self) -> int:
         return self._passages.rows
@@ -288,7 +300,7 @@ class Index:
 
     @property
     def path(self) -> Path | None:
-        """The file that holds just this index, if it was opened or saved and has not changed since."""
+        """The file, by its absolute path, that holds just this index, if it was opened or saved and has not changed."""
         return self._path
 
     @property
@@ -301,7 +313,7 @@ class Index:
             raise TypeError(
                 "an index is pickled by the path of its file, and this one is in memory only: call save() first"
             )
-        return _open, (str(self._path.absolute()),)
+        return _open, (str(self._path),)
 
     def __repr__(self) -> str:
         where = "" if self._path is None else f", path={str(self._path)!r}"
@@ -336,4 +348,7 @@ def search(
         TypeError: As :class:`Index` and :meth:`Index.search`.
         ValueError: As :class:`Index` and :meth:`Index.search`.
     """
-    return Index(passages, threads=threads).search(queries, k, allow=allow, threads=threads)
+    rows = as_rows("passages", passages)
+    # For a single search, finding out whether a sketch would speed it up takes longer than it saves.
+    index = Index._of(Passages(to_border(rows), False, as_threads(threads)), None, {}, None)
+    return index.search(queries, k, allow=allow, threads=threads)

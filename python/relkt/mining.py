@@ -75,7 +75,7 @@ def mine(
         distances 1 - s and one positive. We depart in taking the lowest score of several positives as s_p.
     """
     query_rows = as_rows("queries", queries)
-    mined = Passages(to_border(as_rows("passages", passages)), as_threads(threads)).mine(
+    mined = Passages(to_border(as_rows("passages", passages)), False, as_threads(threads)).mine(
         to_border(query_rows),
         _row_lists("positives", positives, len(query_rows), flat=True),
         as_count("num_hard", num_hard, "of at least 0", least=0),

@@ -69,9 +69,10 @@ def test_rust_modules_run_one_way():
         pytest.skip("the Rust sources are not beside the tests")
     order = [
         {"index_file"},
-        {"search", "mining"},
+        {"search", "mining", "limits"},
         {"scan"},
         {"selection", "passages"},
+        {"sketch"},
         {"quantize"},
         {"matrix"},
         {"kernel", "top_k", "parallel", "buffer"},
@@ -112,7 +113,7 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_public_names():
-    assert set(relkt.__all__) == {*relkt._EXPORTS, "__version__"}
+    assert set(relkt.__all__) == {*relkt._EXPORTS, "__version__", "formats"}
     for name in relkt.__all__:
         assert getattr(relkt, name) is not None
         assert name in dir(relkt)

@@ -96,7 +96,7 @@ fn what_is_written_comes_back() {
                 save(&path, &stored, &ids, &metadata, &execution()).expect("saved");
                 let first = fs::read(&path).expect("readable");
                 for verify in [false, true] {
-                    let opened = open(&path, verify, &execution()).expect("opened");
+                    let opened = open(&path, verify, Kernel::detect(), &execution()).expect("opened");
                     assert_eq!(hits(&opened.passages, &q), hits(&stored, &q));
                     assert_eq!((opened.passages.rows(), opened.passages.dim()), (rows, dim));
                     assert_eq!(opened.passages.is_half(), stored.is_half());
@@ -110,6 +110,24 @@ fn what_is_written_comes_back() {
         }
     }
     assert_eq!(folder.names(), ["index.relkt"]);
+}
+
+#[test]
+fn a_sketch_is_kept() {
+    let folder = Folder::new("sketch");
+    let path = folder.file("index.relkt");
+    let (rows, dim, kernel) = (17_008, 128, Kernel::detect());
+    let mut random = Random::new(2);
+    let centres = random.reals(250 * dim);
+    let values: Vec<f32> =
+        (0..rows * dim).map(|i| centres[i / dim % 250 * dim + i % dim] + 0.3 * random.real()).collect();
+    let stored = passages(&values, dim, kernel).with_sketch(kernel, &execution()).expect("memory");
+    let width = stored.sketch().map(relkt_core::sketch::Sketch::width).expect("a sketch");
+    save(&path, &stored, &Ids::Rows, &HashMap::new(), &execution()).expect("saved");
+    let opened = open(&path, true, kernel, &execution()).expect("opened").passages;
+    assert_eq!(opened.sketch().map(relkt_core::sketch::Sketch::width), Some(width));
+    assert_eq!(opened.nbytes(), stored.nbytes());
+    assert_eq!(hits(&opened, &values[..5 * dim]), hits(&stored, &values[..5 * dim]));
 }
 
 #[test]
@@ -188,11 +206,11 @@ fn damage_is_told() {
 
     for length in (0..good.len()).step_by(4096).chain([1, 7, 8, 9, 100, good.len() - 1]) {
         fs::write(&path, &good[..length]).expect("written");
-        let problem = problem(open(&path, false, &execution()));
+        let problem = problem(open(&path, false, Kernel::detect(), &execution()));
         assert!(problem.contains("cut short") || problem.contains("too few"), "{length}: {problem}");
     }
     fs::write(&path, [&good[..], b"more"].concat()).expect("written");
-    assert!(problem(open(&path, false, &execution())).contains("do not fit together"));
+    assert!(problem(open(&path, false, Kernel::detect(), &execution())).contains("do not fit together"));
 
     // A bit of every part of the header, and of every section.
     let header_end = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
@@ -202,20 +220,21 @@ fn damage_is_told() {
         let mut bad = good.clone();
         bad[byte] ^= 1;
         fs::write(&path, &bad).expect("written");
-        problem(open(&path, false, &execution()));
+        problem(open(&path, false, Kernel::detect(), &execution()));
     }
     for byte in (header_end..good.len()).step_by(97).chain([good.len() - 1]) {
         let mut bad = good.clone();
         bad[byte] ^= 0x40;
         fs::write(&path, &bad).expect("written");
-        let problem = problem(open(&path, true, &execution()));
+        let problem = problem(open(&path, true, Kernel::detect(), &execution()));
         assert!(problem.contains("was altered") || problem.contains("do not fit"), "{byte}: {problem}");
     }
 
     fs::write(&path, "this is some other file, longer than eight bytes").expect("written");
-    assert!(problem(open(&path, false, &execution())).contains("no index file"));
-    assert!(problem(open(&folder.0, false, &execution())).contains("not a file"));
-    let missing = open(&folder.file("missing"), false, &execution()).map(|_| ()).expect_err("missing");
+    assert!(problem(open(&path, false, Kernel::detect(), &execution())).contains("no index file"));
+    assert!(problem(open(&folder.0, false, Kernel::detect(), &execution())).contains("not a file"));
+    let missing =
+        open(&folder.file("missing"), false, Kernel::detect(), &execution()).map(|_| ()).expect_err("missing");
     assert!(matches!(missing, Error::File { action: "open", code: Some(2), .. }), "{missing:?}");
 }
 
@@ -232,7 +251,7 @@ fn a_newer_version_and_a_stranger_are_refused() {
         let mut bad = good.clone();
         bad[at..at + from.len()].copy_from_slice(to.as_bytes());
         fs::write(&path, bad).expect("written");
-        problem(open(&path, false, &execution()))
+        problem(open(&path, false, Kernel::detect(), &execution()))
     };
     let newer = change(r#""version":"1""#, r#""version":"9""#);
     assert!(newer.contains("version 9, newer than 1"), "{newer}");
@@ -259,7 +278,7 @@ fn an_opened_index_can_grow() {
     let mut random = Random::new(3);
     let (p, more, q) = (random.reals(37 * dim), random.reals(50 * dim), random.reals(2 * dim));
     save(&path, &passages(&p, dim, kernel), &Ids::Rows, &HashMap::new(), &execution()).expect("saved");
-    let mut opened = open(&path, true, &execution()).expect("opened").passages;
+    let mut opened = open(&path, true, Kernel::detect(), &execution()).expect("opened").passages;
     opened.append(&matrix("passages", &more, dim, kernel), kernel, &execution()).expect("memory");
     assert_eq!(hits(&opened, &q), hits(&passages(&[p, more].concat(), dim, kernel), &q));
 }

@@ -71,7 +71,7 @@ fn whole_numbers_are_scored_exactly() {
                 });
                 let panel = Panel::new(&rows.stored, &rows.scales, &rows.errors, groups(dim), 32);
                 for count in QUERIES {
-                    let queries: Vec<QueryCodes> = (0..count)
+                    let plain: Vec<(Vec<i8>, f32, f32)> = (0..count)
                         .map(|q| {
                             let mut code = || match random.next() {
                                 r if extreme && q % 2 == 0 => levels * [1, -1][(r % 2) as usize],
@@ -80,13 +80,18 @@ fn whole_numbers_are_scored_exactly() {
                             };
                             let mut codes: Vec<i8> = (0..dim).map(|_| code() as i8).collect();
                             codes.resize(groups(dim) * 4, 0);
-                            QueryCodes { codes, scale: [1.0, 0.5][q % 2], slope: [1.0, 2.0][q % 2] }
+                            (codes, [1.0, 0.5][q % 2], [1.0, 2.0][q % 2])
                         })
                         .collect();
+                    let queries: Vec<QueryCodes> = plain
+                        .iter()
+                        .map(|(codes, scale, slope)| QueryCodes::new(codes.clone(), *scale, *slope))
+                        .collect();
                     let bound = |q: usize, row: usize| {
-                        let products = queries[q].codes.iter().zip(&rows.codes[row]);
+                        let (codes, scale, slope) = &plain[q];
+                        let products = codes.iter().zip(&rows.codes[row]);
                         let sum: i32 = products.map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
-                        sum as f32 * queries[q].scale * rows.scales[row] + queries[q].slope * rows.errors[row]
+                        sum as f32 * scale * rows.scales[row] + slope * rows.errors[row]
                     };
                     // A limit that one of the query's own bounds equals, one that all pass, or one that none does.
                     let limit = |q: usize| match q % 4 {
@@ -112,6 +117,26 @@ fn whole_numbers_are_scored_exactly() {
                     assert!((0..count as u32).all(|q| in_order(q).is_sorted()), "{case}");
                     found.sort_by_key(|s| (s.query, s.row));
                     assert_eq!(found, expected, "{case}");
+                    // Block by block and query by query, the same.
+                    let mut alone = Vec::new();
+                    for (q, query) in queries.iter().enumerate() {
+                        for at in 0..blocks {
+                            let bytes = groups(dim) * GROUP_BYTES;
+                            let lanes = at * BLOCK_ROWS..(at + 1) * BLOCK_ROWS;
+                            let codes = &rows.stored[at * bytes..(at + 1) * bytes];
+                            let (scales, errors) = (&rows.scales[lanes.clone()], &rows.errors[lanes]);
+                            let panel = Panel::new(codes, scales, errors, groups(dim), 0);
+                            let mut bounds = [0.0; BLOCK_ROWS];
+                            let above = kernel.score_block(query, limit(q), &panel, &mut bounds);
+                            let survivor = |lane: usize| Survivor {
+                                query: q as u32,
+                                row: (at * BLOCK_ROWS + lane) as u32 + 32,
+                                bound: bounds[lane],
+                            };
+                            alone.extend((0..BLOCK_ROWS).filter(|lane| above >> lane & 1 == 1).map(survivor));
+                        }
+                    }
+                    assert_eq!(alone, expected, "{case}");
                 }
             }
         }
@@ -127,7 +152,7 @@ fn the_largest_sums_fit() {
         let panel = Panel::new(&rows.stored, &rows.scales, &rows.errors, groups(dim), 0);
         for sign in [1, -1] {
             let code = sign * kernel.query_levels();
-            let query = QueryCodes { codes: vec![code; dim], scale: 1.0, slope: 1.0 };
+            let query = QueryCodes::new(vec![code; dim], 1.0, 1.0);
             let mut block = QueryBlock::new(kernel, groups(dim), &[&query]);
             block.set_limit(0, f32::NEG_INFINITY);
             let mut found = Vec::new();
@@ -143,7 +168,7 @@ fn the_largest_sums_fit() {
 fn padding_never_survives() {
     for kernel in Kernel::available() {
         let panel = Panel::new(&[128; 2 * GROUP_BYTES], &[0.0; 16], &[f32::NEG_INFINITY; 16], 2, 0);
-        let query = QueryCodes { codes: vec![1; 8], scale: 1.0, slope: 1.0 };
+        let query = QueryCodes::new(vec![1; 8], 1.0, 1.0);
         let mut block = QueryBlock::new(kernel, 2, &[&query]);
         block.set_limit(0, f32::NEG_INFINITY);
         let mut found = Vec::new();
@@ -162,7 +187,7 @@ fn a_panel_whose_size_overflows_is_refused() {
 #[should_panic(expected = "queries and rows of the same number of columns")]
 fn queries_of_another_width_are_refused() {
     let kernel = Kernel::detect();
-    let block = QueryBlock::new(kernel, 2, &[&QueryCodes { codes: vec![1; 8], scale: 1.0, slope: 1.0 }]);
+    let block = QueryBlock::new(kernel, 2, &[&QueryCodes::new(vec![1; 8], 1.0, 1.0)]);
     kernel.scan(&block, &Panel::new(&[128; 4 * GROUP_BYTES], &[0.0; 16], &[0.0; 16], 4, 0), &mut Vec::new());
 }
 
@@ -194,6 +219,28 @@ fn codes_miss_no_more_than_they_say() {
                 assert!(left <= f64::from(error), "{}: {left} > {error} for {values:?}", kernel.name());
                 assert!(f64::from(error) <= left * 1.000_001 + 1e-13, "{}: {error} for {left}", kernel.name());
                 assert!(error < 1.000_001);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_within_their_bound() {
+    for kernel in Kernel::available() {
+        for dim in [1, 3, 15, 16, 17, 100, 384] {
+            for (rows, columns) in [(1, 1), (2, 3), (4, 4), (5, 9), (13, 2)] {
+                let mut random = Random::new((dim * 31 + rows) as u64);
+                let (a, b) = (random.reals(rows * dim), random.reals(columns * dim));
+                let mut out = vec![f32::NAN; rows * columns];
+                kernel.products(&a, &b, dim, &mut out);
+                for (i, a) in a.chunks_exact(dim).enumerate() {
+                    for (j, b) in b.chunks_exact(dim).enumerate() {
+                        let terms = || a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y));
+                        let bound = (dim as f64 / 4.0 + 24.0) * 0.5f64.powi(24) * terms().map(f64::abs).sum::<f64>();
+                        let error = (f64::from(out[i * columns + j]) - terms().sum::<f64>()).abs();
+                        assert!(error <= bound, "{} dim {dim}: off by {error}", kernel.name());
+                    }
+                }
             }
         }
     }

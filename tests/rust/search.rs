@@ -80,6 +80,49 @@ fn ties_across_row_ranges_go_to_the_lower_row() {
     }
 }
 
+/// Data that gets a sketch: results are those without one, whatever the numbers of queries, results and threads, with a
+/// filter, after rows were added and removed; and among them queries that are like no row at all, for which it is of no use.
+#[test]
+fn a_sketch_changes_no_result() {
+    let (dim, rows) = (128, 20_000);
+    let mut random = Random::new(12);
+    let centres = random.reals(250 * dim);
+    let mut near = |count: usize| -> Vec<f32> {
+        (0..count * dim).map(|i| centres[i / dim * 7 % 250 * dim + i % dim] + 0.3 * random.real()).collect()
+    };
+    let (p, more, mut q) = (near(rows), near(100), near(40));
+    q.extend(random.reals(10 * dim));
+    let mask: Vec<bool> = (0..rows + 100).map(|row| row % 7 < 3).collect();
+    for kernel in Kernel::available().into_iter().filter(|kernel| kernel.name() != "scalar") {
+        let execution = Execution::new(Some(2)).expect("threads");
+        let mut plain = passages(&p, dim, kernel);
+        let mut sketched = passages(&p, dim, kernel).with_sketch(kernel, &execution).expect("memory");
+        assert!(sketched.sketch().is_some() && plain.sketch().is_none());
+        for passages in [&mut plain, &mut sketched] {
+            passages.append(&matrix("passages", &more, dim, kernel), kernel, &execution).expect("memory");
+        }
+        let thinned = (plain.select(&mask, kernel, &execution), sketched.select(&mask, kernel, &execution));
+        let thinned = (thinned.0.expect("memory"), thinned.1.expect("memory"));
+        assert!(thinned.1.sketch().is_some());
+        for count in [1, 5, 50] {
+            let queries = matrix("queries", &q[(50 - count) * dim..], dim, kernel);
+            for k in [1, 10, 300] {
+                for threads in [1, 2] {
+                    let execution = Execution::new(Some(threads)).expect("threads");
+                    let run = |passages: &Passages, allow: Option<&Allow>| {
+                        Hits::from(search(kernel, &queries, passages, k, allow, &execution).expect("valid search"))
+                    };
+                    let case = format!("{} {count} {k} {threads}", kernel.name());
+                    assert_eq!(run(&sketched, None), run(&plain, None), "{case}");
+                    let allow = Allow::mask(&mask);
+                    assert_eq!(run(&sketched, Some(&allow)), run(&plain, Some(&allow)), "{case}");
+                    assert_eq!(run(&thinned.1, None), run(&thinned.0, None), "{case}");
+                }
+            }
+        }
+    }
+}
+
 /// Many queries and results, where a sample of the rows suggests thresholds: among them queries whose best rows all lie in
 /// the sample (the first of every sixteen blocks), so that what it suggests is far too high.
 #[test]
@@ -295,7 +338,8 @@ fn bad_input_is_refused() {
     let too_wide = Error::TooWide { name: "passages", dim: MAX_DIM + 1, max: MAX_DIM };
     assert_eq!(new(&[1.0; MAX_DIM + 1], 1, MAX_DIM + 1), Err(too_wide));
     for (bits, value) in [(0x7c00, f32::INFINITY), (0xfc00, f32::NEG_INFINITY), (0x7e01, f32::NAN)] {
-        let values = Values::Half(Buffer::copy_of("passages", &[half(1.0), half(2.0), half(3.0), Half(bits)]).unwrap());
+        let values =
+            Values::Half(Buffer::copy_of("passages", &[half(1.0), half(2.0), half(3.0), Half(bits)]).expect("memory"));
         let refused = Matrix::new("passages", values, 2, 2, kernel, &execution).map(|_| ()).expect_err("not finite");
         let Error::NotFinite { row: 1, column: 1, value: got, .. } = refused else { panic!("{refused:?}") };
         assert!(got == value || got.is_nan() && value.is_nan());

@@ -12,6 +12,18 @@ pub(crate) fn with_capacity<T>(what: &'static str, len: usize) -> Result<Vec<T>>
     }
 }
 
+impl Error {
+    /// The same error, of a batch that starts at row `first` of its matrix.
+    #[must_use]
+    pub fn in_batch(self, first: usize) -> Self {
+        match self {
+            Self::NotFinite { name, row, column, value } => Self::NotFinite { name, row: first + row, column, value },
+            Self::ZeroRow { name, row } => Self::ZeroRow { name, row: first + row },
+            other => other,
+        }
+    }
+}
+
 /// Why an operation was refused; the message names the argument, what was expected and what came.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {

@@ -13,6 +13,14 @@
 //! | `rows` | F32 or F16 | (rows, dim) | the embeddings, bit for bit as they came |
 //! | `id_texts` | U8 | (bytes,) | UTF-8, one after the other |
 //!
+//! and, between `norms` and `ids`, where there is a sketch ([`crate::sketch`]) of some width:
+//!
+//! | section | type | shape | |
+//! |---|---|---|---|
+//! | `sketch_codes` | U8 | (blocks, groups of the width, 16, 4) | as `codes` |
+//! | `sketch_scales`, `sketch_errors` | F32 | (blocks * 16,) | as `scales` and `errors` |
+//! | `sketch_basis` | F32 | (width, dim) | the directions; width a multiple of 32 |
+//!
 //! The metadata hold `format` ("relkt"), `version`, `rows`, `dim`, an XXH3 checksum of each section, one of the header
 //! itself, and what the user added under names that start with `user.`.
 
@@ -36,12 +44,15 @@ use crate::matrix::{Matrix, Values, check_shape};
 use crate::parallel::Execution;
 use crate::passages::Passages;
 use crate::quantize::Codes;
+use crate::sketch::{Basis, Sketch};
 
 /// What the metadata call this format, and the newest version of it that is known here.
 const FORMAT: &str = "relkt";
 const VERSION: u32 = 1;
 const USER: &str = "user.";
 const CHECKSUM: &str = "checksum.";
+/// The error number of POSIX, which Python knows by name.
+const IS_A_DIRECTORY: i32 = 21;
 /// Bytes that are written, checked, or hashed between two looks at whether somebody wants to stop.
 const STEP: usize = 8 << 20;
 
@@ -85,12 +96,25 @@ pub fn save(
     execution: &Execution,
 ) -> Result<()> {
     let matrix = passages.matrix();
-    let mut writer = Writer::create(path, passages.rows(), passages.dim(), passages.is_half(), ids, metadata)?;
+    let shape = Shape {
+        rows: passages.rows(),
+        dim: passages.dim(),
+        half: passages.is_half(),
+        sketch: passages.sketch().map(Sketch::width),
+    };
+    let mut writer = Writer::create(path, shape, ids, metadata)?;
     let (codes, scales, errors) = passages.codes().parts();
     writer.put(Section::Codes, codes, execution)?;
     writer.put(Section::Scales, bytemuck::cast_slice(scales), execution)?;
     writer.put(Section::Errors, bytemuck::cast_slice(errors), execution)?;
     writer.put(Section::Norms, bytemuck::cast_slice(matrix.norms()), execution)?;
+    if let Some(sketch) = passages.sketch() {
+        let (codes, scales, errors) = sketch.codes().parts();
+        writer.put(Section::SketchCodes, codes, execution)?;
+        writer.put(Section::SketchScales, bytemuck::cast_slice(scales), execution)?;
+        writer.put(Section::SketchErrors, bytemuck::cast_slice(errors), execution)?;
+        writer.put(Section::SketchBasis, bytemuck::cast_slice(sketch.basis().values()), execution)?;
+    }
     writer.put(Section::Rows, matrix.values().as_bytes(), execution)?;
     writer.finish(ids, execution)
 }
@@ -120,7 +144,7 @@ impl IndexWriter {
         metadata: &HashMap<String, String>,
     ) -> Result<Self> {
         check_shape("passages", rows, dim)?;
-        let writer = Writer::create(path, rows, dim, half, ids, metadata)?;
+        let writer = Writer::create(path, Shape { rows, dim, half, sketch: None }, ids, metadata)?;
         Ok(Self { writer, rows, written: 0, dim, half, rest: None })
     }
 
@@ -191,13 +215,14 @@ impl IndexWriter {
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::IndexFile`] if it is no index file, damaged, or of a newer version.
-pub fn open(path: &Path, verify: bool, execution: &Execution) -> Result<IndexFile> {
+pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) -> Result<IndexFile> {
     let broken = |problem: String| Error::IndexFile { path: path.display().to_string(), problem };
-    let file = File::open(path).map_err(|e| file_error("open", path, &e))?;
-    let length = file.metadata().map_err(|e| file_error("open", path, &e))?;
-    if !length.is_file() {
+    // Before it is opened: a named pipe would wait for somebody to write into it.
+    if !fs::metadata(path).map_err(|e| file_error("open", path, &e))?.is_file() {
         return Err(broken("it is not a file".into()));
     }
+    let file = File::open(path).map_err(|e| file_error("open", path, &e))?;
+    let length = file.metadata().map_err(|e| file_error("open", path, &e))?;
     if length.len() < 8 {
         return Err(broken(format!("it has {} bytes, too few for any index", length.len())));
     }
@@ -248,7 +273,20 @@ pub fn open(path: &Path, verify: bool, execution: &Execution) -> Result<IndexFil
             Ids::Rows
         };
         let codes = Codes::trusted(rows, groups(dim), codes, scales, errors);
-        Some((Passages::trusted(Matrix::trusted(values, rows, dim, norms), codes), ids))
+        let sketch = match read.info(Section::SketchBasis) {
+            Some(info) => {
+                let &[width, columns] = info.shape.as_slice() else { return None };
+                let basis = read.section(Section::SketchBasis, Dtype::F32, width.checked_mul(columns)?)?;
+                let basis = Basis::new(basis, width, dim, kernel)?;
+                let codes =
+                    read.section::<u8>(Section::SketchCodes, Dtype::U8, padded.checked_mul(groups(width) * 4)?)?;
+                let scales = read.section::<f32>(Section::SketchScales, Dtype::F32, padded)?;
+                let errors = read.section::<f32>(Section::SketchErrors, Dtype::F32, padded)?;
+                Some(Sketch::trusted(basis, Codes::trusted(rows, groups(width), codes, scales, errors)))
+            }
+            None => None,
+        };
+        Some((Passages::trusted(Matrix::trusted(values, rows, dim, norms), codes, sketch), ids))
     })();
     let (passages, ids) = parts.ok_or_else(|| broken("its sections do not fit its shape".into()))?;
     if verify {
@@ -286,6 +324,10 @@ enum Section {
     Scales,
     Errors,
     Norms,
+    SketchCodes,
+    SketchScales,
+    SketchErrors,
+    SketchBasis,
     Ids,
     IdEnds,
     Padding,
@@ -294,11 +336,15 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Codes,
         Self::Scales,
         Self::Errors,
         Self::Norms,
+        Self::SketchCodes,
+        Self::SketchScales,
+        Self::SketchErrors,
+        Self::SketchBasis,
         Self::Ids,
         Self::IdEnds,
         Self::Padding,
@@ -312,6 +358,10 @@ impl Section {
             Self::Scales => "scales",
             Self::Errors => "errors",
             Self::Norms => "norms",
+            Self::SketchCodes => "sketch_codes",
+            Self::SketchScales => "sketch_scales",
+            Self::SketchErrors => "sketch_errors",
+            Self::SketchBasis => "sketch_basis",
             Self::Ids => "ids",
             Self::IdEnds => "id_ends",
             Self::Padding => "padding",
@@ -360,6 +410,16 @@ impl Reader<'_> {
     }
 }
 
+/// What decides a file's sections, beside its ids.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    rows: usize,
+    dim: usize,
+    half: bool,
+    /// Directions of the sketch, if there is one.
+    sketch: Option<usize>,
+}
+
 /// A section being written.
 struct Part {
     section: Section,
@@ -384,14 +444,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn create(
-        path: &Path,
-        rows: usize,
-        dim: usize,
-        half: bool,
-        ids: &Ids,
-        metadata: &HashMap<String, String>,
-    ) -> Result<Self> {
+    fn create(path: &Path, shape: Shape, ids: &Ids, metadata: &HashMap<String, String>) -> Result<Self> {
+        let Shape { rows, dim, half, sketch } = shape;
         let padded = rows.next_multiple_of(BLOCK_ROWS);
         let mut sections = vec![
             (Section::Codes, Dtype::U8, vec![padded / BLOCK_ROWS, groups(dim), BLOCK_ROWS, 4]),
@@ -399,6 +453,14 @@ impl Writer {
             (Section::Errors, Dtype::F32, vec![padded]),
             (Section::Norms, Dtype::F64, vec![padded]),
         ];
+        if let Some(width) = sketch {
+            sections.extend([
+                (Section::SketchCodes, Dtype::U8, vec![padded / BLOCK_ROWS, groups(width), BLOCK_ROWS, 4]),
+                (Section::SketchScales, Dtype::F32, vec![padded]),
+                (Section::SketchErrors, Dtype::F32, vec![padded]),
+                (Section::SketchBasis, Dtype::F32, vec![width, dim]),
+            ]);
+        }
         let id_bytes = match ids {
             Ids::Rows => 0,
             Ids::Integers(_) | Ids::Texts { .. } => rows * size_of::<i64>(),
@@ -438,8 +500,10 @@ impl Writer {
         entries.insert("checksum".into(), hex(0));
         // The header's length does not depend on the checksums; they are filled in at the end.
         let header_len = (8 + header_text(&parts, &entries)?.len()).next_multiple_of(ALIGN) - 8;
-        let (temporary, file) = temporary_file(path)?;
-        Ok(Self { path: path.to_owned(), temporary, file, header_len, parts, metadata: entries, done: false })
+        // Through a link, what it points to is replaced, not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let (temporary, file) = temporary_file(&path)?;
+        Ok(Self { path, temporary, file, header_len, parts, metadata: entries, done: false })
     }
 
     /// Writes the next bytes of a section.
@@ -516,7 +580,7 @@ fn temporary_file(path: &Path) -> Result<(PathBuf, File)> {
         file_error("write", path, &io::Error::new(io::ErrorKind::InvalidInput, "the path does not name a file"))
     })?;
     if path.is_dir() {
-        return Err(file_error("write", path, &io::Error::from(io::ErrorKind::IsADirectory)));
+        return Err(file_error("write", path, &io::Error::from_raw_os_error(IS_A_DIRECTORY)));
     }
     for attempt in 0..1000u32 {
         let mut hidden = std::ffi::OsString::from(".");

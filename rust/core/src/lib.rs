@@ -23,6 +23,7 @@ pub mod quantize;
 mod scan;
 pub mod search;
 pub mod selection;
+pub mod sketch;
 pub mod top_k;
 
 pub use buffer::Buffer;

@@ -79,7 +79,7 @@ impl Work {
     const OPERATIONS: usize = 2 * Self::ROUNDS * Self::QUERIES * Self::BLOCKS * BLOCK_ROWS * Self::GROUPS * 4;
 
     fn new(kernel: Kernel) -> Result<Self> {
-        let query = QueryCodes { codes: vec![1; Self::GROUPS * 4], scale: 1.0, slope: 1.0 };
+        let query = QueryCodes::new(vec![1; Self::GROUPS * 4], 1.0, 1.0);
         let queries = QueryBlock::new(kernel, Self::GROUPS, &[&query; Self::QUERIES]);
         let codes = Buffer::copy_of("limits", &vec![129u8; Self::BLOCKS * Self::GROUPS * GROUP_BYTES])?;
         Ok(Self { codes, queries })

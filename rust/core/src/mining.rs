@@ -85,7 +85,7 @@ pub fn mine(
         mined.positive_scores.extend(chunk?);
     }
     let selection = Selection::new(passages.codes().blocks(), None);
-    let request = Scan { kernel, queries, passages, selection, execution };
+    let request = Scan { kernel, queries, passages, selection, use_sketch: true, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
     let outcomes = scan(request, &all, |query| {
         let positive = f64::from(mined.positive_scores[query]);

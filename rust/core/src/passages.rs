@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::matrix::{Matrix, Values};
 use crate::parallel::Execution;
 use crate::quantize::Codes;
+use crate::sketch::Sketch;
 
 const NAME: &str = "passages";
 
@@ -13,6 +14,7 @@ const NAME: &str = "passages";
 pub struct Passages {
     matrix: Matrix,
     codes: Codes,
+    sketch: Option<Sketch>,
 }
 
 impl Passages {
@@ -22,11 +24,20 @@ impl Passages {
     /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
     pub fn new(matrix: Matrix, kernel: Kernel, execution: &Execution) -> Result<Self> {
         let codes = Codes::of(NAME, &matrix, kernel, execution)?;
-        Ok(Self { matrix, codes })
+        Ok(Self { matrix, codes, sketch: None })
     }
 
-    pub(crate) fn trusted(matrix: Matrix, codes: Codes) -> Self {
-        Self { matrix, codes }
+    /// Adds a sketch of the rows, if the data is such that one promises to save time: worth it for many searches.
+    ///
+    /// # Errors
+    /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
+    pub fn with_sketch(self, kernel: Kernel, execution: &Execution) -> Result<Self> {
+        let sketch = Sketch::of(NAME, &self.matrix, kernel, execution)?;
+        Ok(Self { sketch, ..self })
+    }
+
+    pub(crate) fn trusted(matrix: Matrix, codes: Codes, sketch: Option<Sketch>) -> Self {
+        Self { matrix, codes, sketch }
     }
 
     /// The rows.
@@ -39,6 +50,12 @@ impl Passages {
     #[must_use]
     pub fn codes(&self) -> &Codes {
         &self.codes
+    }
+
+    /// The sketch, if there is one.
+    #[must_use]
+    pub fn sketch(&self) -> Option<&Sketch> {
+        self.sketch.as_ref()
     }
 
     /// Number of rows.
@@ -56,7 +73,7 @@ impl Passages {
     /// Bytes of rows and codes, in memory or in a mapped file.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        self.matrix.nbytes() + self.codes.nbytes()
+        self.matrix.nbytes() + self.codes.nbytes() + self.sketch.as_ref().map_or(0, Sketch::nbytes)
     }
 
     /// Whether rows are kept as float16.
@@ -75,7 +92,15 @@ impl Passages {
         }
         let before = self.rows();
         self.matrix.append(NAME, more)?;
-        let outcome = self.codes.extend(NAME, &self.matrix, kernel, execution);
+        let mut outcome = self.codes.extend(NAME, &self.matrix, kernel, execution);
+        if outcome.is_ok()
+            && let Some(sketch) = &mut self.sketch
+        {
+            outcome = sketch.extend(NAME, &self.matrix, kernel, execution);
+            if outcome.is_err() {
+                self.codes.truncate(NAME, before)?;
+            }
+        }
         if outcome.is_err() {
             self.matrix.truncate(NAME, before)?;
         }
@@ -94,7 +119,15 @@ impl Passages {
         if !keep.contains(&true) {
             return Err(Error::Empty { name: NAME, rows: 0, dim: self.dim() });
         }
-        Self::new(self.matrix.select(NAME, keep)?, kernel, execution)
+        let selected = Self::new(self.matrix.select(NAME, keep)?, kernel, execution)?;
+        let sketch = match &self.sketch {
+            Some(sketch) => {
+                let basis = sketch.basis().duplicate(NAME)?;
+                Some(Sketch::with(NAME, basis, &selected.matrix, kernel, execution)?)
+            }
+            None => None,
+        };
+        Ok(Self { sketch, ..selected })
     }
 
     /// A copy, in memory.
@@ -102,6 +135,7 @@ impl Passages {
     /// # Errors
     /// [`Error::Memory`].
     pub fn duplicate(&self) -> Result<Self> {
-        Ok(Self { matrix: self.matrix.duplicate(NAME)?, codes: self.codes.duplicate(NAME)? })
+        let sketch = self.sketch.as_ref().map(|sketch| sketch.duplicate(NAME)).transpose()?;
+        Ok(Self { matrix: self.matrix.duplicate(NAME)?, codes: self.codes.duplicate(NAME)?, sketch })
     }
 }

@@ -45,13 +45,17 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// None yet, of rows of `dim` values.
+    pub(crate) fn new(dim: usize) -> Self {
+        Self { rows: 0, groups: groups(dim), codes: Buffer::new(), scales: Buffer::new(), errors: Buffer::new() }
+    }
+
     /// Codes of all rows.
     ///
     /// # Errors
     /// [`crate::Error::Memory`], [`crate::Error::Interrupted`], [`crate::Error::ThreadPool`].
     pub fn of(name: &'static str, matrix: &Matrix, kernel: Kernel, execution: &Execution) -> Result<Self> {
-        let groups = groups(matrix.dim());
-        let mut codes = Self { rows: 0, groups, codes: Buffer::new(), scales: Buffer::new(), errors: Buffer::new() };
+        let mut codes = Self::new(matrix.dim());
         codes.extend(name, matrix, kernel, execution)?;
         Ok(codes)
     }
@@ -77,34 +81,54 @@ impl Codes {
         kernel: Kernel,
         execution: &Execution,
     ) -> Result<()> {
+        self.extend_with(name, matrix.rows(), CHUNK, execution, |first_row, codes, scales, errors| {
+            encode(matrix, first_row, kernel, codes, scales, errors);
+        })
+    }
+
+    /// Codes rows up to `rows`, `chunk` blocks at a time: `encode` fills the blocks from a row on. On an error nothing has
+    /// changed.
+    pub(crate) fn extend_with(
+        &mut self,
+        name: &'static str,
+        rows: usize,
+        chunk: usize,
+        execution: &Execution,
+        encode: impl Fn(usize, &mut [u8], &mut [f32], &mut [f32]) + Sync + Send,
+    ) -> Result<()> {
         // The last block may have had room for more rows.
         let first = self.rows / BLOCK_ROWS;
-        let blocks = matrix.rows().div_ceil(BLOCK_ROWS);
+        let blocks = rows.div_ceil(BLOCK_ROWS);
         let block_bytes = self.groups * GROUP_BYTES;
         let old = self.rows;
         let outcome = self.resize(name, blocks).and_then(|()| {
             let tasks = self.codes.as_mut_slice()[first * block_bytes..]
-                .chunks_mut(CHUNK * block_bytes)
-                .zip(self.scales.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(CHUNK * BLOCK_ROWS))
-                .zip(self.errors.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(CHUNK * BLOCK_ROWS))
+                .chunks_mut(chunk * block_bytes)
+                .zip(self.scales.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(chunk * BLOCK_ROWS))
+                .zip(self.errors.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(chunk * BLOCK_ROWS))
                 .enumerate();
-            let outcomes = parallel::for_each(execution, tasks, |(chunk, ((codes, scales), errors))| {
+            let outcomes = parallel::for_each(execution, tasks, |(at, ((codes, scales), errors))| {
                 execution.check()?;
-                let first_row = (first + chunk * CHUNK) * BLOCK_ROWS;
-                encode(matrix, first_row, kernel, codes, scales, errors);
+                encode((first + at * chunk) * BLOCK_ROWS, codes, scales, errors);
                 Ok(())
             })?;
             outcomes.into_iter().collect()
         });
         if outcome.is_err() {
-            self.resize(name, old.div_ceil(BLOCK_ROWS))?;
-            // The last block may have got rows that the matrix will not keep.
-            let from = old.min(self.scales.len());
-            self.scales.as_mut_slice()[from..].fill(0.0);
-            self.errors.as_mut_slice()[from..].fill(f32::NEG_INFINITY);
+            self.truncate(name, old)?;
             return outcome;
         }
-        self.rows = matrix.rows();
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Drops the rows from `rows` on.
+    pub(crate) fn truncate(&mut self, name: &'static str, rows: usize) -> Result<()> {
+        self.resize(name, rows.div_ceil(BLOCK_ROWS))?;
+        let from = rows.min(self.scales.len());
+        self.scales.as_mut_slice()[from..].fill(0.0);
+        self.errors.as_mut_slice()[from..].fill(f32::NEG_INFINITY);
+        self.rows = rows;
         Ok(())
     }
 
@@ -164,26 +188,34 @@ impl Codes {
     }
 }
 
-/// Codes the rows from `first_row` on into whole blocks. Where a block has no row, codes are zero, and so is the scale; the
-/// error, minus infinity, makes a bound that nothing is above.
-pub(crate) fn encode(
-    matrix: &Matrix,
-    first_row: usize,
-    kernel: Kernel,
+/// Codes the rows from `first_row` on into whole blocks.
+fn encode(matrix: &Matrix, first_row: usize, kernel: Kernel, codes: &mut [u8], scales: &mut [f32], errors: &mut [f32]) {
+    let rows = scales.len().min(matrix.rows() - first_row);
+    put_codes(matrix.dim(), rows, codes, scales, errors, |at, row_codes| {
+        let row = first_row + at;
+        kernel.quantize(matrix.row(row), matrix.norm(row), ROW_LEVELS, row_codes)
+    });
+}
+
+/// Puts the codes of `rows` rows, with their scales and errors, where a kernel expects them in whole blocks. Where a block
+/// has no row, codes are zero, and so is the scale; the error, minus infinity, makes a bound that nothing is above.
+pub(crate) fn put_codes(
+    dim: usize,
+    rows: usize,
     codes: &mut [u8],
     scales: &mut [f32],
     errors: &mut [f32],
+    mut row: impl FnMut(usize, &mut [i8]) -> (f32, f32),
 ) {
-    let mut row_codes = vec![0i8; matrix.dim()];
-    let block_bytes = groups(matrix.dim()) * GROUP_BYTES;
+    let mut row_codes = vec![0i8; dim];
+    let block_bytes = groups(dim) * GROUP_BYTES;
     codes.fill(128);
     for (at, (scale, error)) in scales.iter_mut().zip(errors).enumerate() {
-        let row = first_row + at;
-        if row >= matrix.rows() {
+        if at >= rows {
             (*scale, *error) = (0.0, f32::NEG_INFINITY);
             continue;
         }
-        (*scale, *error) = kernel.quantize(matrix.row(row), matrix.norm(row), ROW_LEVELS, &mut row_codes);
+        (*scale, *error) = row(at, &mut row_codes);
         let block = &mut codes[at / BLOCK_ROWS * block_bytes..][..block_bytes];
         let lane = at % BLOCK_ROWS * 4;
         let (whole, rest) = row_codes.as_chunks::<4>();
@@ -209,7 +241,7 @@ pub(crate) fn encode_query(matrix: &Matrix, query: usize, kernel: Kernel) -> Cod
     let mut codes = vec![0i8; groups(dim) * 4];
     let (scale, error) =
         kernel.quantize(matrix.row(query), matrix.norm(query), kernel.query_levels(), &mut codes[..dim]);
-    CodedQuery { codes: QueryCodes { codes, scale, slope: (1.0 + error).next_up() }, rest: f64::from(error) + SLACK }
+    CodedQuery { codes: QueryCodes::new(codes, scale, (1.0 + error).next_up()), rest: f64::from(error) + SLACK }
 }
 
 impl CodedQuery {
@@ -221,7 +253,7 @@ impl CodedQuery {
     /// The score of the row lies between these.
     pub(crate) fn interval(&self, bound: f32, row_error: f32) -> (f32, f32) {
         let upper = f64::from(bound) + self.rest;
-        let lower = f64::from(bound) - 2.0 * f64::from(self.codes.slope) * f64::from(row_error) - self.rest;
+        let lower = f64::from(bound) - 2.0 * f64::from(self.codes.slope()) * f64::from(row_error) - self.rest;
         ((lower as f32).next_down(), (upper as f32).next_up())
     }
 }

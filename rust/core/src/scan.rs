@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes, Survivor};
@@ -11,6 +12,7 @@ use crate::parallel::{self, Execution};
 use crate::passages::Passages;
 use crate::quantize::{CodedQuery, Codes, encode_query};
 use crate::selection::Selection;
+use crate::sketch::Sketch;
 use crate::top_k::{Candidate, Exact};
 
 /// Bytes of codes in a panel, roughly: a part of common L2 caches.
@@ -26,6 +28,13 @@ const TASKS_PER_THREAD: usize = 4;
 const RANGE_MIN: usize = 256;
 /// Multiply-adds below which starting threads costs more than it brings.
 const PARALLEL_MIN: usize = 4 << 20;
+
+/// Panels after which all codes are tried for the first time, and after which the slower of two ways is tried again.
+const FIRST_TRY: usize = 5;
+const RETRY: usize = 24;
+
+/// So few queries hardly ever look at the same blocks.
+const FEW: usize = 32;
 
 /// What one query makes of the rows that may matter to it.
 pub(crate) trait Collector {
@@ -79,6 +88,7 @@ pub(crate) struct Scan<'a> {
     pub(crate) queries: &'a Matrix,
     pub(crate) passages: &'a Passages,
     pub(crate) selection: Selection<'a>,
+    pub(crate) use_sketch: bool,
     pub(crate) execution: &'a Execution,
 }
 
@@ -128,40 +138,82 @@ fn chunks(len: usize, size: usize) -> Vec<Range<usize>> {
     (0..len).step_by(size).map(|start| start..(start + size).min(len)).collect()
 }
 
+/// Queries coded and arranged for one kind of codes.
+struct Level {
+    coded: Vec<CodedQuery>,
+    block: QueryBlock,
+    limits: Vec<f32>,
+}
+
+impl Level {
+    fn new(kernel: Kernel, codes: &Codes, coded: Vec<CodedQuery>) -> Self {
+        let arranged: Vec<&QueryCodes> = coded.iter().map(|query| &query.codes).collect();
+        let block = QueryBlock::new(kernel, codes.groups(), &arranged);
+        let limits = vec![f32::NEG_INFINITY; coded.len()];
+        Self { coded, block, limits }
+    }
+
+    fn set_limit(&mut self, lane: usize, floor: f32) {
+        let limit = self.coded[lane].limit(floor);
+        self.limits[lane] = limit;
+        self.block.set_limit(lane, limit);
+    }
+}
+
 /// Some queries, arranged for the kernel, and what they have collected.
 struct Group<'a, C> {
     scan: Scan<'a>,
     queries: &'a [usize],
-    coded: Vec<CodedQuery>,
-    block: QueryBlock,
+    full: Level,
+    sketch: Option<(&'a Sketch, Level)>,
+    pace: Pace,
     collectors: Vec<C>,
+    passed: Vec<Survivor>,
     survivors: Vec<Survivor>,
     gathered: Gathered,
 }
 
 impl<'a, C: Collector> Group<'a, C> {
     fn new(scan: Scan<'a>, queries: &'a [usize], collector: &impl Fn(usize) -> C) -> Self {
-        let coded: Vec<CodedQuery> =
-            queries.iter().map(|&query| encode_query(scan.queries, query, scan.kernel)).collect();
-        let codes: Vec<&QueryCodes> = coded.iter().map(|query| &query.codes).collect();
-        let block = QueryBlock::new(scan.kernel, scan.passages.codes().groups(), &codes);
-        let collectors = queries.iter().map(|&query| collector(query)).collect();
-        Self { scan, queries, coded, block, collectors, survivors: Vec::new(), gathered: Gathered::default() }
+        let Scan { kernel, passages, .. } = scan;
+        let coded = queries.iter().map(|&query| encode_query(scan.queries, query, kernel)).collect();
+        let sketch = passages.sketch().filter(|_| scan.use_sketch).map(|sketch| {
+            let coded = sketch.basis().encode_queries(scan.queries, queries, kernel);
+            (sketch, Level::new(kernel, sketch.codes(), coded))
+        });
+        Self {
+            scan,
+            queries,
+            full: Level::new(kernel, passages.codes(), coded),
+            sketch,
+            pace: Pace::default(),
+            collectors: queries.iter().map(|&query| collector(query)).collect(),
+            passed: Vec::new(),
+            survivors: Vec::new(),
+            gathered: Gathered::default(),
+        }
     }
 
     /// Scans a range of the selection's blocks.
     fn scan(&mut self, range: Range<usize>, floors: Option<&[SharedFloor]>) -> Result<()> {
-        let bytes = self.scan.passages.codes().groups() * GROUP_BYTES;
-        let most = (PANEL / bytes / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
         let mut start = range.start;
         let mut panels = 0usize;
         while start < range.end {
             self.scan.execution.check()?;
+            let way = if self.sketch.is_some() { self.pace.choose() } else { Way::Full };
+            let codes = match &self.sketch {
+                Some((sketch, _)) if way == Way::Sketch => sketch.codes(),
+                _ => self.scan.passages.codes(),
+            };
+            let bytes = codes.groups() * GROUP_BYTES;
+            let most = (PANEL / bytes / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
             // The first panels are short, since nothing is known of the floors yet.
             let step = if panels < 8 { (FIRST_BLOCKS << panels).min(most) } else { most };
             let end = (start + step).min(range.end);
             self.set_limits(floors);
-            self.panel(start..end);
+            let begun = Instant::now();
+            self.panel(start..end, way);
+            self.pace.note(way, begun.elapsed(), end - start);
             panels += 1;
             if panels.is_power_of_two() || self.collectors[0].is_eager() {
                 self.settle();
@@ -176,28 +228,30 @@ impl<'a, C: Collector> Group<'a, C> {
             if let Some(floors) = floors {
                 collector.share(&floors[lane]);
             }
-            self.block.set_limit(lane, self.coded[lane].limit(collector.floor()));
+            let floor = collector.floor();
+            self.full.set_limit(lane, floor);
+            if let Some((_, sketch)) = &mut self.sketch {
+                sketch.set_limit(lane, floor);
+            }
         }
     }
 
-    fn panel(&mut self, positions: Range<usize>) {
+    fn panel(&mut self, positions: Range<usize>, way: Way) {
         let Scan { kernel, queries, passages, selection, .. } = self.scan;
         let codes = passages.codes();
         self.survivors.clear();
-        let first = selection.block(positions.start);
-        let consecutive = selection.block(positions.end - 1) - first == positions.len() - 1;
-        if consecutive && !selection.is_masked() {
-            kernel.scan(&self.block, &codes.panel(first..first + positions.len()), &mut self.survivors);
-        } else {
-            let panel = self.gathered.panel(codes, selection, positions, consecutive);
-            kernel.scan(&self.block, &panel, &mut self.survivors);
-            for survivor in &mut self.survivors {
-                survivor.row = self.gathered.row(survivor.row);
+        match &self.sketch {
+            Some((sketch, level)) if way == Way::Sketch => {
+                self.passed.clear();
+                self.gathered.scan(kernel, level, sketch.codes(), selection, positions, &mut self.passed);
+                refine(kernel, &self.full, codes, &self.passed, &mut self.survivors);
             }
+            _ => self.gathered.scan(kernel, &self.full, codes, selection, positions, &mut self.survivors),
         }
         for survivor in &self.survivors {
             let lane = survivor.query as usize;
-            let (lower, upper) = self.coded[lane].interval(survivor.bound, codes.error(survivor.row as usize));
+            let error = codes.error(survivor.row as usize);
+            let (lower, upper) = self.full.coded[lane].interval(survivor.bound, error);
             let mut exact = Scorer { kernel, queries, query: self.queries[lane], passages };
             self.collectors[lane].offer(Candidate { row: survivor.row, lower, upper }, &mut exact);
         }
@@ -218,6 +272,70 @@ impl<'a, C: Collector> Group<'a, C> {
     }
 }
 
+/// Which codes a panel is scanned by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sketch,
+    Full,
+}
+
+/// How fast both ways have been of late: how much a sketch rules out depends on the queries, on how far their floors have
+/// risen, and on where the codes lie. Only the speed depends on it, never the result.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Seconds for a block, by sketch and by all codes; 0 before the first panel.
+    sketch: f64,
+    full: f64,
+    since_retry: usize,
+}
+
+impl Pace {
+    /// The faster way, or now and then the other.
+    fn choose(&mut self) -> Way {
+        let faster = if self.sketch <= self.full { Way::Sketch } else { Way::Full };
+        self.since_retry += 1;
+        let retry = if self.full == 0.0 { FIRST_TRY } else { RETRY };
+        if self.since_retry <= retry {
+            return faster;
+        }
+        self.since_retry = 0;
+        if faster == Way::Sketch { Way::Full } else { Way::Sketch }
+    }
+
+    fn note(&mut self, way: Way, time: Duration, blocks: usize) {
+        let pace = time.as_secs_f64() / blocks as f64;
+        match way {
+            Way::Sketch => self.sketch = pace,
+            Way::Full => self.full = pace,
+        }
+    }
+}
+
+/// Looks at all codes of the blocks in which rows passed the sketch.
+fn refine(kernel: Kernel, level: &Level, codes: &Codes, passed: &[Survivor], survivors: &mut Vec<Survivor>) {
+    let mut bounds = [0.0; BLOCK_ROWS];
+    let block_of = |survivor: &Survivor| (survivor.query, survivor.row / BLOCK_ROWS as u32);
+    // Few queries look at blocks here and there, which the memory is asked for ahead; those of many are in the cache.
+    let fetch = level.coded.len() <= FEW;
+    let mut runs = passed.chunk_by(|a, b| block_of(a) == block_of(b)).peekable();
+    while let Some(run) = runs.next() {
+        let (query, block) = block_of(&run[0]);
+        if fetch && let Some(next) = runs.peek() {
+            let next = block_of(&next[0]).1 as usize;
+            kernel.prefetch_panel(&codes.panel(next..next + 1));
+        }
+        let lane = query as usize;
+        let panel = codes.panel(block as usize..block as usize + 1);
+        let above = kernel.score_block(&level.coded[lane].codes, level.limits[lane], &panel, &mut bounds);
+        for survivor in run {
+            let at = survivor.row as usize % BLOCK_ROWS;
+            if above >> at & 1 == 1 {
+                survivors.push(Survivor { bound: bounds[at], ..*survivor });
+            }
+        }
+    }
+}
+
 /// Blocks that do not lie together, or of which not all rows count, made into a panel.
 #[derive(Default)]
 struct Gathered {
@@ -228,6 +346,28 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// Scans the blocks of the selection at these positions, where they lie if that is possible.
+    fn scan(
+        &mut self,
+        kernel: Kernel,
+        level: &Level,
+        codes: &Codes,
+        selection: Selection<'_>,
+        positions: Range<usize>,
+        survivors: &mut Vec<Survivor>,
+    ) {
+        let (first, blocks) = (selection.block(positions.start), positions.len());
+        let consecutive = selection.block(positions.end - 1) - first == blocks - 1;
+        if consecutive && !selection.is_masked() {
+            kernel.scan(&level.block, &codes.panel(first..first + blocks), survivors);
+        } else {
+            kernel.scan(&level.block, &self.panel(codes, selection, positions, consecutive), survivors);
+            for survivor in survivors {
+                survivor.row = self.row(survivor.row);
+            }
+        }
+    }
+
     /// Rows that do not count get an error of minus infinity, which makes a bound that nothing is above.
     fn panel<'a>(
         &'a mut self,

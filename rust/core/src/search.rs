@@ -28,9 +28,10 @@ pub(crate) struct Found {
     scored: usize,
 }
 
-/// Blocks of which one is sampled, and the fewest results for which that pays.
+/// Blocks of which one is sampled, and the fewest results, or queries, for which that pays.
 const SAMPLE_STRIDE: usize = 16;
 const SAMPLE_MIN_K: usize = 32;
+const SAMPLE_MIN_QUERIES: usize = 8;
 
 /// The `k` passages of highest cosine for each query: higher score first, then lower row. With `allow`, only those rows
 /// are considered, and where they are fewer than `k`, all of them are returned.
@@ -68,7 +69,7 @@ pub fn search(
         return Ok(hits);
     }
     let selection = Selection::new(passages.codes().blocks(), allow);
-    let request = Scan { kernel, queries, passages, selection, execution };
+    let request = Scan { kernel, queries, passages, selection, use_sketch: true, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
     let guesses = guess(request, &all, k, rows, &mut hits.scored)?;
     let parts = scan(request, &all, |query| TopK::new(k, Window::ALL).with_guess(guesses[query]))?;
@@ -94,13 +95,16 @@ pub fn search(
 /// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k
 /// very rarely have so many rows in. Where no sample pays, minus infinity.
 fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize, scored: &mut [usize]) -> Result<Vec<f32>> {
-    let expected = k as f64 / SAMPLE_STRIDE as f64;
+    let stride = if k < SAMPLE_MIN_K { 2 * SAMPLE_STRIDE } else { SAMPLE_STRIDE };
+    let expected = k as f64 / stride as f64;
     // The number of the best k in the sample is about Poisson distributed.
     let rank = (expected + 3.0 * expected.sqrt()).ceil() as usize + 1;
-    if k < SAMPLE_MIN_K || rows / SAMPLE_STRIDE < 4 * rank {
+    // With a sketch, which is of no use before floors are high, it pays for few results, too.
+    let pays = k >= SAMPLE_MIN_K || request.passages.sketch().is_some() && queries.len() >= SAMPLE_MIN_QUERIES;
+    if !pays || rows / stride < 4 * rank {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
     }
-    let sample = Scan { selection: request.selection.sample(SAMPLE_STRIDE), ..request };
+    let sample = Scan { selection: request.selection.sample(stride), use_sketch: false, ..request };
     let parts = scan(sample, queries, |_| TopK::new(rank, Window::ALL))?;
     let score = |best: Vec<Hit>| best.get(rank - 1).map_or(f32::NEG_INFINITY, |hit| hit.score);
     Ok(merge_parts(parts, queries, rank, scored).into_iter().map(score).collect())

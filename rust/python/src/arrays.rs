@@ -46,9 +46,23 @@ pub(crate) fn matrix(
     kernel: Kernel,
     execution: &Execution,
 ) -> PyResult<Matrix> {
+    batch(py, name, array, 0, kernel, execution)
+}
+
+/// The same, of a batch whose first row has the number `first` in messages.
+pub(crate) fn batch(
+    py: Python<'_>,
+    name: &'static str,
+    array: &Embeddings<'_>,
+    first: usize,
+    kernel: Kernel,
+    execution: &Execution,
+) -> PyResult<Matrix> {
     let (rows, dim) = array.shape();
     let values = array.copy(name)?;
-    interruptible(py, execution, rows.saturating_mul(dim), || Matrix::new(name, values, rows, dim, kernel, execution))
+    interruptible(py, execution, rows.saturating_mul(dim), || {
+        Matrix::new(name, values, rows, dim, kernel, execution).map_err(|error| error.in_batch(first))
+    })
 }
 
 fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use relkt_core::index_file;
+use relkt_core::sketch::Sketch;
 use relkt_core::{Allow, Buffer, Execution, Ids, MiningOptions, Passages as Core};
 
 use crate::arrays::{Embeddings, matrix, push_row, two_dimensional};
@@ -96,12 +97,16 @@ impl Passages {
 #[pymethods]
 impl Passages {
     #[new]
-    fn new(py: Python<'_>, passages: Embeddings<'_>, threads: Option<usize>) -> PyResult<Self> {
+    fn new(py: Python<'_>, passages: Embeddings<'_>, sketch: bool, threads: Option<usize>) -> PyResult<Self> {
         let execution = Execution::new(threads).map_err(to_python)?;
         let kernel = kernel_of_environment()?;
         let matrix = matrix(py, "passages", &passages, kernel, &execution)?;
         let work = matrix.rows().saturating_mul(matrix.dim()).saturating_mul(8);
-        interruptible(py, &execution, work, || Core::new(matrix, kernel, &execution)).map(Self::of)
+        interruptible(py, &execution, work, || {
+            let passages = Core::new(matrix, kernel, &execution)?;
+            if sketch { passages.with_sketch(kernel, &execution) } else { Ok(passages) }
+        })
+        .map(Self::of)
     }
 
     #[getter]
@@ -122,6 +127,17 @@ impl Passages {
     #[getter]
     fn is_half(&self, py: Python<'_>) -> bool {
         self.now(py).is_half()
+    }
+
+    /// These passages as they are now, whatever is appended or selected later.
+    fn snapshot(&self, py: Python<'_>) -> Self {
+        Self { core: RwLock::new(self.now(py)) }
+    }
+
+    /// Directions of the sketch, if there is one.
+    #[getter]
+    fn sketch(&self, py: Python<'_>) -> Option<usize> {
+        self.now(py).sketch().map(Sketch::width)
     }
 
     /// Scores, rows, and how many rows were scored exactly for each query.
@@ -226,7 +242,11 @@ impl Passages {
     fn take<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyAny>> {
         let passages = self.now(py);
         let rows = rows.as_array().to_vec();
-        let (mut single, mut half) = (Vec::new(), Vec::new());
+        let (mut single, mut half): (Vec<f32>, Vec<u16>) = (Vec::new(), Vec::new());
+        let values = rows.len().saturating_mul(passages.dim());
+        let reserved =
+            if passages.is_half() { half.try_reserve_exact(values) } else { single.try_reserve_exact(values) };
+        reserved.map_err(|_| PyMemoryError::new_err(format!("embeddings: could not allocate {values} values")))?;
         py.detach(|| {
             for &row in &rows {
                 let row = usize::try_from(row).ok().filter(|&row| row < passages.rows()).ok_or(row)?;
@@ -262,7 +282,8 @@ impl Passages {
     fn open(py: Python<'_>, path: PathBuf, verify: bool) -> PyResult<Opened<'_>> {
         let execution = Execution::new(Some(1)).map_err(to_python)?;
         let work = if verify { usize::MAX } else { 0 };
-        let file = interruptible(py, &execution, work, || index_file::open(&path, verify, &execution))?;
+        let kernel = kernel_of_environment()?;
+        let file = interruptible(py, &execution, work, || index_file::open(&path, verify, kernel, &execution))?;
         Ok((Self::of(file.passages), ids_to_python(py, &file.ids)?, file.metadata))
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use relkt_core::{Execution, Ids, IndexWriter as Core};
 
-use crate::arrays::{Embeddings, matrix};
+use crate::arrays::{self, Embeddings};
 use crate::errors::to_python;
 use crate::kernel_of_environment;
 use crate::passages::{IdArrays, ids_of};
@@ -20,6 +20,12 @@ pub(crate) struct IndexWriter {
     writer: Mutex<Option<Core>>,
     ids: Ids,
     half: bool,
+}
+
+impl IndexWriter {
+    fn lock(&self) -> MutexGuard<'_, Option<Core>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -44,9 +50,10 @@ impl IndexWriter {
         if batch.is_half() != self.half {
             return Err(PyValueError::new_err("passages: expected every batch to have the same dtype"));
         }
-        let batch = matrix(py, "passages", &batch, kernel, &execution)?;
+        let written = py.detach(|| self.lock().as_ref().map_or(0, Core::written));
+        let batch = arrays::batch(py, "passages", &batch, written, kernel, &execution)?;
         interruptible(py, &execution, usize::MAX, || {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut writer = self.lock();
             writer.as_mut().map_or(Ok(()), |writer| writer.append(batch, kernel, &execution))
         })
     }
@@ -54,13 +61,13 @@ impl IndexWriter {
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let execution = Execution::new(Some(1)).map_err(to_python)?;
         interruptible(py, &execution, usize::MAX, || {
-            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let writer = self.lock().take();
             writer.map_or(Ok(()), |writer| writer.finish(&self.ids, &execution))
         })
     }
 
     /// Gives up: nothing is left of the file.
     fn abandon(&self) {
-        drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.lock().take());
     }
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, Value};
-use super::{Panel, QueryBlock, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
 
 /// What both have in common; they differ in `dot` alone.
 macro_rules! lanes {
@@ -39,6 +39,11 @@ macro_rules! lanes {
             unsafe fn splat_integer(x: i32) -> __m256i {
                 // SAFETY: AVX is there, as the trait requires.
                 unsafe { _mm256_set1_epi32(x) }
+            }
+            #[inline(always)]
+            unsafe fn add_integer(a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: AVX2 is there, as the trait requires.
+                unsafe { _mm256_add_epi32(a, b) }
             }
             #[inline(always)]
             unsafe fn to_float(sums: __m256i) -> __m256 {
@@ -132,4 +137,22 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mu
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn score_block(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: the features are enabled here; `Kernel::score_block` checked the lengths.
+    unsafe { lanes::score_block::<Avx2, 2>(query, panel, bounds) }
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub(super) fn score_block_vnni(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: the features are enabled here; `Kernel::score_block` checked the lengths.
+    unsafe { lanes::score_block::<AvxVnni, 2>(query, panel, bounds) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn products(a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
+    // SAFETY: the features are enabled here; `Kernel::products` checked the lengths.
+    unsafe { lanes::products::<Avx2, 3, 3>(a, b, dim, out) }
 }

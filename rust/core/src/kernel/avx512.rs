@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, Value};
-use super::{Panel, QueryBlock, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
 
 #[derive(Clone, Copy)]
 struct Avx512;
@@ -35,6 +35,11 @@ unsafe impl Lanes for Avx512 {
     unsafe fn splat_integer(x: i32) -> __m512i {
         // SAFETY: AVX-512F is there, as the trait requires.
         unsafe { _mm512_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn add_integer(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: AVX-512F is there, as the trait requires.
+        unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
     unsafe fn to_float(sums: __m512i) -> __m512 {
@@ -94,4 +99,16 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mu
 #[target_feature(enable = "avx512f")]
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,fma")]
+pub(super) fn score_block(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: the features are enabled here; `Kernel::score_block` checked the lengths.
+    unsafe { lanes::score_block::<Avx512, 1>(query, panel, bounds) }
+}
+
+#[target_feature(enable = "avx512f,fma")]
+pub(super) fn products(a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
+    // SAFETY: the features are enabled here; `Kernel::products` checked the lengths.
+    unsafe { lanes::products::<Avx512, 4, 4>(a, b, dim, out) }
 }

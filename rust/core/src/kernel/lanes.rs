@@ -5,7 +5,7 @@
 //! registers; there they become upper bounds of the scores, are compared with the queries' limits, and only survivors
 //! are stored. Rows are read in the order in which they lie in memory, which is as fast as memory gets.
 
-use super::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, Survivor};
+use super::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, Single, Survivor};
 
 /// One instruction set's vectors: bytes, 32-bit integers and float32, `N` lanes of 32 bits each.
 ///
@@ -28,6 +28,7 @@ pub(super) unsafe trait Lanes: Copy {
     /// Adds to each lane of `sums` the products of its four codes, for two groups of columns.
     unsafe fn dot(sums: Self::I, rows: [Self::B; 2], query: [Self::B; 2]) -> Self::I;
     unsafe fn splat_integer(x: i32) -> Self::I;
+    unsafe fn add_integer(a: Self::I, b: Self::I) -> Self::I;
     /// Rounded to nearest.
     unsafe fn to_float(sums: Self::I) -> Self::F;
     unsafe fn splat(x: f32) -> Self::F;
@@ -164,6 +165,131 @@ unsafe fn score<L: Lanes, const V: usize, const Q: usize, const P: usize>(
                     keep::<L>(bound, above, first + q, panel.first_row as usize + at, survivors);
                 }
             }
+        }
+    }
+}
+
+/// Sums of one block that are kept apart, so that each addition need not wait for the one before.
+const APART: usize = 4;
+
+/// Scores one block of rows against one query; bit i of the result is set where `bounds[i]` is above the limit.
+///
+/// # Safety
+/// The processor has the instruction set of `L`; `V * L::N` is [`BLOCK_ROWS`]; the panel is one block, of as many groups
+/// as the query (`Kernel::score_block` checks).
+#[inline(always)]
+pub(super) unsafe fn score_block<L: Lanes, const V: usize>(
+    query: Single<'_>,
+    panel: &Panel<'_>,
+    bounds: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    const { assert!(V * L::N == BLOCK_ROWS) }
+    let pairs = panel.groups / 2;
+    // SAFETY: the panel has BLOCK_ROWS rows of 2 * pairs groups, the query eight codes for each pair, as the caller
+    // promises.
+    unsafe {
+        let mut sums = [[L::splat_integer(0); V]; APART];
+        sums[0] = [L::splat_integer(query.offset); V];
+        let codes = panel.codes.as_ptr();
+        let add = |sums: &mut [L::I; V], pair: usize| {
+            let at = query.codes.as_ptr().add(pair * 8);
+            let query = [L::load_query(at), L::load_query(at.add(4))];
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let at = codes.add(pair * 2 * GROUP_BYTES + v * L::N * 4);
+                *sum = L::dot(*sum, [L::load_rows(at), L::load_rows(at.add(GROUP_BYTES))], query);
+            }
+        };
+        let whole = pairs / APART * APART;
+        for pair in (0..whole).step_by(APART) {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                add(sums, pair + u);
+            }
+        }
+        for pair in whole..pairs {
+            add(&mut sums[0], pair);
+        }
+        let mut above = 0;
+        for v in 0..V {
+            let sum = sums[1..].iter().fold(sums[0][v], |sum, part| L::add_integer(sum, part[v]));
+            let score = L::mul(L::to_float(sum), L::load(panel.scales.as_ptr().add(v * L::N)));
+            let error = L::mul(L::load(panel.errors.as_ptr().add(v * L::N)), L::splat(query.numbers.slope));
+            let bound = L::mul_add(score, L::splat(query.numbers.scale), error);
+            above |= L::greater(bound, L::splat(query.numbers.limit)) << (v * L::N);
+            L::store(bound, bounds.as_mut_ptr().add(v * L::N));
+        }
+        above
+    }
+}
+
+/// `out[i * (rows of b) + j]` becomes the dot product of row i of `a` with row j of `b`, `A` by `B` of them at a time: `N`
+/// sums, each of every `N`-th column, which are added up at the end.
+///
+/// # Safety
+/// The processor has the instruction set of `L`; `a` and `b` are whole rows of `dim` values, and `out` has a place for each
+/// pair of them (`Kernel::products` checks).
+#[inline(always)]
+pub(super) unsafe fn products<L: Lanes, const A: usize, const B: usize>(
+    a: &[f32],
+    b: &[f32],
+    dim: usize,
+    out: &mut [f32],
+) {
+    let (rows, columns) = (a.len() / dim, b.len() / dim);
+    let (whole_rows, whole_columns) = (rows / A * A, columns / B * B);
+    // SAFETY: the caller's promises; rows i.. and j.. exist.
+    unsafe {
+        for i in (0..whole_rows).step_by(A) {
+            let (a, out) = (&a[i * dim..], &mut out[i * columns..]);
+            for j in (0..whole_columns).step_by(B) {
+                product_tile::<L, A, B>(a, &b[j * dim..], dim, &mut out[j..], columns);
+            }
+            for j in whole_columns..columns {
+                product_tile::<L, A, 1>(a, &b[j * dim..], dim, &mut out[j..], columns);
+            }
+        }
+        for i in whole_rows..rows {
+            for j in 0..columns {
+                product_tile::<L, 1, 1>(&a[i * dim..], &b[j * dim..], dim, &mut out[i * columns + j..], columns);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the instruction set of `L`; `a` holds `A` rows, `b` holds `B`.
+#[inline(always)]
+unsafe fn product_tile<L: Lanes, const A: usize, const B: usize>(
+    a: &[f32],
+    b: &[f32],
+    dim: usize,
+    out: &mut [f32],
+    columns: usize,
+) {
+    let whole = dim / L::N * L::N;
+    let mut sums = [[[0.0f32; 16]; B]; A];
+    // SAFETY: A and B rows of dim values exist, as the caller promises, and a place for N values in each sum.
+    unsafe {
+        let mut vectors = [[L::splat(0.0); B]; A];
+        let (x, y) = (a.as_ptr(), b.as_ptr());
+        for column in (0..whole).step_by(L::N) {
+            let y: [L::F; B] = std::array::from_fn(|j| L::load(y.add(j * dim + column)));
+            for (i, vectors) in vectors.iter_mut().enumerate() {
+                let x = L::load(x.add(i * dim + column));
+                for (vector, y) in vectors.iter_mut().zip(y) {
+                    *vector = L::mul_add(x, y, *vector);
+                }
+            }
+        }
+        for (sums, vectors) in sums.iter_mut().zip(vectors) {
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                L::store(vector, sum.as_mut_ptr());
+            }
+        }
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        for (j, sums) in sums.iter().enumerate() {
+            let rest: f32 = (whole..dim).map(|column| a[i * dim + column] * b[j * dim + column]).sum();
+            out[i * columns + j] = sums[..L::N].iter().sum::<f32>() + rest;
         }
     }
 }

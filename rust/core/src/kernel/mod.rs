@@ -83,12 +83,44 @@ impl<'a> Panel<'a> {
 /// One query's codes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryCodes {
-    /// Four for each group, those past the last column zero.
-    pub codes: Vec<i8>,
-    /// What the codes are multiplied by.
-    pub scale: f32,
+    codes: Vec<i8>,
+    sum: i32,
+    scale: f32,
+    slope: f32,
+}
+
+impl QueryCodes {
+    /// `codes`: four for each group, those past the last column zero. `scale` is what they are multiplied by, `slope` what
+    /// the rows' errors are multiplied by.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_DIM`] codes, or no pairs of groups.
+    #[must_use]
+    pub fn new(codes: Vec<i8>, scale: f32, slope: f32) -> Self {
+        assert!(codes.len() <= MAX_DIM, "sums fit into 32 bits");
+        assert!(codes.len().is_multiple_of(8), "groups come in pairs");
+        let sum = codes.iter().map(|&code| i32::from(code)).sum();
+        Self { codes, sum, scale, slope }
+    }
+
     /// What the rows' errors are multiplied by.
-    pub slope: f32,
+    #[must_use]
+    pub fn slope(&self) -> f32 {
+        self.slope
+    }
+
+    fn groups(&self) -> usize {
+        self.codes.len() / 4
+    }
+
+    fn fits(&self, kernel: Kernel) -> bool {
+        let levels = kernel.query_levels();
+        self.codes.iter().all(|code| (-levels..=levels).contains(code))
+    }
+
+    fn numbers(&self, limit: f32) -> Numbers {
+        Numbers { scale: self.scale, slope: self.slope, limit }
+    }
 }
 
 /// A query's numbers for the end of a tile.
@@ -97,6 +129,14 @@ struct Numbers {
     scale: f32,
     slope: f32,
     limit: f32,
+}
+
+/// One query, for one block.
+#[derive(Clone, Copy)]
+struct Single<'a> {
+    codes: &'a [i8],
+    offset: i32,
+    numbers: Numbers,
 }
 
 /// Queries that are scored together, arranged for one kernel.
@@ -120,9 +160,6 @@ impl QueryBlock {
     /// If a query has not four codes for each group, or codes beyond the kernel's [`Kernel::query_levels`].
     #[must_use]
     pub fn new(kernel: Kernel, groups: usize, queries: &[&QueryCodes]) -> Self {
-        assert!(groups <= MAX_DIM / 4, "sums fit into 32 bits");
-        assert!(groups.is_multiple_of(2), "groups come in pairs");
-        let levels = kernel.query_levels();
         let mut block = Self {
             kernel,
             groups,
@@ -132,14 +169,10 @@ impl QueryBlock {
             numbers: Vec::with_capacity(queries.len()),
         };
         for query in queries {
-            assert_eq!(query.codes.len(), groups * 4, "four codes for each group");
-            assert!(
-                query.codes.iter().all(|code| (-levels..=levels).contains(code)),
-                "codes within the kernel's levels"
-            );
-            let sum: i32 = query.codes.iter().map(|&code| i32::from(code)).sum();
-            block.offsets.push(-sum * kernel.row_zero());
-            block.numbers.push(Numbers { scale: query.scale, slope: query.slope, limit: f32::INFINITY });
+            assert_eq!(query.groups(), groups, "four codes for each group");
+            assert!(query.fits(kernel), "codes within the kernel's levels");
+            block.offsets.push(-query.sum * kernel.row_zero());
+            block.numbers.push(query.numbers(f32::INFINITY));
         }
         let mut first = 0;
         for &len in kernel.tiles() {
@@ -328,6 +361,56 @@ impl Kernel {
         }
     }
 
+    /// Scores one block of rows against one query; bit i of the result is set where `bounds[i]` is above `limit`.
+    ///
+    /// # Panics
+    /// If the panel is not one block, or the query is for another number of groups or has codes beyond the kernel's.
+    pub fn score_block(self, query: &QueryCodes, limit: f32, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+        assert_eq!(panel.rows(), BLOCK_ROWS, "one block");
+        assert_eq!(query.groups(), panel.groups, "query and rows of the same number of columns");
+        debug_assert!(query.fits(self), "codes within the kernel's levels");
+        let offset = -query.sum * self.row_zero();
+        let single = Single { codes: &query.codes, offset, numbers: query.numbers(limit) };
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a Kernel of this kind exists only where the features do.
+            Isa::Avx512 => unsafe { avx512::score_block(single, panel, bounds) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::AvxVnni => unsafe { avx2::score_block_vnni(single, panel, bounds) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::score_block(single, panel, bounds) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon => unsafe { neon::score_block(single, panel, bounds) },
+            Isa::Scalar => scalar::score_block(single, panel, bounds),
+        }
+    }
+
+    /// All dot products of the rows of `a` with those of `b`, each of `dim` values, in float32: `out[i * (rows of b) + j]`
+    /// is that of row i with row j. Each is off by at most (dim / 4 + 24) 2^-24 Σ |a b|: every kernel has at
+    /// least four sums side by side, at most sixteen, and at most fifteen columns beyond them.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn products(self, a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
+        assert!(dim > 0 && a.len().is_multiple_of(dim) && b.len().is_multiple_of(dim), "whole rows");
+        assert_eq!(a.len() / dim * (b.len() / dim), out.len(), "a place for each product");
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a Kernel of this kind exists only where the features do.
+            Isa::Avx512 => unsafe { avx512::products(a, b, dim, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::AvxVnni | Isa::Avx2 => unsafe { avx2::products(a, b, dim, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon => unsafe { neon::products(a, b, dim, out) },
+            Isa::Scalar => scalar::products(a, b, dim, out),
+        }
+    }
+
     /// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that the Euclidean
     /// distance of `values / norm` and `scale * codes` is at most `error`. The error is at most a little above 1.
     ///
@@ -379,6 +462,11 @@ impl Kernel {
         }
     }
 
+    /// Asks for the cache lines of a panel's codes, which will be read soon.
+    pub fn prefetch_panel(self, panel: &Panel<'_>) {
+        lanes::prefetch(panel.codes);
+    }
+
     fn dot_values<A: lanes::Value, B: lanes::Value>(self, a: &[A], b: &[B]) -> f64 {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -418,6 +506,14 @@ impl Row<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All values, widened, in order.
+    pub(crate) fn for_each(&self, mut use_value: impl FnMut(f32)) {
+        match self {
+            Self::Single(values) => values.iter().for_each(|&value| use_value(value)),
+            Self::Half(values) => values.iter().for_each(|&value| use_value(lanes::Value::widen(value))),
+        }
     }
 
     /// The first value that is not finite, with its column.

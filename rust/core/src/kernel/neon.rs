@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::lanes::{self, Lanes, Value};
-use super::{Panel, QueryBlock, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
 
 #[derive(Clone, Copy)]
 struct Neon;
@@ -47,6 +47,11 @@ unsafe impl Lanes for Neon {
     unsafe fn splat_integer(x: i32) -> int32x4_t {
         // SAFETY: NEON is there, as the trait requires.
         unsafe { vdupq_n_s32(x) }
+    }
+    #[inline(always)]
+    unsafe fn add_integer(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: NEON is there, as the trait requires.
+        unsafe { vaddq_s32(a, b) }
     }
     #[inline(always)]
     unsafe fn to_float(sums: int32x4_t) -> float32x4_t {
@@ -107,4 +112,16 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mu
 #[target_feature(enable = "neon")]
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
+}
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn score_block(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: the features are enabled here; `Kernel::score_block` checked the lengths.
+    unsafe { lanes::score_block::<Neon, 4>(query, panel, bounds) }
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn products(a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
+    // SAFETY: the features are enabled here; `Kernel::products` checked the lengths.
+    unsafe { lanes::products::<Neon, 4, 4>(a, b, dim, out) }
 }

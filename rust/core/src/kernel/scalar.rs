@@ -4,7 +4,7 @@
 use std::array::from_fn;
 
 use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
 
 #[derive(Clone, Copy)]
 struct Scalar;
@@ -37,6 +37,10 @@ unsafe impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn splat_integer(x: i32) -> [i32; N] {
         [x; N]
+    }
+    #[inline(always)]
+    unsafe fn add_integer(a: [i32; N], b: [i32; N]) -> [i32; N] {
+        from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
     unsafe fn to_float(sums: [i32; N]) -> [f32; N] {
@@ -88,4 +92,14 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mu
 
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     lanes::dot_f64(a, b)
+}
+
+pub(super) fn score_block(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: no instruction set is needed; `Kernel::score_block` checked the lengths.
+    unsafe { lanes::score_block::<Scalar, 1>(query, panel, bounds) }
+}
+
+pub(super) fn products(a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
+    // SAFETY: no instruction set is needed; `Kernel::products` checked the lengths.
+    unsafe { lanes::products::<Scalar, 1, 2>(a, b, dim, out) }
 }
