@@ -192,7 +192,7 @@ def test_bad_threads_and_kernels(monkeypatch):
     with pytest.raises(TypeError, match="threads: expected an integer of at least 1, or None for all, got '2'"):
         relkt.search(ROWS, ROWS, 1, threads="2")
     monkeypatch.setenv("RELKT_KERNEL", "sse9")
-    with pytest.raises(ValueError, match='RELKT_KERNEL: expected one of avx512, avxvnni, .*, got "sse9"'):
+    with pytest.raises(ValueError, match=r'RELKT_KERNEL: expected one of avx512, avxvnni, .*, got "sse9"'):
         relkt.search(ROWS, ROWS, 1)
 
 

@@ -433,7 +433,7 @@ def test_folders_that_are_missing_or_in_the_way(tmp_path):
             write(tmp_path / "missing" / "index.relkt")
         with pytest.raises(NotADirectoryError):
             write(tmp_path / "file" / "index.relkt")
-        with pytest.raises(OSError, match="(?i)is a directory"):
+        with pytest.raises(OSError, match=r"(?i)is a directory"):
             write(tmp_path)
     assert index.path is None
     assert names(tmp_path) == ["file"]
@@ -489,9 +489,9 @@ def test_a_kill_while_saving(tmp_path):
     """)
     rows = np.random.default_rng(0).standard_normal((20_000, 100), dtype=np.float32)
     relkt.Index(rows[:19_000], ids=range(19_000)).save(path)
-    interrupted = kills = 0
+    interrupted = 0
     # At least eight kills, and more until one came while a file was written.
-    for delay in np.tile(np.linspace(0, 0.3, 8), 5):
+    for kills, delay in enumerate(np.tile(np.linspace(0, 0.3, 8), 5), start=1):
         process = subprocess.Popen([sys.executable, "-c", script, path, fresh], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "saving\n"
         time.sleep(delay)
@@ -510,7 +510,6 @@ def test_a_kill_while_saving(tmp_path):
         interrupted += len(left)
         for file in left:
             file.unlink()
-        kills += 1
         if kills >= 8 and interrupted:
             break
     assert interrupted, "no kill came while a file was written"
