@@ -74,6 +74,7 @@ def test_rust_modules_run_one_way():
         {"selection", "passages"},
         {"sketch"},
         {"quantize"},
+        {"rotation"},
         {"matrix"},
         {"kernel", "top_k", "parallel", "buffer"},
         {"mapping"},

@@ -21,7 +21,8 @@
 //! | `sketch_scales`, `sketch_errors` | F32 | (blocks * 16,) | as `scales` and `errors` |
 //! | `sketch_basis` | F32 | (width, dim) | the directions; width a multiple of 32 |
 //!
-//! The metadata hold `format` ("relkt"), `version`, `rows`, `dim`, an XXH3 checksum of each section, one of the header
+//! The metadata hold `format` ("relkt"), `version`, `rows`, `dim`, whether rows are `rotated` before they are coded
+//! ("yes" or "no "; see [`crate::quantize`]), an XXH3 checksum of each section, one of the header
 //! itself, and what the user added under names that start with `user.`.
 
 #[cfg(target_endian = "big")]
@@ -43,7 +44,8 @@ use crate::mapping::Mapping;
 use crate::matrix::{Matrix, Values, check_shape};
 use crate::parallel::Execution;
 use crate::passages::Passages;
-use crate::quantize::Codes;
+use crate::quantize::{Codes, rotation_that_pays};
+use crate::rotation::Rotation;
 use crate::sketch::{Basis, Sketch};
 
 /// What the metadata call this format, and the newest version of it that is known here.
@@ -51,6 +53,7 @@ const FORMAT: &str = "relkt";
 const VERSION: u32 = 1;
 const USER: &str = "user.";
 const CHECKSUM: &str = "checksum.";
+const ROTATED: &str = "rotated";
 /// The error number of POSIX, which Python knows by name.
 const IS_A_DIRECTORY: i32 = 21;
 /// Bytes that are written, checked, or hashed between two looks at whether somebody wants to stop.
@@ -104,6 +107,7 @@ pub fn save(
     };
     let mut writer = Writer::create(path, shape, ids, metadata)?;
     let (codes, scales, errors) = passages.codes().parts();
+    writer.set_rotated(passages.codes().is_rotated());
     writer.put(Section::Codes, codes, execution)?;
     writer.put(Section::Scales, bytemuck::cast_slice(scales), execution)?;
     writer.put(Section::Errors, bytemuck::cast_slice(errors), execution)?;
@@ -128,6 +132,8 @@ pub struct IndexWriter {
     half: bool,
     /// Rows that do not fill a block yet.
     rest: Option<Matrix>,
+    /// Decided by the first rows.
+    rotation: Option<Rotation>,
 }
 
 impl IndexWriter {
@@ -145,7 +151,7 @@ impl IndexWriter {
     ) -> Result<Self> {
         check_shape("passages", rows, dim)?;
         let writer = Writer::create(path, Shape { rows, dim, half, sketch: None }, ids, metadata)?;
-        Ok(Self { writer, rows, written: 0, dim, half, rest: None })
+        Ok(Self { writer, rows, written: 0, dim, half, rest: None, rotation: None })
     }
 
     /// Rows written so far.
@@ -171,6 +177,10 @@ impl IndexWriter {
         if total > self.rows {
             return Err(Error::RowCount { expected: self.rows, got: total });
         }
+        if self.written == 0 {
+            self.rotation = rotation_that_pays(&batch, kernel);
+            self.writer.set_rotated(self.rotation.is_some());
+        }
         self.writer.put(Section::Norms, bytemuck::cast_slice(batch.norms()), execution)?;
         self.writer.put(Section::Rows, batch.values().as_bytes(), execution)?;
         self.written = total;
@@ -183,7 +193,7 @@ impl IndexWriter {
         };
         let whole = if total == self.rows { joined.rows() } else { joined.rows() / BLOCK_ROWS * BLOCK_ROWS };
         if whole > 0 {
-            let codes = Codes::of(NAME, &joined, kernel, execution)?;
+            let codes = Codes::with(NAME, &joined, self.rotation.clone(), kernel, execution)?;
             let blocks = whole.div_ceil(BLOCK_ROWS);
             let (bytes, scales, errors) = codes.parts();
             self.writer.put(Section::Codes, &bytes[..blocks * groups(self.dim) * 4 * BLOCK_ROWS], execution)?;
@@ -260,6 +270,11 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
             Dtype::F32 => Values::Single(read.section(Section::Rows, Dtype::F32, values)?),
             _ => Values::Half(read.section(Section::Rows, Dtype::F16, values)?),
         };
+        let rotation = match entries.get(ROTATED)?.as_str() {
+            "yes" => Some(Rotation::new(dim)),
+            "no " => None,
+            _ => return None,
+        };
         let ids = if read.dtype(Section::Ids).is_some() {
             Ids::Integers(read.section(Section::Ids, Dtype::I64, rows)?)
         } else if read.dtype(Section::IdEnds).is_some() {
@@ -272,7 +287,7 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
         } else {
             Ids::Rows
         };
-        let codes = Codes::trusted(rows, groups(dim), codes, scales, errors);
+        let codes = Codes::trusted(rows, groups(dim), rotation, codes, scales, errors);
         let sketch = match read.info(Section::SketchBasis) {
             Some(info) => {
                 let &[width, columns] = info.shape.as_slice() else { return None };
@@ -282,7 +297,7 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
                     read.section::<u8>(Section::SketchCodes, Dtype::U8, padded.checked_mul(groups(width) * 4)?)?;
                 let scales = read.section::<f32>(Section::SketchScales, Dtype::F32, padded)?;
                 let errors = read.section::<f32>(Section::SketchErrors, Dtype::F32, padded)?;
-                Some(Sketch::trusted(basis, Codes::trusted(rows, groups(width), codes, scales, errors)))
+                Some(Sketch::trusted(basis, Codes::trusted(rows, groups(width), None, codes, scales, errors)))
             }
             None => None,
         };
@@ -497,6 +512,8 @@ impl Writer {
         for part in &parts {
             entries.insert(format!("{CHECKSUM}{}", part.section.name()), hex(0));
         }
+        // Three letters either way, so that it can be filled in at the end.
+        entries.insert(ROTATED.into(), "no ".into());
         entries.insert("checksum".into(), hex(0));
         // The header's length does not depend on the checksums; they are filled in at the end.
         let header_len = (8 + header_text(&parts, &entries)?.len()).next_multiple_of(ALIGN) - 8;
@@ -504,6 +521,11 @@ impl Writer {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let (temporary, file) = temporary_file(&path)?;
         Ok(Self { path, temporary, file, header_len, parts, metadata: entries, done: false })
+    }
+
+    /// Says whether rows were rotated before they were coded.
+    fn set_rotated(&mut self, rotated: bool) {
+        self.metadata.insert(ROTATED.into(), if rotated { "yes" } else { "no " }.into());
     }
 
     /// Writes the next bytes of a section.

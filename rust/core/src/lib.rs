@@ -4,7 +4,7 @@
 //! those are scored again with double-precision accumulation in one fixed order. The result is therefore the true top-k by
 //! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`limits`] and [`mining`], `scan`, [`selection`] and [`passages`], [`quantize`],
+//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`limits`] and [`mining`], `scan`, [`selection`] and [`passages`], [`sketch`], [`quantize`], `rotation`,
 //! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`], [`error`].
 
 #![deny(unsafe_code)]
@@ -20,6 +20,7 @@ pub mod mining;
 pub mod parallel;
 pub mod passages;
 pub mod quantize;
+mod rotation;
 mod scan;
 pub mod search;
 pub mod selection;

@@ -134,6 +134,14 @@ impl Matrix {
         self.values.slice(row * self.dim..(row + 1) * self.dim)
     }
 
+    /// A row divided by its norm, rounded to float32.
+    pub(crate) fn unit_row(&self, row: usize) -> Vec<f32> {
+        let inverse = 1.0 / self.norm(row);
+        let mut unit = Vec::with_capacity(self.dim);
+        self.row(row).for_each(|value| unit.push((f64::from(value) * inverse) as f32));
+        unit
+    }
+
     /// The values of consecutive rows.
     ///
     /// # Panics

@@ -176,7 +176,7 @@ struct Group<'a, C> {
 impl<'a, C: Collector> Group<'a, C> {
     fn new(scan: Scan<'a>, queries: &'a [usize], collector: &impl Fn(usize) -> C) -> Self {
         let Scan { kernel, passages, .. } = scan;
-        let coded = queries.iter().map(|&query| encode_query(scan.queries, query, kernel)).collect();
+        let coded = queries.iter().map(|&query| encode_query(scan.queries, query, passages.codes(), kernel)).collect();
         let sketch = passages.sketch().filter(|_| scan.use_sketch).map(|sketch| {
             let coded = sketch.basis().encode_queries(scan.queries, queries, kernel);
             (sketch, Level::new(kernel, sketch.codes(), coded))

@@ -83,7 +83,7 @@ impl Sketch {
         kernel: Kernel,
         execution: &Execution,
     ) -> Result<Self> {
-        let codes = Codes::new(basis.width);
+        let codes = Codes::new(basis.width, None);
         let mut sketch = Self { basis, codes };
         sketch.extend(name, matrix, kernel, execution)?;
         Ok(sketch)
@@ -176,7 +176,7 @@ impl Basis {
         }
         let sample = |most: usize| -> Vec<f32> {
             let count = matrix.rows().min(most);
-            (0..count).flat_map(|i| unit_row(matrix, i * matrix.rows() / count)).collect()
+            (0..count).flat_map(|i| matrix.unit_row(i * matrix.rows() / count)).collect()
         };
         let Some(values) = principal_directions(&sample(SAMPLE), dim, most, kernel, execution)? else {
             return Ok(None);
@@ -208,7 +208,7 @@ impl Basis {
         errors: &mut [f32],
     ) {
         let rows = first_row..matrix.rows().min(first_row + scales.len());
-        let units: Vec<f32> = rows.clone().flat_map(|row| unit_row(matrix, row)).collect();
+        let units: Vec<f32> = rows.clone().flat_map(|row| matrix.unit_row(row)).collect();
         let mut projections = vec![0.0f32; rows.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         put_codes(self.width, rows.len(), codes, scales, errors, |at, row_codes| {
@@ -235,7 +235,7 @@ impl Basis {
 
     /// Codes the projections of queries.
     pub(crate) fn encode_queries(&self, matrix: &Matrix, queries: &[usize], kernel: Kernel) -> Vec<CodedQuery> {
-        let units: Vec<f32> = queries.iter().flat_map(|&query| unit_row(matrix, query)).collect();
+        let units: Vec<f32> = queries.iter().flat_map(|&query| matrix.unit_row(query)).collect();
         let mut projections = vec![0.0f32; queries.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         let encode = |y: &[f32]| {
@@ -260,14 +260,6 @@ struct Projection {
 /// (`Kernel::products`) and 2^-24 Σ |p x| for the rounding of x̂ to float32, and Σ |p x| ≤ |p| |x̂|, about 1.
 fn rounding(width: usize, dim: usize) -> f64 {
     (width as f64).sqrt() * (dim as f64 / 4.0 + 25.0) * 0.5f64.powi(24) * 1.01
-}
-
-/// A row divided by its norm.
-fn unit_row(matrix: &Matrix, row: usize) -> Vec<f32> {
-    let inverse = 1.0 / matrix.norm(row);
-    let mut unit = Vec::with_capacity(matrix.dim());
-    matrix.row(row).for_each(|value| unit.push((f64::from(value) * inverse) as f32));
-    unit
 }
 
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
