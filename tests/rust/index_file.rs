@@ -133,12 +133,13 @@ fn a_sketch_is_kept() {
 }
 
 #[test]
-fn batches_make_the_same_file() {
+fn batches_make_the_same_index() {
     let folder = Folder::new("batches");
     let (dim, kernel) = (10, Kernel::detect());
     let mut random = Random::new(4);
-    for batches in [vec![1], vec![5, 5, 5, 5], vec![16, 16], vec![100, 3, 1, 40, 17], vec![15, 1, 1]] {
+    for batches in [vec![1], vec![77], vec![5, 5, 5, 5], vec![16, 16], vec![100, 3, 1, 40, 17], vec![15, 1, 1]] {
         let rows: usize = batches.iter().sum();
+        let single = batches.len() == 1;
         let values = random.reals(rows * dim);
         let ids = texts(rows);
         save(&folder.file("a"), &passages(&values, dim, kernel), &ids, &HashMap::new(), &execution()).expect("saved");
@@ -152,7 +153,13 @@ fn batches_make_the_same_file() {
             assert_eq!(writer.written(), start);
         }
         writer.finish(&ids, &execution()).expect("finished");
-        assert!(fs::read(folder.file("a")).expect("a") == fs::read(folder.file("b")).expect("b"));
+        if single {
+            assert!(fs::read(folder.file("a")).expect("a") == fs::read(folder.file("b")).expect("b"));
+        }
+        // What codes are relative to is decided by the first batch; results do not depend on it.
+        let opened = open(&folder.file("b"), true, kernel, &execution()).expect("opened");
+        assert!(same_ids(&opened.ids, &ids));
+        assert_eq!(hits(&opened.passages, &values[..dim]), hits(&passages(&values, dim, kernel), &values[..dim]));
     }
     assert_eq!(folder.names(), ["a", "b"]);
 }
@@ -259,6 +266,55 @@ fn a_newer_version_and_a_stranger_are_refused() {
     assert!(newer.contains("version 9, newer than 1"), "{newer}");
     let stranger = change(r#""format":"relkt""#, r#""format":"other""#);
     assert!(stranger.contains("not an index written by relkt"), "{stranger}");
+}
+
+/// What is in nobody's row but would be found, and numbers that are none.
+#[test]
+fn damage_of_numbers_is_told() {
+    let folder = Folder::new("numbers");
+    let path = folder.file("index.relkt");
+    let (rows, dim, kernel) = (20, 5, Kernel::detect());
+    let stored = passages(&Random::new(8).reals(rows * dim), dim, kernel);
+    save(&path, &stored, &Ids::Rows, &HashMap::new(), &execution()).expect("saved");
+    let good = fs::read(&path).expect("readable");
+    let data = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
+    let (scales, errors) = (data + 32 * 8, data + 32 * 8 + 32 * 4);
+    let change = |at: usize, to: f32| {
+        let mut bad = good.clone();
+        bad[at..at + 4].copy_from_slice(&to.to_le_bytes());
+        fs::write(&path, bad).expect("written");
+        open(&path, false, kernel, &execution())
+    };
+    // Places behind the last row.
+    assert!(problem(change(scales + 25 * 4, 1.0)).contains("do not fit"));
+    assert!(problem(change(errors + 31 * 4, 1.0)).contains("do not fit"));
+    // A row that no bound ever passes for: told by the search, which cannot find as many as there are.
+    for row in 0..rows {
+        let broken = change(errors + row * 4, f32::NAN).expect("not looked at without verify").passages;
+        let queries = matrix("queries", &[1.0; 5], dim, kernel);
+        let outcome = search(kernel, &queries, &broken, rows, None, &execution());
+        assert_eq!(outcome.map(|_| ()), Err(Error::Damaged));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_replaced_is_a_file_and_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("mode");
+    let path = folder.file("index.relkt");
+    let stored = passages(&[1.0; 20], 4, Kernel::detect());
+    let save_to = |path: &std::path::Path| save(path, &stored, &Ids::Rows, &HashMap::new(), &execution());
+    save_to(&path).expect("saved");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+    save_to(&path).expect("saved");
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    let link = folder.file("link");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    save_to(&link).expect("saved");
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    let refused = save_to(std::path::Path::new("/dev/null"));
+    assert!(matches!(refused, Err(Error::File { action: "write", .. })), "{refused:?}");
 }
 
 #[test]

@@ -80,6 +80,28 @@ fn ties_across_row_ranges_go_to_the_lower_row() {
     }
 }
 
+/// Rows with much in common, and with single large coordinates, have few rows scored: codes are relative to a mean, and
+/// rotated. (Without, all of the former would be.)
+#[test]
+fn rows_with_much_in_common_stay_fast() {
+    let (dim, rows, kernel) = (128, 4000, Kernel::detect());
+    let mut random = Random::new(3);
+    let common = random.reals(dim);
+    let alike: Vec<f32> = (0..rows * dim).map(|i| 4.0 * common[i % dim] + random.real()).collect();
+    let large: Vec<f32> =
+        (0..rows * dim).map(|i| if i % dim == 5 { 30.0 * random.real() } else { random.real() }).collect();
+    let execution = Execution::new(Some(1)).expect("threads");
+    for (p, centred, rotated) in [(alike, true, false), (large, false, true)] {
+        let q = p[..5 * dim].to_vec();
+        let stored = passages(&p, dim, kernel);
+        assert_eq!((stored.codes().is_centred(), stored.codes().is_rotated()), (centred, rotated));
+        let hits = search(kernel, &matrix("queries", &q, dim, kernel), &stored, 10, None, &execution);
+        let hits = hits.expect("valid search");
+        assert!(hits.scored.iter().all(|&scored| scored < rows / 10), "{:?}", hits.scored);
+        assert_eq!(Hits::from(hits), brute_force(&q, &p, dim, 10));
+    }
+}
+
 /// Data that gets a sketch: results are those without one, whatever the numbers of queries, results and threads, with a
 /// filter, after rows were added and removed; and among them queries that are like no row at all, for which it is of no use.
 #[test]
@@ -219,7 +241,7 @@ proptest! {
     fn allowed_rows_alone_are_found(
         seed in any::<u64>(), rows in 1usize..3000, queries in 1usize..40, k in 1usize..60, share in 0u64..101, ties in any::<bool>(),
     ) {
-        let (dim, kernel) = (9, Kernel::detect());
+        let dim = 9;
         let mut random = Random::new(seed);
         let p = if ties { random.small_rows(rows, dim) } else { random.reals(rows * dim) };
         let q = random.reals(queries * dim);
@@ -229,12 +251,14 @@ proptest! {
         let k = k.min(rows);
         let mut expected = brute_force(&q, &allowed, dim, k.min(left.len()));
         expected.rows.iter_mut().for_each(|row| *row = left[*row as usize]);
-        let (queries, stored) = (matrix("queries", &q, dim, kernel), passages(&p, dim, kernel));
-        for allow in [Allow::mask(&mask), Allow::rows(rows, &left).expect("in range")] {
-            for threads in [1, 2] {
-                let execution = Execution::new(Some(threads)).expect("threads");
-                let hits = Hits::from(search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search"));
-                prop_assert_eq!(&hits, &expected);
+        for kernel in Kernel::available() {
+            let (queries, stored) = (matrix("queries", &q, dim, kernel), passages(&p, dim, kernel));
+            for allow in [Allow::mask(&mask), Allow::rows(rows, &left).expect("in range")] {
+                for threads in [1, 2] {
+                    let execution = Execution::new(Some(threads)).expect("threads");
+                    let hits = search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search");
+                    prop_assert_eq!(&Hits::from(hits), &expected);
+                }
             }
         }
     }

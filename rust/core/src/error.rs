@@ -223,6 +223,15 @@ pub enum Error {
         /// Rows that came.
         got: usize,
     },
+    /// float16 and float32 rows together.
+    #[error("{name}: expected all rows to be of one type, got float16 and float32")]
+    Mixed {
+        /// The argument.
+        name: &'static str,
+    },
+    /// An index whose codes contradict its rows, as only a damaged file's can.
+    #[error("passages: codes and rows contradict each other: the index file is damaged (open it with verify=True)")]
+    Damaged,
     /// Another number of ids than rows, or ids of another kind than announced.
     #[error("ids: expected {expected} values, one for each passage, got {got}")]
     IdCount {

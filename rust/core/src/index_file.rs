@@ -7,13 +7,14 @@
 //! | `codes` | U8 | (blocks, groups, 16, 4) | code + 128 of rows in blocks of 16, columns in groups of 4 |
 //! | `scales`, `errors` | F32 | (blocks * 16,) | see [`crate::quantize`]; errors of rows that fill up the last block: -inf |
 //! | `norms` | F64 | (blocks * 16,) | Euclidean norms of the rows |
+//! | `mean` | F32 | (dim up to a multiple of 16,) | what codes are relative to, zeros if nothing; see [`crate::quantize`] |
 //! | `ids` | I64 | (rows,) | only if ids are whole numbers |
 //! | `id_ends` | I64 | (rows,) | only if ids are texts: where each ends in `id_texts` |
 //! | `padding` | U8 | (0 to 63,) | |
 //! | `rows` | F32 or F16 | (rows, dim) | the embeddings, bit for bit as they came |
 //! | `id_texts` | U8 | (bytes,) | UTF-8, one after the other |
 //!
-//! and, between `norms` and `ids`, where there is a sketch ([`crate::sketch`]) of some width:
+//! and, between `mean` and `ids`, where there is a sketch ([`crate::sketch`]) of some width:
 //!
 //! | section | type | shape | |
 //! |---|---|---|---|
@@ -21,8 +22,8 @@
 //! | `sketch_scales`, `sketch_errors` | F32 | (blocks * 16,) | as `scales` and `errors` |
 //! | `sketch_basis` | F32 | (width, dim) | the directions; width a multiple of 32 |
 //!
-//! The metadata hold `format` ("relkt"), `version`, `rows`, `dim`, whether rows are `rotated` before they are coded
-//! ("yes" or "no "; see [`crate::quantize`]), an XXH3 checksum of each section, one of the header
+//! The metadata hold `format` ("relkt"), `version`, `rows`, `dim`, whether rows are `rotated` before they are coded (0
+//! or 1) and their `reach` (the bits of a float32; see [`crate::quantize`] for both), an XXH3 checksum of each section, one of the header
 //! itself, and what the user added under names that start with `user.`.
 
 #[cfg(target_endian = "big")]
@@ -44,8 +45,7 @@ use crate::mapping::Mapping;
 use crate::matrix::{Matrix, Values, check_shape};
 use crate::parallel::Execution;
 use crate::passages::Passages;
-use crate::quantize::{Codes, rotation_that_pays};
-use crate::rotation::Rotation;
+use crate::quantize::{Codes, Frame};
 use crate::sketch::{Basis, Sketch};
 
 /// What the metadata call this format, and the newest version of it that is known here.
@@ -54,6 +54,7 @@ const VERSION: u32 = 1;
 const USER: &str = "user.";
 const CHECKSUM: &str = "checksum.";
 const ROTATED: &str = "rotated";
+const REACH: &str = "reach";
 /// The error number of POSIX, which Python knows by name.
 const IS_A_DIRECTORY: i32 = 21;
 /// Bytes that are written, checked, or hashed between two looks at whether somebody wants to stop.
@@ -107,7 +108,8 @@ pub fn save(
     };
     let mut writer = Writer::create(path, shape, ids, metadata)?;
     let (codes, scales, errors) = passages.codes().parts();
-    writer.set_rotated(passages.codes().is_rotated());
+    writer.set_frame(passages.codes().is_rotated(), passages.codes().reach());
+    writer.put_mean(passages.codes().frame(), passages.dim(), execution)?;
     writer.put(Section::Codes, codes, execution)?;
     writer.put(Section::Scales, bytemuck::cast_slice(scales), execution)?;
     writer.put(Section::Errors, bytemuck::cast_slice(errors), execution)?;
@@ -133,7 +135,10 @@ pub struct IndexWriter {
     /// Rows that do not fill a block yet.
     rest: Option<Matrix>,
     /// Decided by the first rows.
-    rotation: Option<Rotation>,
+    frame: Option<Frame>,
+    reach: f32,
+    /// Something went wrong half way: what was written cannot be completed.
+    failed: bool,
 }
 
 impl IndexWriter {
@@ -151,7 +156,7 @@ impl IndexWriter {
     ) -> Result<Self> {
         check_shape("passages", rows, dim)?;
         let writer = Writer::create(path, Shape { rows, dim, half, sketch: None }, ids, metadata)?;
-        Ok(Self { writer, rows, written: 0, dim, half, rest: None, rotation: None })
+        Ok(Self { writer, rows, written: 0, dim, half, rest: None, frame: None, reach: 0.0, failed: false })
     }
 
     /// Rows written so far.
@@ -171,19 +176,25 @@ impl IndexWriter {
             return Err(Error::DimMismatch { name: NAME, expected: self.dim, got: batch.dim() });
         }
         if matches!(batch.values(), Values::Half(_)) != self.half {
-            return Err(Error::Length { name: NAME, expected: self.dim, got: batch.dim() });
+            return Err(Error::Mixed { name: NAME });
         }
         let total = self.written + batch.rows();
         if total > self.rows {
             return Err(Error::RowCount { expected: self.rows, got: total });
         }
-        if self.written == 0 {
-            self.rotation = rotation_that_pays(&batch, kernel);
-            self.writer.set_rotated(self.rotation.is_some());
-        }
+        // Until all of it is written; after an error nothing more is.
+        self.failed = true;
         self.writer.put(Section::Norms, bytemuck::cast_slice(batch.norms()), execution)?;
         self.writer.put(Section::Rows, batch.values().as_bytes(), execution)?;
         self.written = total;
+        let frame = match &self.frame {
+            Some(frame) => frame.clone(),
+            None => {
+                let frame = Frame::of(&batch, kernel);
+                self.writer.put_mean(&frame, self.dim, execution)?;
+                self.frame.insert(frame).clone()
+            }
+        };
         let joined = match self.rest.take() {
             Some(mut rest) => {
                 rest.append(NAME, &batch)?;
@@ -193,7 +204,8 @@ impl IndexWriter {
         };
         let whole = if total == self.rows { joined.rows() } else { joined.rows() / BLOCK_ROWS * BLOCK_ROWS };
         if whole > 0 {
-            let codes = Codes::with(NAME, &joined, self.rotation.clone(), kernel, execution)?;
+            let codes = Codes::with(NAME, &joined, frame, kernel, execution)?;
+            self.reach = self.reach.max(codes.reach());
             let blocks = whole.div_ceil(BLOCK_ROWS);
             let (bytes, scales, errors) = codes.parts();
             self.writer.put(Section::Codes, &bytes[..blocks * groups(self.dim) * 4 * BLOCK_ROWS], execution)?;
@@ -204,6 +216,7 @@ impl IndexWriter {
             let keep: Vec<bool> = (0..joined.rows()).map(|row| row >= whole).collect();
             self.rest = Some(joined.select(NAME, &keep)?);
         }
+        self.failed = false;
         Ok(())
     }
 
@@ -213,10 +226,12 @@ impl IndexWriter {
     /// [`Error::RowCount`] if there were fewer rows than announced, [`Error::IdCount`], [`Error::File`],
     /// [`Error::Interrupted`].
     pub fn finish(self, ids: &Ids, execution: &Execution) -> Result<()> {
-        if self.written < self.rows {
+        if self.written < self.rows || self.failed {
             return Err(Error::RowCount { expected: self.rows, got: self.written });
         }
-        self.writer.finish(ids, execution)
+        let mut writer = self.writer;
+        writer.set_frame(self.frame.as_ref().is_some_and(Frame::is_rotated), self.reach);
+        writer.finish(ids, execution)
     }
 }
 
@@ -270,11 +285,13 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
             Dtype::F32 => Values::Single(read.section(Section::Rows, Dtype::F32, values)?),
             _ => Values::Half(read.section(Section::Rows, Dtype::F16, values)?),
         };
-        let rotation = match entries.get(ROTATED)?.as_str() {
-            "yes" => Some(Rotation::new(dim)),
-            "no " => None,
-            _ => return None,
-        };
+        let mean = dim.next_multiple_of(ALIGN / size_of::<f32>());
+        let mean = read.section::<f32>(Section::Mean, Dtype::F32, mean)?;
+        let frame = Frame::new(&mean.as_slice()[..dim], entries.get(ROTATED)? == "1")?;
+        let reach = entries.get(REACH).and_then(|bits| u32::from_str_radix(bits, 16).ok()).map(f32::from_bits)?;
+        if !(0.0..=2.1).contains(&reach) || !padding_is_inert(scales.as_slice(), errors.as_slice(), rows) {
+            return None;
+        }
         let ids = if read.dtype(Section::Ids).is_some() {
             Ids::Integers(read.section(Section::Ids, Dtype::I64, rows)?)
         } else if read.dtype(Section::IdEnds).is_some() {
@@ -287,7 +304,7 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
         } else {
             Ids::Rows
         };
-        let codes = Codes::trusted(rows, groups(dim), rotation, codes, scales, errors);
+        let codes = Codes::trusted(rows, groups(dim), frame, reach, codes, scales, errors);
         let sketch = match read.info(Section::SketchBasis) {
             Some(info) => {
                 let &[width, columns] = info.shape.as_slice() else { return None };
@@ -297,7 +314,11 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
                     read.section::<u8>(Section::SketchCodes, Dtype::U8, padded.checked_mul(groups(width) * 4)?)?;
                 let scales = read.section::<f32>(Section::SketchScales, Dtype::F32, padded)?;
                 let errors = read.section::<f32>(Section::SketchErrors, Dtype::F32, padded)?;
-                Some(Sketch::trusted(basis, Codes::trusted(rows, groups(width), None, codes, scales, errors)))
+                if !padding_is_inert(scales.as_slice(), errors.as_slice(), rows) {
+                    return None;
+                }
+                let codes = Codes::trusted(rows, groups(width), Frame::default(), 1.0, codes, scales, errors);
+                Some(Sketch::trusted(basis, codes))
             }
             None => None,
         };
@@ -325,6 +346,11 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
     Ok(IndexFile { passages, ids, metadata: user.collect() })
 }
 
+/// Whether nothing can be found in the places of the last block that have no row.
+fn padding_is_inert(scales: &[f32], errors: &[f32], rows: usize) -> bool {
+    scales[rows..].iter().all(|&scale| scale == 0.0) && errors[rows..].iter().all(|&error| error == f32::NEG_INFINITY)
+}
+
 /// Whether ends of texts ascend, and cut valid UTF-8 where characters begin.
 fn ids_fit(ends: &[i64], texts: &[u8]) -> bool {
     let Ok(texts) = std::str::from_utf8(texts) else { return false };
@@ -339,6 +365,7 @@ enum Section {
     Scales,
     Errors,
     Norms,
+    Mean,
     SketchCodes,
     SketchScales,
     SketchErrors,
@@ -351,11 +378,12 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Codes,
         Self::Scales,
         Self::Errors,
         Self::Norms,
+        Self::Mean,
         Self::SketchCodes,
         Self::SketchScales,
         Self::SketchErrors,
@@ -373,6 +401,7 @@ impl Section {
             Self::Scales => "scales",
             Self::Errors => "errors",
             Self::Norms => "norms",
+            Self::Mean => "mean",
             Self::SketchCodes => "sketch_codes",
             Self::SketchScales => "sketch_scales",
             Self::SketchErrors => "sketch_errors",
@@ -467,6 +496,7 @@ impl Writer {
             (Section::Scales, Dtype::F32, vec![padded]),
             (Section::Errors, Dtype::F32, vec![padded]),
             (Section::Norms, Dtype::F64, vec![padded]),
+            (Section::Mean, Dtype::F32, vec![dim.next_multiple_of(ALIGN / size_of::<f32>())]),
         ];
         if let Some(width) = sketch {
             sections.extend([
@@ -512,8 +542,9 @@ impl Writer {
         for part in &parts {
             entries.insert(format!("{CHECKSUM}{}", part.section.name()), hex(0));
         }
-        // Three letters either way, so that it can be filled in at the end.
-        entries.insert(ROTATED.into(), "no ".into());
+        // Of a length that does not depend on what is filled in at the end.
+        entries.insert(ROTATED.into(), "0".into());
+        entries.insert(REACH.into(), format!("{:08x}", 0));
         entries.insert("checksum".into(), hex(0));
         // The header's length does not depend on the checksums; they are filled in at the end.
         let header_len = (8 + header_text(&parts, &entries)?.len()).next_multiple_of(ALIGN) - 8;
@@ -523,9 +554,18 @@ impl Writer {
         Ok(Self { path, temporary, file, header_len, parts, metadata: entries, done: false })
     }
 
-    /// Says whether rows were rotated before they were coded.
-    fn set_rotated(&mut self, rotated: bool) {
-        self.metadata.insert(ROTATED.into(), if rotated { "yes" } else { "no " }.into());
+    /// Notes what rows were coded relative to.
+    fn set_frame(&mut self, rotated: bool, reach: f32) {
+        self.metadata.insert(ROTATED.into(), u8::from(rotated).to_string());
+        self.metadata.insert(REACH.into(), format!("{:08x}", reach.to_bits()));
+    }
+
+    /// Writes what rows are coded relative to.
+    fn put_mean(&mut self, frame: &Frame, dim: usize, execution: &Execution) -> Result<()> {
+        match frame.mean() {
+            Some(mean) => self.put(Section::Mean, bytemuck::cast_slice(mean), execution),
+            None => self.put(Section::Mean, &vec![0; dim * size_of::<f32>()], execution),
+        }
     }
 
     /// Writes the next bytes of a section.
@@ -554,8 +594,8 @@ impl Writer {
                 self.put_ids(Section::IdTexts, texts.as_slice(), execution)?;
             }
         }
-        for section in [Section::Norms, Section::Padding] {
-            // Norms of rows that fill up the last block, and what brings the rows to a multiple of 64 bytes.
+        for section in [Section::Norms, Section::Mean, Section::Padding] {
+            // Norms of rows that fill up the last block, what fills up the mean, and what brings the rows to a multiple of 64 bytes.
             let missing =
                 self.parts.iter().find(|part| part.section == section).map_or(0, |part| part.len - part.written);
             self.put(section, &vec![0; missing], execution)?;
@@ -576,7 +616,8 @@ impl Writer {
         execution.check()?;
         fs::rename(&self.temporary, &self.path).map_err(failed)?;
         self.done = true;
-        sync_folder(&self.path)
+        sync_folder(&self.path);
+        Ok(())
     }
 
     fn put_ids(&mut self, section: Section, bytes: &[u8], execution: &Execution) -> Result<()> {
@@ -604,13 +645,24 @@ fn temporary_file(path: &Path) -> Result<(PathBuf, File)> {
     if path.is_dir() {
         return Err(file_error("write", path, &io::Error::from_raw_os_error(IS_A_DIRECTORY)));
     }
+    let existing = fs::metadata(path).ok();
+    if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
+        let reason = io::Error::new(io::ErrorKind::InvalidInput, "it is there, and not a regular file");
+        return Err(file_error("write", path, &reason));
+    }
     for attempt in 0..1000u32 {
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}-{attempt}.tmp", std::process::id()));
         let temporary = path.with_file_name(hidden);
         match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
+            Ok(file) => {
+                // Who may read the file that is replaced may read the new one, and nobody else.
+                if let Some(existing) = existing {
+                    let _ = file.set_permissions(existing.permissions());
+                }
+                return Ok((temporary, file));
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(file_error("write", path, &e)),
         }
@@ -618,19 +670,19 @@ fn temporary_file(path: &Path) -> Result<(PathBuf, File)> {
     Err(file_error("write", path, &io::Error::from(io::ErrorKind::AlreadyExists)))
 }
 
-/// Makes a rename last through a power failure, where folders can be synced.
-fn sync_folder(path: &Path) -> Result<()> {
+/// Makes a rename last through a power failure, where folders can be opened and synced. The file itself is complete either
+/// way, so that a refusal is no failure.
+fn sync_folder(path: &Path) {
     #[cfg(unix)]
     {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| file_error("write", path, &e))?;
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
     #[cfg(not(unix))]
     let _ = path;
-    Ok(())
 }
 
 fn header(parts: &[Part], entries: &HashMap<String, String>) -> Result<Metadata> {

@@ -169,13 +169,13 @@ impl Matrix {
     pub(crate) fn append(&mut self, name: &'static str, other: &Self) -> Result<()> {
         let total = self.rows + other.rows;
         check_shape(name, total, self.dim)?;
-        let (dim, rows) = (self.dim, self.rows);
+        let rows = self.rows;
         self.norms.resize(name, rows)?;
         self.norms.extend(name, other.norms())?;
         let outcome = match (&mut self.values, &other.values) {
             (Values::Single(values), Values::Single(more)) => values.extend(name, more.as_slice()),
             (Values::Half(values), Values::Half(more)) => values.extend(name, more.as_slice()),
-            _ => Err(Error::Length { name, expected: total * dim, got: rows * dim }),
+            _ => Err(Error::Mixed { name }),
         };
         if outcome.is_err() {
             self.norms.resize(name, rows)?;

@@ -17,6 +17,8 @@ use crate::top_k::{Candidate, Exact};
 
 /// Bytes of codes in a panel, roughly: a part of common L2 caches.
 const PANEL: usize = 256 << 10;
+/// The most pairs of query and row in a panel, all of which may survive.
+const PAIRS: usize = 2 << 20;
 /// Blocks in the first panel, which sets the first floors, and in steps of which panels end.
 const FIRST_BLOCKS: usize = 4;
 /// Queries of one task: what is arranged at a time stays within a few MiB.
@@ -206,7 +208,8 @@ impl<'a, C: Collector> Group<'a, C> {
                 _ => self.scan.passages.codes(),
             };
             let bytes = codes.groups() * GROUP_BYTES;
-            let most = (PANEL / bytes / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
+            let most = (PANEL / bytes).min(PAIRS / BLOCK_ROWS / self.queries.len());
+            let most = (most / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
             // The first panels are short, since nothing is known of the floors yet.
             let step = if panels < 8 { (FIRST_BLOCKS << panels).min(most) } else { most };
             let end = (start + step).min(range.end);

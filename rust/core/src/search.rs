@@ -38,7 +38,7 @@ const SAMPLE_MIN_QUERIES: usize = 8;
 ///
 /// # Errors
 /// [`Error::DimMismatch`], [`Error::K`], [`Error::AllowLength`], [`Error::Memory`], [`Error::Interrupted`],
-/// [`Error::ThreadPool`].
+/// [`Error::ThreadPool`], [`Error::Damaged`].
 pub fn search(
     kernel: Kernel,
     queries: &Matrix,
@@ -85,7 +85,9 @@ pub fn search(
         }
     }
     for best in best {
-        debug_assert_eq!(best.len(), k);
+        if best.len() != k {
+            return Err(Error::Damaged);
+        }
         hits.scores.extend(best.iter().map(|hit| hit.score));
         hits.rows.extend(best.iter().map(|hit| i64::from(hit.row)));
     }

@@ -17,7 +17,8 @@
 //!
 //! > t s D + (1 + a_q) aₓ + b_q bₓ + a_q ≤ t s D + slope · (bₓ + aₓ / τ) + a_q, slope = max(b_q, τ (1 + a_q)),
 //!
-//! for any τ > 0. So a sketch has the form of [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same
+//! for any τ > 0, but for rounding: with τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so that a kernel's bound is
+//! off by less than 3 · 4.1 u + 10 u + 14.1 u, which [`SLACK`] covers. So a sketch has the form of [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same
 //! kernels scan it. Nothing depends on the directions being good: that only decides how many rows are ruled out.
 
 use crate::buffer::Buffer;
@@ -25,7 +26,7 @@ use crate::error::Result;
 use crate::kernel::{BLOCK_ROWS, Kernel, QueryCodes, ROW_LEVELS, Row, groups};
 use crate::matrix::Matrix;
 use crate::parallel::{self, Execution};
-use crate::quantize::{CodedQuery, Codes, SLACK, put_codes};
+use crate::quantize::{CodedQuery, Codes, Frame, SLACK, put_codes};
 
 /// τ: errors of codes count 1/τ times, tails of queries below τ as if they were τ.
 const TAU: f64 = 0.25;
@@ -83,7 +84,7 @@ impl Sketch {
         kernel: Kernel,
         execution: &Execution,
     ) -> Result<Self> {
-        let codes = Codes::new(basis.width, None);
+        let codes = Codes::new(basis.width, Frame::default());
         let mut sketch = Self { basis, codes };
         sketch.extend(name, matrix, kernel, execution)?;
         Ok(sketch)
@@ -178,9 +179,8 @@ impl Basis {
             let count = matrix.rows().min(most);
             (0..count).flat_map(|i| matrix.unit_row(i * matrix.rows() / count)).collect()
         };
-        let Some(values) = principal_directions(&sample(SAMPLE), dim, most, kernel, execution)? else {
-            return Ok(None);
-        };
+        let values = principal_directions(&sample(SAMPLE), dim, most, kernel, execution)?;
+        let most = values.len() / dim;
         execution.check()?;
         let judged = sample(JUDGED);
         // The best of the sample that correspond to the best of all rows, and one at least.
@@ -243,7 +243,7 @@ impl Basis {
             let part = self.project(y, kernel, kernel.query_levels(), &mut codes[..self.width]);
             let slope = part.tail.max(TAU * (1.0 + part.error));
             let codes = QueryCodes::new(codes, part.scale, (slope as f32).next_up());
-            CodedQuery { codes, rest: part.error + SLACK }
+            CodedQuery { codes, shift: 0.0, rest: part.error + SLACK }
         };
         projections.chunks_exact(self.width).map(encode).collect()
     }
@@ -273,30 +273,28 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     turned
 }
 
-/// The principal directions of a sample, without centring, by subspace iteration; none if the sample spans too little.
+/// The principal directions of a sample, without centring, by subspace iteration; fewer if the sample spans fewer.
 fn principal_directions(
     sample: &[f32],
     dim: usize,
     width: usize,
     kernel: Kernel,
     execution: &Execution,
-) -> Result<Option<Vec<f32>>> {
+) -> Result<Vec<f32>> {
     let rows = sample.len() / dim;
     let columns = transposed(sample, dim);
     // Rows of the sample itself are a better start than random directions.
     let mut basis: Vec<f32> = (0..width).flat_map(|i| sample[i * rows / width * dim..][..dim].to_vec()).collect();
     for round in 0..ROUNDS {
-        if !orthonormalize(&mut basis, dim, kernel) {
-            return Ok(None);
-        }
-        if round + 1 == ROUNDS {
+        orthonormalize(&mut basis, dim, kernel);
+        if round + 1 == ROUNDS || basis.is_empty() {
             break;
         }
         execution.check()?;
         let scores = products(&basis, sample, dim, kernel, execution)?;
         basis = products(&scores, &columns, rows, kernel, execution)?;
     }
-    Ok(Some(basis))
+    Ok(basis)
 }
 
 /// All dot products of rows of `a` with rows of `b`, over threads.
@@ -309,14 +307,16 @@ fn products(a: &[f32], b: &[f32], dim: usize, kernel: Kernel, execution: &Execut
     Ok(all)
 }
 
-/// Gram-Schmidt in double precision, twice, for each row in turn; false if a row depends on those before it.
-fn orthonormalize(basis: &mut [f32], dim: usize, kernel: Kernel) -> bool {
+/// Gram-Schmidt in double precision, twice, for each row in turn; rows that depend on those before them are dropped.
+fn orthonormalize(basis: &mut Vec<f32>, dim: usize, kernel: Kernel) {
+    let mut kept = 0;
     for i in 0..basis.len() / dim {
-        let (done, rest) = basis.split_at_mut(i * dim);
+        basis.copy_within(i * dim..(i + 1) * dim, kept * dim);
+        let (done, rest) = basis.split_at_mut(kept * dim);
         let row = &mut rest[..dim];
         let before = kernel.dot_f64(Row::Single(row), Row::Single(row)).sqrt();
         if before == 0.0 || !before.is_finite() {
-            return false;
+            continue;
         }
         let mut exact: Vec<f64> = row.iter().map(|&v| f64::from(v) / before).collect();
         for _ in 0..2 {
@@ -331,14 +331,15 @@ fn orthonormalize(basis: &mut [f32], dim: usize, kernel: Kernel) -> bool {
             }
         }
         let norm = exact.iter().map(|e| e * e).sum::<f64>().sqrt();
-        if norm < 1e-6 {
-            return false;
+        if norm < 1e-4 {
+            continue;
         }
         for (value, e) in row.iter_mut().zip(exact) {
             *value = (e / norm) as f32;
         }
+        kept += 1;
     }
-    true
+    basis.truncate(kept * dim);
 }
 
 /// The width that promises the least time, if any promises enough: some rows of the sample play the queries, and what each
@@ -440,7 +441,9 @@ mod tests {
             let width = ((dim as f64 * share) as usize).clamp(1, dim - 1);
             for kernel in Kernel::available() {
                 let mut directions = reals(seed, width * dim);
-                prop_assume!(orthonormalize(&mut directions, dim, kernel));
+                orthonormalize(&mut directions, dim, kernel);
+                let width = directions.len() / dim;
+                prop_assume!(width > 0);
                 let query = reals(seed ^ 1, dim);
                 let mut rows = reals(seed ^ 2, 20 * dim);
                 rows.extend_from_slice(&query);
@@ -485,7 +488,12 @@ mod tests {
         assert!(none.expect("memory").is_none());
         let few = Sketch::of("rows", &matrix(&clustered(MIN_ROWS - 1, dim), dim, kernel), kernel, &execution());
         assert!(few.expect("memory").is_none());
-        // Rows that span next to nothing have no directions to sketch by, and nothing breaks.
+        // Rows of which some are equal still get one; rows that span next to nothing do not, and nothing breaks.
+        let mut some_equal = clustered(MIN_ROWS, dim);
+        let first = some_equal[..dim].to_vec();
+        some_equal.chunks_exact_mut(dim).step_by(100).for_each(|row| row.copy_from_slice(&first));
+        let some = Sketch::of("rows", &matrix(&some_equal, dim, kernel), kernel, &execution());
+        assert!(some.expect("memory").is_some());
         let flat: Vec<f32> = (0..MIN_ROWS * dim).map(|i| if i % dim == 0 { 1.0 } else { 0.0 }).collect();
         assert!(Sketch::of("rows", &matrix(&flat, dim, kernel), kernel, &execution()).expect("memory").is_none());
     }

@@ -31,13 +31,14 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         | Error::AllowLength { .. }
         | Error::RowCount { .. }
         | Error::IdCount { .. }
+        | Error::Mixed { .. }
         | Error::Groups { .. } => PyValueError::new_err(message),
         Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::ThreadPool { .. } => PyRuntimeError::new_err(message),
         // With an error number, Python makes it a FileNotFoundError, a PermissionError, ...
         Error::File { path, code: Some(code), .. } => PyOSError::new_err((code, message, path)),
         Error::File { .. } => PyOSError::new_err(message),
-        Error::IndexFile { .. } => IndexFileError::new_err(message),
+        Error::IndexFile { .. } | Error::Damaged => IndexFileError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }
 }

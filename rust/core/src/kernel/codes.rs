@@ -6,10 +6,10 @@ use super::lanes::Value;
 const ROUND: f32 = 12_582_912.0;
 /// Sums that are kept side by side.
 const LANES: usize = 16;
-/// More than all roundings of the residual norm: its double-precision sum is off by less than dim · 2^-52 of itself, and
-/// the norm that the values are divided by likewise.
+/// More than all roundings of the residual norm: of its double-precision sum, which is off by less than dim · 2^-52 of
+/// itself, and of the norm that the values are divided by, which moves the row by as much of its length.
 const RELATIVE_SLACK: f64 = 1.0 + 1e-8;
-const ABSOLUTE_SLACK: f64 = 1e-14;
+const ABSOLUTE_SLACK: f64 = 1e-12;
 
 /// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that for x = values / norm,
 /// |x - scale · codes| <= error. The scale is the one of least squares, so that what is left is orthogonal to the codes.

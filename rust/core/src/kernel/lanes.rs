@@ -330,12 +330,16 @@ impl Value for f32 {
 pub struct Half(pub u16);
 
 impl Value for Half {
-    /// Arithmetic that every instruction set has vectors for: the bits of the number, moved to where float32 keeps them,
-    /// make one that is 2^112 times too small. Infinities and NaN have been refused.
+    /// Arithmetic that every instruction set has vectors for, and in which no subnormal float32 appears, since a process
+    /// may have them flushed to zero. Infinities and NaN have been refused.
     #[inline(always)]
     fn widen(self) -> f32 {
         let bits = u32::from(self.0);
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+        let (exponent, fraction) = (bits >> 10 & 31, bits & 0x3ff);
+        let normal = f32::from_bits((exponent + 112) << 23 | fraction << 13);
+        // Between 2^-14 and 2^-13 the steps are those of subnormal float16.
+        let subnormal = f32::from_bits(113 << 23 | fraction << 13) - f32::from_bits(113 << 23);
+        let magnitude = if exponent == 0 { subnormal } else { normal };
         f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
     }
 }
