@@ -21,8 +21,7 @@ def as_rows(name: str, array: object) -> Embeddings:
         raise TypeError(f"{name}: expected dtype float32 or float16, got {array.dtype}")
     if array.ndim != 2:
         raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {array.shape}")
-    # The type without its byte order: that of the machine.
-    return np.require(array, array.dtype.type, ["C", "A"])
+    return np.require(array, array.dtype, ["C", "A"])
 
 
 def to_border(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:

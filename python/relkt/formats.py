@@ -550,7 +550,8 @@ def _index(
 @contextmanager
 def _replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A new file beside ``path`` that takes its place if all goes well, and is removed if not."""
-    target = Path(path)
+    # Through a link, what it points to is replaced, not the link.
+    target = Path(path).resolve()
     if target.is_dir():
         raise IsADirectoryError(f"path: expected a file, got the folder {str(target)!r}")
     temporary, file = _temporary_file(target)
@@ -559,6 +560,9 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            # Who may read the file that is replaced may read the new one, and nobody else.
+            temporary.chmod(target.stat().st_mode & 0o7777)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -55,6 +55,12 @@ class Ids:
     def _row_of(self) -> dict[Any, int]:
         return {value: row for row, value in enumerate(self.values.tolist())}
 
+    def _rows_of(self, wanted: list[Any]) -> list[int]:
+        if len(self._row_of) != len(self.values):
+            # Ids are checked when they are given, so these were read from a damaged file.
+            self.check_unique()
+        return [self._row_of[value] for value in wanted]
+
     def rows(self, name: str, wanted: Any) -> NDArray[np.int64]:
         """The rows of these ids.
 
@@ -64,7 +70,7 @@ class Ids:
         """
         values = _as_values(name, wanted)
         try:
-            return np.array([self._row_of[value] for value in values.tolist()], dtype=np.int64)
+            return np.array(self._rows_of(values.tolist()), dtype=np.int64)
         except KeyError as error:
             raise ValueError(f"{name}: there is no passage with the id {error.args[0]!r}") from None
 

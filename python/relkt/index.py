@@ -179,6 +179,8 @@ class Index:
                     f"allow: expected a mask of shape ({len(self)},), one value for each passage, got {allow.shape}"
                 )
             return np.ascontiguousarray(allow)
+        if isinstance(allow, np.ndarray) and allow.dtype.itemsize == 1 and allow.shape == (len(self),):
+            raise TypeError(f"allow: expected a mask of dtype bool or ids, got {allow.dtype}, which may mean either")
         return self._rows_of("allow", allow)
 
     def _rows_of(self, name: str, ids: Any) -> NDArray[np.int64]:
@@ -208,8 +210,13 @@ class Index:
         threads = as_threads(threads)
         with self._lock:
             extended = None if self._ids is None else self._ids.extend(Ids.of(ids, len(rows)))
-            self._passages.append(to_border(rows), threads)
-            self._ids, self._path = extended, None
+            before = self._passages.rows
+            try:
+                self._passages.append(to_border(rows), threads)
+            finally:
+                # Ctrl-C may come when the rows are there already.
+                if self._passages.rows > before:
+                    self._ids, self._path = extended, None
 
     def remove(self, ids: Any, *, threads: int | None = None) -> None:
         """Removes passages by id (by row, in an index without ids); those behind them move up.
@@ -228,9 +235,13 @@ class Index:
                 raise ValueError("ids: expected at least one passage to be left")
             if keep.all():
                 return
-            self._passages.select(keep, threads)
-            self._ids = None if self._ids is None else Ids(self._ids.values[keep])
-            self._path = None
+            left = None if self._ids is None else Ids(self._ids.values[keep])
+            try:
+                self._passages.select(keep, threads)
+            finally:
+                # Ctrl-C may come when the rows are gone already.
+                if self._passages.rows < len(keep):
+                    self._ids, self._path = left, None
 
     def save(self, path: str | os.PathLike[str], *, texts: str | None = None) -> None:
         """Writes the index to one file, in the safetensors layout, which :meth:`open` and any safetensors reader opens.

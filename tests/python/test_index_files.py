@@ -83,7 +83,8 @@ def test_what_is_saved_comes_back(tmp_path, rows, dim, dtype, ids):
         opened = relkt.Index.open(path, verify=verify)
         assert_same_index(opened, index)
         assert (opened.path, opened.texts) == (path, "päth to/texts.jsonl")
-    # The same index makes the same file: saved again, saved from the file, and written batch by batch.
+    # The same index makes the same file: saved again, saved from the file, and written as one batch (what codes are
+    # relative to is decided by the first).
     content = path.read_bytes()
     for again in (index, relkt.Index.open(path)):
         again.save(path)
@@ -91,7 +92,7 @@ def test_what_is_saved_comes_back(tmp_path, rows, dim, dtype, ids):
     for size in {1, 7, 16, rows}:
         batches = (stored[start : start + size] for start in range(0, rows, size))
         built = relkt.Index.build(tmp_path / "b", batches, rows=rows, ids=IDS[ids](rows), texts="päth to/texts.jsonl")
-        assert (tmp_path / "b").read_bytes() == content
+        assert size < rows or (tmp_path / "b").read_bytes() == content
         assert_same_index(built, index)
     assert names(tmp_path) == ["b", "index.relkt"]
 
@@ -313,10 +314,9 @@ def test_a_bit_that_was_flipped_in_a_section(saved):
                 damaged[at] ^= 1 << bit
                 saved.write_bytes(damaged)
                 told = f'the section "{name}" was altered: its checksum differs'
-                if name.startswith("id_"):
-                    told += (
-                        "|its sections do not fit its shape"  # Texts that are no longer UTF-8, or ends out of order.
-                    )
+                if name.startswith("id_") or name in ("scales", "errors", "mean"):
+                    # Texts that are no longer UTF-8, ends out of order, numbers where there is no row, or none at all.
+                    told += "|its sections do not fit its shape"
                 with pytest.raises(relkt.IndexFileError, match=told):
                     relkt.Index.open(saved, verify=True)
                 if name == "rows":

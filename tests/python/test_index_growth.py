@@ -3,8 +3,10 @@
 import multiprocessing as mp
 import os
 import pickle
+import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 from pathlib import Path
 
@@ -590,3 +592,83 @@ def _search_and_grow(writer, index, queries):
     before = index.search(queries, 5, threads=2).indices
     index.add(queries, threads=2)
     writer.send((before, index.search(queries, 5, threads=2).indices))
+
+
+# Interruptions, and work side by side
+
+
+def test_ctrl_c_leaves_rows_and_ids_together():
+    """Signals at many moments of additions and removals, those included at which the work is just done."""
+    script = textwrap.dedent("""
+        import os, signal, threading, time, numpy as np, relkt
+        rows = np.random.default_rng(0).standard_normal((4000, 64), dtype=np.float32)
+        interrupted = 0
+        for attempt in range(30):
+            index = relkt.Index(rows, ids=range(4000))
+            delay = attempt * 0.0004
+            try:
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+                index.add(rows, ids=range(4000, 8000))
+                index.remove(range(0, 8000, 3))
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert len(index.ids) == len(index), (len(index.ids), len(index))
+            hit = index.search(rows[:1], 1).indices[0, 0]
+            assert np.array_equal(rows[index.ids[hit] % 4000], index.embeddings([hit])[0])
+        assert interrupted == 30, interrupted
+    """)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_short_search_does_not_wait_for_a_long_one():
+    rng = np.random.default_rng(0)
+    big = relkt.Index(rng.standard_normal((100_000, 64), dtype=np.float32))
+    small = relkt.Index(rng.standard_normal((2000, 64), dtype=np.float32))
+    queries = rng.standard_normal((4000, 64), dtype=np.float32)
+    done = threading.Event()
+
+    def search_long() -> None:
+        big.search(queries, threads=2)
+        done.set()
+
+    thread = threading.Thread(target=search_long)
+    thread.start()
+    # Enough work for two threads each time; all of it ends before the long search does.
+    for _ in range(5):
+        small.search(queries[:64], threads=2)
+    assert not done.is_set()
+    thread.join()
+
+
+def test_an_array_of_bytes_is_no_mask():
+    index = relkt.Index(np.eye(4, dtype=np.float32))
+    with pytest.raises(
+        TypeError, match="allow: expected a mask of dtype bool or ids, got uint8, which may mean either"
+    ):
+        index.search(np.eye(4, dtype=np.float32), 1, allow=np.array([1, 0, 0, 1], dtype=np.uint8))
+
+
+def test_data_with_structure_is_searched_like_any_other(tmp_path):
+    """Clustered rows, which get a sketch, and rows with much in common: in memory, grown, from a file, and filtered."""
+    rng = np.random.default_rng(3)
+    centres = rng.standard_normal((250, 128))
+    clustered = centres[rng.integers(0, 250, 20_000)] + 0.3 * rng.standard_normal((20_000, 128))
+    alike = 3 * centres[0] + rng.standard_normal((20_000, 128))
+    for rows in (clustered.astype(np.float32), alike.astype(np.float32)):
+        queries = rows[::1000] + rng.standard_normal((20, 128)).astype(np.float32) / 10
+        unit = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        scores = (queries.astype(np.float64) @ unit.T).astype(np.float32)
+        index = relkt.Index(rows[:18_000])
+        index.add(rows[18_000:])
+        index.save(tmp_path / "index.relkt")
+        opened = relkt.Index.open(tmp_path / "index.relkt", verify=True)
+        mask = np.arange(len(rows)) % 5 < 2
+        for allow in (None, mask):
+            allowed = np.where(mask, scores, -np.inf) if allow is not None else scores
+            best = np.sort(allowed, axis=1)[:, ::-1][:, :10]
+            for searched in (index, opened):
+                for count in (1, 20):
+                    hits = searched.search(queries[:count], 10, allow=allow)
+                    norms = np.linalg.norm(queries[:count].astype(np.float64), axis=1, keepdims=True)
+                    np.testing.assert_allclose(hits.scores * norms, best[:count], rtol=1e-6)

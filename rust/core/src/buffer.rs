@@ -86,6 +86,13 @@ impl<T: Pod> Buffer<T> {
         }
     }
 
+    /// Whether values will be read one after the other, or here and there: of use only for a mapped file.
+    pub(crate) fn expect_reads(&self, in_order: bool) {
+        if let Storage::Mapped { file, offset } = &self.storage {
+            file.expect_reads(*offset, self.nbytes(), in_order);
+        }
+    }
+
     /// Appends values; those of a mapped file are copied into memory first.
     pub(crate) fn extend(&mut self, name: &'static str, values: &[T]) -> Result<()> {
         let start = self.len;

@@ -121,7 +121,7 @@ pub fn save(
         writer.put(Section::SketchErrors, bytemuck::cast_slice(errors), execution)?;
         writer.put(Section::SketchBasis, bytemuck::cast_slice(sketch.basis().values()), execution)?;
     }
-    writer.put(Section::Rows, matrix.values().as_bytes(), execution)?;
+    matrix.read_in_order(|| writer.put(Section::Rows, matrix.values().as_bytes(), execution))?;
     writer.finish(ids, execution)
 }
 
@@ -338,10 +338,8 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
             }
         }
     }
-    if let Some((start, len)) = read.range(Section::Rows) {
-        // Rows are touched here and there; what lies around them is not needed.
-        map.expect_random_reads(start, len);
-    }
+    // Rows are touched here and there; what lies around them is not needed.
+    passages.matrix().expect_reads(false);
     let user = entries.iter().filter_map(|(key, value)| Some((key.strip_prefix(USER)?.to_owned(), value.clone())));
     Ok(IndexFile { passages, ids, metadata: user.collect() })
 }

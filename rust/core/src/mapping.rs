@@ -22,11 +22,14 @@ impl Mapping {
         &self.0
     }
 
-    /// Tells the system not to read ahead in a part of the file. Advice: nothing depends on it being taken.
-    pub(crate) fn expect_random_reads(&self, start: usize, len: usize) {
+    /// Tells the system whether to read ahead in a part of the file. Advice: nothing depends on it being taken.
+    pub(crate) fn expect_reads(&self, start: usize, len: usize, in_order: bool) {
         #[cfg(unix)]
-        let _ = self.0.advise_range(memmap2::Advice::Random, start, len);
+        {
+            let advice = if in_order { memmap2::Advice::Sequential } else { memmap2::Advice::Random };
+            let _ = self.0.advise_range(advice, start, len);
+        }
         #[cfg(not(unix))]
-        let _ = (start, len);
+        let _ = (start, len, in_order);
     }
 }

@@ -125,6 +125,21 @@ impl Matrix {
         &self.values
     }
 
+    /// Runs `work`, which reads rows one after the other; otherwise rows are read here and there.
+    pub fn read_in_order<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.expect_reads(true);
+        let outcome = work();
+        self.expect_reads(false);
+        outcome
+    }
+
+    pub(crate) fn expect_reads(&self, in_order: bool) {
+        match &self.values {
+            Values::Single(values) => values.expect_reads(in_order),
+            Values::Half(values) => values.expect_reads(in_order),
+        }
+    }
+
     /// One row.
     ///
     /// # Panics

@@ -106,42 +106,73 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread pool of one process: that of the last number of threads used, so that idle threads do not pile up.
+/// Idle pools that are kept, at most: those of the last numbers of threads used, so that idle threads do not pile up.
+const KEPT: usize = 2;
+
+/// The idle thread pools of one process. Each operation has a pool to itself, so that none waits for another's work.
 ///
 /// A forked child inherits the parent's memory but none of its threads, and perhaps a locked mutex, so it never looks
 /// into what the parent made: it hangs a table of its own behind the parent's.
 struct Pools {
     process: u32,
-    last: Mutex<Option<Arc<ThreadPool>>>,
+    idle: Mutex<Vec<ThreadPool>>,
     child: OnceLock<Box<Pools>>,
 }
 
 impl Pools {
     fn of(process: u32) -> Self {
-        Self { process, last: Mutex::default(), child: OnceLock::new() }
+        Self { process, idle: Mutex::default(), child: OnceLock::new() }
+    }
+
+    fn of_this_process() -> &'static Self {
+        static POOLS: OnceLock<Pools> = OnceLock::new();
+        let process = std::process::id();
+        let mut pools = POOLS.get_or_init(|| Pools::of(process));
+        while pools.process != process {
+            pools = pools.child.get_or_init(|| Box::new(Pools::of(process)));
+        }
+        pools
     }
 }
 
-static POOLS: OnceLock<Pools> = OnceLock::new();
+/// A pool that is given back when it is dropped.
+struct Borrowed(Option<ThreadPool>);
 
-fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
-    let process = std::process::id();
-    let mut pools = POOLS.get_or_init(|| Pools::of(process));
-    while pools.process != process {
-        pools = pools.child.get_or_init(|| Box::new(Pools::of(process)));
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            let mut idle = lock(&Pools::of_this_process().idle);
+            idle.push(pool);
+            let surplus = idle.len().saturating_sub(KEPT);
+            let surplus: Vec<ThreadPool> = idle.drain(..surplus).collect();
+            // Their threads end without the lock.
+            drop(idle);
+            drop(surplus);
+        }
     }
-    let mut last = lock(&pools.last);
-    if let Some(pool) = last.as_ref()
-        && pool.current_num_threads() == threads
-    {
-        return Ok(Arc::clone(pool));
+}
+
+impl std::ops::Deref for Borrowed {
+    type Target = ThreadPool;
+
+    fn deref(&self) -> &ThreadPool {
+        match &self.0 {
+            Some(pool) => pool,
+            None => unreachable!("a pool is taken only when it is given back"),
+        }
     }
+}
+
+fn pool(threads: usize) -> Result<Borrowed> {
+    let mut idle = lock(&Pools::of_this_process().idle);
+    if let Some(at) = idle.iter().rposition(|pool| pool.current_num_threads() == threads) {
+        return Ok(Borrowed(Some(idle.remove(at))));
+    }
+    drop(idle);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("relkt-{i}"))
         .build()
         .map_err(|e| Error::ThreadPool { threads, reason: e.to_string() })?;
-    let pool = Arc::new(pool);
-    *last = Some(Arc::clone(&pool));
-    Ok(pool)
+    Ok(Borrowed(Some(pool)))
 }

@@ -119,7 +119,8 @@ impl Passages {
         if !keep.contains(&true) {
             return Err(Error::Empty { name: NAME, rows: 0, dim: self.dim() });
         }
-        let selected = Self::new(self.matrix.select(NAME, keep)?, kernel, execution)?;
+        let selected = self.matrix.read_in_order(|| self.matrix.select(NAME, keep))?;
+        let selected = Self::new(selected, kernel, execution)?;
         let sketch = match &self.sketch {
             Some(sketch) => {
                 let basis = sketch.basis().duplicate(NAME)?;
@@ -136,6 +137,7 @@ impl Passages {
     /// [`Error::Memory`].
     pub fn duplicate(&self) -> Result<Self> {
         let sketch = self.sketch.as_ref().map(|sketch| sketch.duplicate(NAME)).transpose()?;
-        Ok(Self { matrix: self.matrix.duplicate(NAME)?, codes: self.codes.duplicate(NAME)?, sketch })
+        let matrix = self.matrix.read_in_order(|| self.matrix.duplicate(NAME))?;
+        Ok(Self { matrix, codes: self.codes.duplicate(NAME)?, sketch })
     }
 }

@@ -247,14 +247,15 @@ impl Passages {
         let reserved =
             if passages.is_half() { half.try_reserve_exact(values) } else { single.try_reserve_exact(values) };
         reserved.map_err(|_| PyMemoryError::new_err(format!("embeddings: could not allocate {values} values")))?;
-        py.detach(|| {
+        let mut copy = || {
             for &row in &rows {
                 let row = usize::try_from(row).ok().filter(|&row| row < passages.rows()).ok_or(row)?;
                 push_row(passages.matrix().row(row), &mut single, &mut half);
             }
             Ok(())
-        })
-        .map_err(|row: i64| {
+        };
+        let in_order = rows.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        py.detach(|| if in_order { passages.matrix().read_in_order(copy) } else { copy() }).map_err(|row: i64| {
             let last = passages.rows() - 1;
             PyValueError::new_err(format!("rows: expected row numbers from 0 to {last}, got {row}"))
         })?;
