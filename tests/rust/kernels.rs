@@ -143,6 +143,44 @@ fn whole_numbers_are_scored_exactly() {
     }
 }
 
+/// With a window, bounds above one limit survive, and between two limits those with a lower bound below a ceiling.
+#[test]
+fn windows_hold() {
+    let dim = 33;
+    for kernel in Kernel::available() {
+        for blocks in BLOCKS {
+            let mut random = Random::new(blocks as u64);
+            let rows = Rows::new(blocks, dim, || (random.next() % 31) as i8 - 15);
+            let panel = Panel::new(&rows.stored, &rows.scales, &rows.errors, groups(dim), 0);
+            let mut codes: Vec<i8> = (0..dim).map(|_| (random.next() % 31) as i8 - 15).collect();
+            codes.resize(groups(dim) * 4, 0);
+            let query = QueryCodes::new(codes, 1.0, 2.0);
+            let survivors = |window: Option<(f32, f32, f32)>| {
+                let mut block = QueryBlock::new(kernel, groups(dim), &[&query; 7]);
+                let (limit, sure, ceiling) = window.unwrap_or((f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY));
+                (0..7).for_each(|q| block.set_window(q, limit, sure, ceiling));
+                let mut found = Vec::new();
+                kernel.scan(&block, &panel, &mut found);
+                found.sort_by_key(|s| (s.query, s.row));
+                found
+            };
+            let all = survivors(None);
+            assert_eq!(all.len(), 7 * blocks * BLOCK_ROWS);
+            let mut bounds: Vec<f32> = all.iter().map(|s| s.bound).collect();
+            bounds.sort_by(f32::total_cmp);
+            let (limit, sure) = (bounds[bounds.len() / 4], bounds[bounds.len() / 4 * 3]);
+            let ceiling = bounds[bounds.len() / 2];
+            let wanted = |s: &&Survivor| {
+                let lower = s.bound - 2.0 * 2.0 * rows.errors[s.row as usize];
+                s.bound > sure || s.bound > limit && lower < ceiling
+            };
+            let expected: Vec<Survivor> = all.iter().filter(wanted).copied().collect();
+            assert_eq!(survivors(Some((limit, sure, ceiling))), expected, "{}", kernel.name());
+            assert!(!expected.is_empty() && expected.len() < all.len());
+        }
+    }
+}
+
 /// The largest sums that 32 bits must hold, at the greatest width there is.
 #[test]
 fn the_largest_sums_fit() {

@@ -191,6 +191,11 @@ impl Collector for Miner<'_> {
         self.hard.iter().chain(&self.semi_hard).map(TopK::floor).fold(f32::INFINITY, f32::min)
     }
 
+    fn window(&self) -> Option<(f32, f64)> {
+        let sure = self.hard.as_ref().map_or(f32::INFINITY, TopK::floor);
+        self.semi_hard.as_ref().map(|top| (sure, top.window().below))
+    }
+
     fn is_eager(&self) -> bool {
         false
     }

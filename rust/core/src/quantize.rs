@@ -421,6 +421,12 @@ impl CodedQuery {
         ((f64::from(floor) - self.shift - self.rest) as f32).next_down()
     }
 
+    /// No score below `below` has a kernel's bound - 2 · slope · error at or above this.
+    pub(crate) fn ceiling(&self, below: f64) -> f32 {
+        // The difference, of numbers of magnitude below 16, is rounded once more.
+        ((below - self.shift + self.rest + SLACK) as f32).next_up()
+    }
+
     /// The score of the row lies between these.
     pub(crate) fn interval(&self, bound: f32, row_error: f32) -> (f32, f32) {
         let middle = f64::from(bound) + self.shift;

@@ -44,6 +44,11 @@ pub(crate) trait Collector {
     type Output: Send;
     /// Rows that certainly score less need not be offered.
     fn floor(&self) -> f32;
+    /// For a collector that wants rows below a score, beside those above another: scores at least as high as the first number
+    /// are wanted whatever they are, others only if they may be below the second.
+    fn window(&self) -> Option<(f32, f64)> {
+        None
+    }
     /// Whether what waits had better be settled after each panel, while its rows are in the cache.
     fn is_eager(&self) -> bool;
     /// Considers a row.
@@ -160,6 +165,12 @@ impl Level {
         self.limits[lane] = limit;
         self.block.set_limit(lane, limit);
     }
+
+    /// After [`Level::set_limit`].
+    fn set_window(&mut self, lane: usize, sure: f32, below: f64) {
+        let coded = &self.coded[lane];
+        self.block.set_window(lane, self.limits[lane], coded.limit(sure), coded.ceiling(below));
+    }
 }
 
 /// Some queries, arranged for the kernel, and what they have collected.
@@ -233,6 +244,9 @@ impl<'a, C: Collector> Group<'a, C> {
             }
             let floor = collector.floor();
             self.full.set_limit(lane, floor);
+            if let Some((sure, below)) = collector.window() {
+                self.full.set_window(lane, sure, below);
+            }
             if let Some((_, sketch)) = &mut self.sketch {
                 sketch.set_limit(lane, floor);
             }

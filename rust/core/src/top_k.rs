@@ -99,6 +99,12 @@ impl TopK {
         self.guessed
     }
 
+    /// The scores that are wanted.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
     /// Rows that score less than this are not among the best.
     #[must_use]
     pub fn floor(&self) -> f32 {

@@ -160,8 +160,13 @@ unsafe fn score<L: Lanes, const V: usize, const Q: usize, const P: usize>(
                 let score = L::mul(L::to_float(sums[v]), scales);
                 let error = L::mul(errors, L::splat(numbers.slope));
                 let bound = L::mul_add(score, L::splat(numbers.scale), error);
-                let above = L::greater(bound, L::splat(numbers.limit));
+                let mut above = L::greater(bound, L::splat(numbers.limit));
                 if above != 0 {
+                    if numbers.ceiling < f32::INFINITY {
+                        let lower = L::mul_add(error, L::splat(-2.0), bound);
+                        above &=
+                            L::greater(L::splat(numbers.ceiling), lower) | L::greater(bound, L::splat(numbers.sure));
+                    }
                     keep::<L>(bound, above, first + q, panel.first_row as usize + at, survivors);
                 }
             }

@@ -119,7 +119,7 @@ impl QueryCodes {
     }
 
     fn numbers(&self, limit: f32) -> Numbers {
-        Numbers { scale: self.scale, slope: self.slope, limit }
+        Numbers { scale: self.scale, slope: self.slope, limit, sure: limit, ceiling: f32::INFINITY }
     }
 }
 
@@ -129,6 +129,9 @@ struct Numbers {
     scale: f32,
     slope: f32,
     limit: f32,
+    /// Rows between the limit and `sure` survive only if their lower bound is below `ceiling`.
+    sure: f32,
+    ceiling: f32,
 }
 
 /// One query, for one block.
@@ -203,7 +206,13 @@ impl QueryBlock {
 
     /// Only bounds above this survive.
     pub fn set_limit(&mut self, query: usize, limit: f32) {
-        self.numbers[query].limit = limit;
+        self.set_window(query, limit, limit, f32::INFINITY);
+    }
+
+    /// Bounds above `sure` survive, and those above `limit` for which bound - 2 · slope · error is below `ceiling`.
+    pub fn set_window(&mut self, query: usize, limit: f32, sure: f32, ceiling: f32) {
+        let numbers = &mut self.numbers[query];
+        (numbers.limit, numbers.sure, numbers.ceiling) = (limit, sure, ceiling);
     }
 }
 
