@@ -15,7 +15,7 @@ pub(crate) const ALIGN: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
-/// A vector of numbers whose first stands on a multiple of [`ALIGN`] bytes (in memory), or a part of a mapped file.
+/// A vector of numbers whose first stands on a multiple of 64 bytes (in memory), or a part of a mapped file.
 #[derive(Debug)]
 pub struct Buffer<T> {
     storage: Storage,

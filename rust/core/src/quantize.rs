@@ -17,7 +17,7 @@
 //! The scale is the one of least squares, so that codes never miss more than all: eₓ ≤ r and e_q ≤ 1, but for rounding.
 //!
 //! Where the rows have single coordinates so large that codes miss much of the others, y and q̂ are rotated before they are
-//! coded ([`crate::rotation`]): for a rotation R, q̂ · y = R q̂ · R y.
+//! coded (`crate::rotation`): for a rotation R, q̂ · y = R q̂ · R y.
 //!
 //! # Rounding
 //! With u = 2^-24: D becomes a float32, is multiplied by s, then by t, and slope · eₓ is added: at most three roundings of
@@ -25,8 +25,8 @@
 //! together less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u with terms of second order. The slope and r are rounded up. The
 //! score itself, which the bound is compared with, is the cosine after rounding by at most u, with a double-precision
 //! error below 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17, as has q̂ · μ. Underflow of a product in the kernel adds less than
-//! 2^-124. [`SLACK`] = 64 u covers all of it; e is measured in double precision from the stored codes and scale and rounded
-//! up (`kernel::codes`), with what computing y and R y rounds added ([`CENTRING_SLACK`], `rotation::SLACK`).
+//! 2^-124. `SLACK` = 64 u covers all of it; e is measured in double precision from the stored codes and scale and rounded
+//! up (`kernel::codes`), with what computing y and R y rounds added (`CENTRING_SLACK`, `rotation::SLACK`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

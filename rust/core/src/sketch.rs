@@ -12,13 +12,13 @@
 //!
 //! > |ŷ - u| ≤ |ŷ - y| + |y - P x̂| + ε =: a and |x⊥| = √(1 - |u|²) ≤ √(1 - (|y| - |y - P x̂| - ε)²) =: b,
 //!
-//! of which |ŷ - y| is measured (`kernel::codes`) and |y - P x̂| ≤ [`rounding`]. As in [`crate::quantize`],
+//! of which |ŷ - y| is measured (`kernel::codes`) and |y - P x̂| ≤ `rounding`. As in [`crate::quantize`],
 //! u_q · uₓ ≤ ŷ_q · ŷₓ + aₓ + a_q (1 + aₓ), so that the cosine is at most
 //!
 //! > t s D + (1 + a_q) aₓ + b_q bₓ + a_q ≤ t s D + slope · (bₓ + aₓ / τ) + a_q, slope = max(b_q, τ (1 + a_q)),
 //!
 //! for any τ > 0, but for rounding: with τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so that a kernel's bound is
-//! off by less than 3 · 4.1 u + 10 u + 14.1 u, which [`SLACK`] covers. So a sketch has the form of [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same
+//! off by less than 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same
 //! kernels scan it. Nothing depends on the directions being good: that only decides how many rows are ruled out.
 
 use crate::buffer::Buffer;
