@@ -96,8 +96,30 @@ impl<T: Pod> Buffer<T> {
     /// Appends values; those of a mapped file are copied into memory first.
     pub(crate) fn extend(&mut self, name: &'static str, values: &[T]) -> Result<()> {
         let start = self.len;
+        if start == 0 && !values.is_empty() {
+            return self.fill_with(name, values);
+        }
         self.resize(name, start + values.len())?;
         self.as_mut_slice()[start..].copy_from_slice(values);
+        Ok(())
+    }
+
+    /// The first values, written once: large copies are bound by memory.
+    fn fill_with(&mut self, name: &'static str, values: &[T]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let (whole, rest) = bytes.as_chunks::<ALIGN>();
+        let mut lines = Vec::new();
+        lines
+            .try_reserve_exact(bytes.len().div_ceil(ALIGN))
+            .map_err(|_| Error::Memory { what: name, bytes: bytes.len() })?;
+        lines.extend(whole.iter().map(|line| Line(*line)));
+        if !rest.is_empty() {
+            let mut last = Line::zeroed();
+            last.0[..rest.len()].copy_from_slice(rest);
+            lines.push(last);
+        }
+        self.storage = Storage::Owned(lines);
+        self.len = values.len();
         Ok(())
     }
 
@@ -113,13 +135,13 @@ impl<T: Pod> Buffer<T> {
             let reserved = if lines.is_empty() { lines.try_reserve_exact(missing) } else { lines.try_reserve(missing) };
             reserved.map_err(|_| Error::Memory { what: name, bytes })?;
         }
-        if len < self.len {
-            self.len = len;
-        }
+        // What was cut off earlier may still stand in the last line; new lines are zeros.
+        let (cleared, old) = (self.len.min(len), lines.len() * ALIGN / size_of::<T>());
         lines.resize(wanted, Line::zeroed());
-        let cleared = self.len;
         self.len = len;
-        self.as_mut_slice()[cleared..].fill(T::zeroed());
+        if cleared < len {
+            self.as_mut_slice()[cleared..old.clamp(cleared, len)].fill(T::zeroed());
+        }
         Ok(())
     }
 
