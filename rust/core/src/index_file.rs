@@ -107,18 +107,12 @@ pub fn save(
         sketch: passages.sketch().map(Sketch::width),
     };
     let mut writer = Writer::create(path, shape, ids, metadata)?;
-    let (codes, scales, errors) = passages.codes().parts();
     writer.set_frame(passages.codes().is_rotated(), passages.codes().reach());
     writer.put_mean(passages.codes().frame(), passages.dim(), execution)?;
-    writer.put(Section::Codes, codes, execution)?;
-    writer.put(Section::Scales, bytemuck::cast_slice(scales), execution)?;
-    writer.put(Section::Errors, bytemuck::cast_slice(errors), execution)?;
+    writer.put_codes(Section::CODES, passages.codes(), passages.codes().blocks(), execution)?;
     writer.put(Section::Norms, bytemuck::cast_slice(matrix.norms()), execution)?;
     if let Some(sketch) = passages.sketch() {
-        let (codes, scales, errors) = sketch.codes().parts();
-        writer.put(Section::SketchCodes, codes, execution)?;
-        writer.put(Section::SketchScales, bytemuck::cast_slice(scales), execution)?;
-        writer.put(Section::SketchErrors, bytemuck::cast_slice(errors), execution)?;
+        writer.put_codes(Section::SKETCH, sketch.codes(), sketch.codes().blocks(), execution)?;
         writer.put(Section::SketchBasis, bytemuck::cast_slice(sketch.basis().values()), execution)?;
     }
     matrix.read_in_order(|| writer.put(Section::Rows, matrix.values().as_bytes(), execution))?;
@@ -206,11 +200,7 @@ impl IndexWriter {
         if whole > 0 {
             let codes = Codes::with(NAME, &joined, frame, kernel, execution)?;
             self.reach = self.reach.max(codes.reach());
-            let blocks = whole.div_ceil(BLOCK_ROWS);
-            let (bytes, scales, errors) = codes.parts();
-            self.writer.put(Section::Codes, &bytes[..blocks * groups(self.dim) * 4 * BLOCK_ROWS], execution)?;
-            self.writer.put(Section::Scales, bytemuck::cast_slice(&scales[..blocks * BLOCK_ROWS]), execution)?;
-            self.writer.put(Section::Errors, bytemuck::cast_slice(&errors[..blocks * BLOCK_ROWS]), execution)?;
+            self.writer.put_codes(Section::CODES, &codes, whole.div_ceil(BLOCK_ROWS), execution)?;
         }
         if whole < joined.rows() {
             let keep: Vec<bool> = (0..joined.rows()).map(|row| row >= whole).collect();
@@ -263,85 +253,27 @@ pub fn open(path: &Path, verify: bool, kernel: Kernel, execution: &Execution) ->
     if entries.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(broken("it is a safetensors file, but not an index written by relkt".into()));
     }
-    let number = |key: &str| entries.get(key).and_then(|value| value.parse::<usize>().ok());
-    let version = number("version").ok_or_else(|| broken("its version cannot be read".into()))?;
+    let version = number(entries, "version").ok_or_else(|| broken("its version cannot be read".into()))?;
     if version > VERSION as usize {
         return Err(broken(format!("its format has version {version}, newer than {VERSION}, the newest known here")));
     }
     if entries.get("checksum").map(String::as_str) != Some(&hex(header_checksum(&header, entries))) {
         return Err(broken("its header was altered".into()));
     }
-    let read = Reader { map: &map, header: &header, data: 8 + header_len };
-    let parts = (|| {
-        let (rows, dim) = (number("rows")?, number("dim")?);
-        check_shape("passages", rows, dim).ok()?;
-        let padded = rows.checked_next_multiple_of(BLOCK_ROWS)?;
-        let codes = read.section::<u8>(Section::Codes, Dtype::U8, padded.checked_mul(groups(dim) * 4)?)?;
-        let scales = read.section::<f32>(Section::Scales, Dtype::F32, padded)?;
-        let errors = read.section::<f32>(Section::Errors, Dtype::F32, padded)?;
-        let norms = read.section::<f64>(Section::Norms, Dtype::F64, padded)?;
-        let values = rows.checked_mul(dim)?;
-        let values = match read.dtype(Section::Rows)? {
-            Dtype::F32 => Values::Single(read.section(Section::Rows, Dtype::F32, values)?),
-            _ => Values::Half(read.section(Section::Rows, Dtype::F16, values)?),
-        };
-        let mean = dim.next_multiple_of(ALIGN / size_of::<f32>());
-        let mean = read.section::<f32>(Section::Mean, Dtype::F32, mean)?;
-        let frame = Frame::new(&mean.as_slice()[..dim], entries.get(ROTATED)? == "1")?;
-        let reach = entries.get(REACH).and_then(|bits| u32::from_str_radix(bits, 16).ok()).map(f32::from_bits)?;
-        if !(0.0..=2.1).contains(&reach) || !padding_is_inert(scales.as_slice(), errors.as_slice(), rows) {
-            return None;
-        }
-        let ids = if read.dtype(Section::Ids).is_some() {
-            Ids::Integers(read.section(Section::Ids, Dtype::I64, rows)?)
-        } else if read.dtype(Section::IdEnds).is_some() {
-            let ends = read.section::<i64>(Section::IdEnds, Dtype::I64, rows)?;
-            let texts = read.section(Section::IdTexts, Dtype::U8, read.len(Section::IdTexts)?)?;
-            if !ids_fit(ends.as_slice(), texts.as_slice()) {
-                return None;
-            }
-            Ids::Texts { ends, texts }
-        } else {
-            Ids::Rows
-        };
-        let codes = Codes::trusted(rows, groups(dim), frame, reach, codes, scales, errors);
-        let sketch = match read.info(Section::SketchBasis) {
-            Some(info) => {
-                let &[width, columns] = info.shape.as_slice() else { return None };
-                let basis = read.section(Section::SketchBasis, Dtype::F32, width.checked_mul(columns)?)?;
-                let basis = Basis::new(basis, width, dim, kernel)?;
-                let codes =
-                    read.section::<u8>(Section::SketchCodes, Dtype::U8, padded.checked_mul(groups(width) * 4)?)?;
-                let scales = read.section::<f32>(Section::SketchScales, Dtype::F32, padded)?;
-                let errors = read.section::<f32>(Section::SketchErrors, Dtype::F32, padded)?;
-                if !padding_is_inert(scales.as_slice(), errors.as_slice(), rows) {
-                    return None;
-                }
-                let codes = Codes::trusted(rows, groups(width), Frame::default(), 1.0, codes, scales, errors);
-                Some(Sketch::trusted(basis, codes))
-            }
-            None => None,
-        };
-        Some((Passages::trusted(Matrix::trusted(values, rows, dim, norms), codes, sketch), ids))
-    })();
-    let (passages, ids) = parts.ok_or_else(|| broken("its sections do not fit its shape".into()))?;
-    if verify {
-        for section in Section::ALL {
-            let Some(bytes) = read.bytes(section) else { continue };
-            let mut hash = Xxh3::new();
-            for step in bytes.chunks(STEP) {
-                execution.check()?;
-                hash.update(step);
-            }
-            if entries.get(&format!("{CHECKSUM}{}", section.name())) != Some(&hex(hash.digest())) {
-                return Err(broken(format!("the section {:?} was altered: its checksum differs", section.name())));
-            }
-        }
+    let read = Reader { map: &map, header: &header, entries, data: 8 + header_len };
+    let (passages, ids) = read.contents(kernel).ok_or_else(|| broken("its sections do not fit its shape".into()))?;
+    if verify && let Some(section) = read.altered(execution)? {
+        return Err(broken(format!("the section {:?} was altered: its checksum differs", section.name())));
     }
     // Rows are touched here and there; what lies around them is not needed.
     passages.matrix().expect_reads(false);
     let user = entries.iter().filter_map(|(key, value)| Some((key.strip_prefix(USER)?.to_owned(), value.clone())));
     Ok(IndexFile { passages, ids, metadata: user.collect() })
+}
+
+/// A whole number among a header's entries.
+fn number(entries: &HashMap<String, String>, key: &str) -> Option<usize> {
+    entries.get(key)?.parse().ok()
 }
 
 /// Whether nothing can be found in the places of the last block that have no row.
@@ -376,6 +308,10 @@ enum Section {
 }
 
 impl Section {
+    /// Where codes stand with their scales and errors: those of the rows, and those of the sketch.
+    const CODES: [Self; 3] = [Self::Codes, Self::Scales, Self::Errors];
+    const SKETCH: [Self; 3] = [Self::SketchCodes, Self::SketchScales, Self::SketchErrors];
+
     const ALL: [Self; 14] = [
         Self::Codes,
         Self::Scales,
@@ -417,6 +353,7 @@ impl Section {
 struct Reader<'a> {
     map: &'a Arc<Mapping>,
     header: &'a Metadata,
+    entries: &'a HashMap<String, String>,
     data: usize,
 }
 
@@ -449,6 +386,76 @@ impl Reader<'_> {
             return None;
         }
         Buffer::mapped(self.map, self.range(section)?.0, len)
+    }
+
+    /// Everything but what the user added; none if something does not fit the shape, or the rest.
+    fn contents(&self, kernel: Kernel) -> Option<(Passages, Ids)> {
+        let (rows, dim) = (number(self.entries, "rows")?, number(self.entries, "dim")?);
+        check_shape("passages", rows, dim).ok()?;
+        let norms = self.section(Section::Norms, Dtype::F64, rows.checked_next_multiple_of(BLOCK_ROWS)?)?;
+        let values = rows.checked_mul(dim)?;
+        let values = match self.dtype(Section::Rows)? {
+            Dtype::F32 => Values::Single(self.section(Section::Rows, Dtype::F32, values)?),
+            _ => Values::Half(self.section(Section::Rows, Dtype::F16, values)?),
+        };
+        let mean = dim.next_multiple_of(ALIGN / size_of::<f32>());
+        let mean = self.section::<f32>(Section::Mean, Dtype::F32, mean)?;
+        let frame = Frame::new(&mean.as_slice()[..dim], self.entries.get(ROTATED)? == "1")?;
+        let reach = u32::from_str_radix(self.entries.get(REACH)?, 16).ok().map(f32::from_bits)?;
+        if !(0.0..=2.1).contains(&reach) {
+            return None;
+        }
+        let codes = self.codes(Section::CODES, rows, dim, frame, reach)?;
+        let sketch = match self.info(Section::SketchBasis) {
+            Some(_) => Some(self.sketch(rows, dim, kernel)?),
+            None => None,
+        };
+        let ids = self.ids(rows)?;
+        Some((Passages::trusted(Matrix::trusted(values, rows, dim, norms), codes, sketch), ids))
+    }
+
+    fn codes(&self, from: [Section; 3], rows: usize, width: usize, frame: Frame, reach: f32) -> Option<Codes> {
+        let padded = rows.checked_next_multiple_of(BLOCK_ROWS)?;
+        let codes = self.section(from[0], Dtype::U8, padded.checked_mul(groups(width) * 4)?)?;
+        let scales = self.section::<f32>(from[1], Dtype::F32, padded)?;
+        let errors = self.section::<f32>(from[2], Dtype::F32, padded)?;
+        padding_is_inert(scales.as_slice(), errors.as_slice(), rows)
+            .then(|| Codes::trusted(rows, groups(width), frame, reach, codes, scales, errors))
+    }
+
+    fn sketch(&self, rows: usize, dim: usize, kernel: Kernel) -> Option<Sketch> {
+        let &[width, columns] = self.info(Section::SketchBasis)?.shape.as_slice() else { return None };
+        let basis = self.section(Section::SketchBasis, Dtype::F32, width.checked_mul(columns)?)?;
+        let basis = Basis::new(basis, width, dim, kernel)?;
+        Some(Sketch::trusted(basis, self.codes(Section::SKETCH, rows, width, Frame::default(), 1.0)?))
+    }
+
+    fn ids(&self, rows: usize) -> Option<Ids> {
+        if self.info(Section::Ids).is_some() {
+            return Some(Ids::Integers(self.section(Section::Ids, Dtype::I64, rows)?));
+        }
+        if self.info(Section::IdEnds).is_none() {
+            return Some(Ids::Rows);
+        }
+        let ends = self.section::<i64>(Section::IdEnds, Dtype::I64, rows)?;
+        let texts = self.section(Section::IdTexts, Dtype::U8, self.len(Section::IdTexts)?)?;
+        ids_fit(ends.as_slice(), texts.as_slice()).then_some(Ids::Texts { ends, texts })
+    }
+
+    /// The first section whose bytes do not have their checksum.
+    fn altered(&self, execution: &Execution) -> Result<Option<Section>> {
+        for section in Section::ALL {
+            let Some(bytes) = self.bytes(section) else { continue };
+            let mut hash = Xxh3::new();
+            for step in bytes.chunks(STEP) {
+                execution.check()?;
+                hash.update(step);
+            }
+            if self.entries.get(&format!("{CHECKSUM}{}", section.name())) != Some(&hex(hash.digest())) {
+                return Ok(Some(section));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -556,6 +563,15 @@ impl Writer {
     fn set_frame(&mut self, rotated: bool, reach: f32) {
         self.metadata.insert(ROTATED.into(), u8::from(rotated).to_string());
         self.metadata.insert(REACH.into(), format!("{:08x}", reach.to_bits()));
+    }
+
+    /// Writes the first blocks of codes, with their scales and errors.
+    fn put_codes(&mut self, to: [Section; 3], codes: &Codes, blocks: usize, execution: &Execution) -> Result<()> {
+        let (bytes, scales, errors) = codes.parts();
+        let rows = blocks * BLOCK_ROWS;
+        self.put(to[0], &bytes[..rows * codes.groups() * 4], execution)?;
+        self.put(to[1], bytemuck::cast_slice(&scales[..rows]), execution)?;
+        self.put(to[2], bytemuck::cast_slice(&errors[..rows]), execution)
     }
 
     /// Writes what rows are coded relative to.

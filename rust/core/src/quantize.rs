@@ -113,7 +113,7 @@ impl Codes {
     ) -> Result<()> {
         let frame = self.frame.clone();
         let reach = AtomicU32::new(self.reach.to_bits());
-        self.extend_with(name, matrix.rows(), CHUNK, execution, |first_row, codes, scales, errors| {
+        self.extend_with(name, matrix.rows(), execution, |first_row, codes, scales, errors| {
             let rows = scales.len().min(matrix.rows() - first_row);
             put_codes(matrix.dim(), rows, codes, scales, errors, |at, row_codes| {
                 let coded = frame.encode(matrix, first_row + at, ROW_LEVELS, kernel, row_codes);
@@ -126,13 +126,12 @@ impl Codes {
         Ok(())
     }
 
-    /// Codes rows up to `rows`, `chunk` blocks at a time: `encode` fills the blocks from a row on. On an error nothing has
+    /// Codes rows up to `rows`, [`CHUNK`] blocks at a time: `encode` fills the blocks from a row on. On an error nothing has
     /// changed.
     pub(crate) fn extend_with(
         &mut self,
         name: &'static str,
         rows: usize,
-        chunk: usize,
         execution: &Execution,
         encode: impl Fn(usize, &mut [u8], &mut [f32], &mut [f32]) + Sync + Send,
     ) -> Result<()> {
@@ -143,13 +142,13 @@ impl Codes {
         let old = self.rows;
         let outcome = self.resize(name, blocks).and_then(|()| {
             let tasks = self.codes.as_mut_slice()[first * block_bytes..]
-                .chunks_mut(chunk * block_bytes)
-                .zip(self.scales.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(chunk * BLOCK_ROWS))
-                .zip(self.errors.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(chunk * BLOCK_ROWS))
+                .chunks_mut(CHUNK * block_bytes)
+                .zip(self.scales.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(CHUNK * BLOCK_ROWS))
+                .zip(self.errors.as_mut_slice()[first * BLOCK_ROWS..].chunks_mut(CHUNK * BLOCK_ROWS))
                 .enumerate();
             let outcomes = parallel::for_each(execution, tasks, |(at, ((codes, scales), errors))| {
                 execution.check()?;
-                encode((first + at * chunk) * BLOCK_ROWS, codes, scales, errors);
+                encode((first + at * CHUNK) * BLOCK_ROWS, codes, scales, errors);
                 Ok(())
             })?;
             outcomes.into_iter().collect()
@@ -328,20 +327,32 @@ impl Frame {
 
     /// Codes one row.
     fn encode(&self, matrix: &Matrix, row: usize, levels: i8, kernel: Kernel, codes: &mut [i8]) -> Coded {
-        if self.mean.is_none() && self.rotation.is_none() {
-            let (scale, error) = kernel.quantize(matrix.row(row), matrix.norm(row), levels, codes);
-            return Coded { scale, error, length: 1.0 };
-        }
-        let mut values = matrix.unit_row(row);
-        if let Some(mean) = &self.mean {
-            values.iter_mut().zip(mean.iter()).for_each(|(value, mean)| *value -= mean);
-        }
-        self.encode_values(&mut values, levels, kernel, codes)
+        self.encode_from(self.mean(), matrix, row, levels, kernel, codes)
     }
 
     /// Codes one query: relative to zero, but rotated like the rows.
     fn encode_query(&self, matrix: &Matrix, query: usize, levels: i8, kernel: Kernel, codes: &mut [i8]) -> Coded {
-        Self { mean: None, rotation: self.rotation.clone() }.encode(matrix, query, levels, kernel, codes)
+        self.encode_from(None, matrix, query, levels, kernel, codes)
+    }
+
+    fn encode_from(
+        &self,
+        mean: Option<&[f32]>,
+        matrix: &Matrix,
+        row: usize,
+        levels: i8,
+        kernel: Kernel,
+        codes: &mut [i8],
+    ) -> Coded {
+        if mean.is_none() && self.rotation.is_none() {
+            let (scale, error) = kernel.quantize(matrix.row(row), matrix.norm(row), levels, codes);
+            return Coded { scale, error, length: 1.0 };
+        }
+        let mut values = matrix.unit_row(row);
+        if let Some(mean) = mean {
+            values.iter_mut().zip(mean).for_each(|(value, mean)| *value -= mean);
+        }
+        self.encode_values(&mut values, levels, kernel, codes)
     }
 
     fn encode_values(&self, values: &mut [f32], levels: i8, kernel: Kernel, codes: &mut [i8]) -> Coded {

@@ -18,8 +18,8 @@
 //! > t s D + (1 + a_q) aₓ + b_q bₓ + a_q ≤ t s D + slope · (bₓ + aₓ / τ) + a_q, slope = max(b_q, τ (1 + a_q)),
 //!
 //! for any τ > 0, but for rounding: with τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so that a kernel's bound is
-//! off by less than 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same
-//! kernels scan it. Nothing depends on the directions being good: that only decides how many rows are ruled out.
+//! off by less than 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of [`crate::quantize`]'s
+//! bound, with bₓ + aₓ / τ as the row's error, and the same kernels scan it. Nothing depends on the directions being good: that only decides how many rows are ruled out.
 
 use crate::buffer::Buffer;
 use crate::error::Result;
@@ -51,8 +51,6 @@ const OVERHEAD: f64 = 0.1;
 const MARGIN: f32 = 0.02;
 /// A sketch must promise to take less than this share of the time.
 const WORTH: f64 = 0.8;
-/// Rows per task when rows are projected: whole blocks.
-const CHUNK: usize = 64 * BLOCK_ROWS;
 
 /// Directions and the codes of all rows' projections on them.
 #[derive(Debug)]
@@ -104,15 +102,9 @@ impl Sketch {
         execution: &Execution,
     ) -> Result<()> {
         let basis = &self.basis;
-        self.codes.extend_with(
-            name,
-            matrix.rows(),
-            CHUNK / BLOCK_ROWS,
-            execution,
-            |first_row, codes, scales, errors| {
-                basis.encode(matrix, first_row, kernel, codes, scales, errors);
-            },
-        )
+        self.codes.extend_with(name, matrix.rows(), execution, |first_row, codes, scales, errors| {
+            basis.encode(matrix, first_row, kernel, codes, scales, errors);
+        })
     }
 
     /// The codes of the projections.
@@ -197,7 +189,7 @@ impl Basis {
         Ok(Self { values: self.values.duplicate(name)?, ..*self })
     }
 
-    /// As [`crate::quantize::encode`], for projections.
+    /// Codes the projections of the rows from `first_row` on, into whole blocks.
     fn encode(
         &self,
         matrix: &Matrix,
