@@ -64,7 +64,7 @@ impl Codes {
     /// None yet, of rows of `dim` values.
     pub(crate) fn new(dim: usize, frame: Frame) -> Self {
         let (codes, scales, errors) = (Buffer::new(), Buffer::new(), Buffer::new());
-        Self { rows: 0, groups: groups(dim), frame, reach: 1.0, codes, scales, errors }
+        Self { rows: 0, groups: groups(dim), frame, reach: 0.0, codes, scales, errors }
     }
 
     /// Codes of all rows.
