@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from relkt.evaluation import evaluate
     from relkt.index import Hits, Index, search
     from relkt.mining import mine
-    from relkt.training import TrainConfig, train
+    from relkt.training import RemineCallback, TrainConfig, train
 
 __version__ = "0.1.0"
 
@@ -19,6 +19,7 @@ _EXPORTS = {
     "Hits": "relkt.index",
     "Index": "relkt.index",
     "IndexFileError": "relkt._relkt",
+    "RemineCallback": "relkt.training",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
     "load_data": "relkt.data",
@@ -32,6 +33,7 @@ __all__ = [
     "Hits",
     "Index",
     "IndexFileError",
+    "RemineCallback",
     "TrainConfig",
     "__version__",
     "evaluate",
