@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ class Remined:
         negatives: Distinct negatives, summed over the anchors.
         score: Their mean cosine with their anchor.
         positive_score: The mean cosine of the anchors with their (lowest) positive.
-        changed: Share of the negatives that were not among those of the same anchor before.
+        changed: Share of the negatives that were not among those of the same anchor before; 1 the first time.
         filled: Places of the columns that repeat a negative of the same anchor, as there are too few of them.
         kept: Anchors without any negative this time, which keep those they had.
         seconds: Time for embedding and mining; 0 where the weights were still those of the last mining.
@@ -367,7 +367,7 @@ class RemineCallback(TrainerCallback):
         seed = (self._seed + epoch) % 2**64
         before = self._lookup.rows
         if self._mined_with == (weights, seed):
-            return self._unchanged, before
+            return replace(self.last, seconds=0.0), before
         start = time.perf_counter()
         mined = self._mine_with(model, seed, epoch, show)
         rows = np.concatenate([mined.indices, mined.hard_indices, mined.semi_hard_indices], axis=1)
@@ -418,10 +418,6 @@ class RemineCallback(TrainerCallback):
 
     def _use(self, rows: _Rows) -> None:
         self._lookup.rows = rows
-
-    @property
-    def _unchanged(self) -> Remined:
-        return Remined(**{**asdict(self.last), "changed": 0.0, "seconds": 0.0})
 
     def _restore(self, path: Path, model: SentenceTransformer) -> _Rows | None:
         if not path.is_file():
