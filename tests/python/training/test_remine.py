@@ -8,6 +8,7 @@ import multiprocessing
 import random
 import runpy
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import TrainerCallback, TrainerState
 from typing_extensions import override
 
@@ -487,14 +490,24 @@ def test_every_process_has_the_negatives_of_rank_0(tmp_path, tiny_model, pairs):
     assert second["own"].tolist() != first["own"].tolist()
 
 
-def test_the_example_runs(tmp_path, model_of, capsys):
+def word_vectors(texts: Iterable[str]) -> SentenceTransformer:
+    """A random vector for each word, of which a text has the mean."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["[UNK]"]))
+    torch.manual_seed(0)
+    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)], device="cpu")
+
+
+def test_the_example_runs(tmp_path, capsys):
     path = Path(__file__).parents[3] / "docs" / "examples" / "remine.py"
     if not path.is_file():
         pytest.skip("the examples are not beside the tests")
-    model_of().save_pretrained(str(tmp_path / "encoder"), create_model_card=False)
-    example = runpy.run_path(str(path))
+    data = relkt.load_data("relkt-mini", languages=["en"])
+    word_vectors(item.text for item in (*data.passages, *data.queries)).save(str(tmp_path / "encoder"))
+    capsys.readouterr()
     arguments = ["--encoder", tmp_path / "encoder", "--languages", "en", "--epochs", "2", "--output", tmp_path / "out"]
-    before, after = example["main"]([str(argument) for argument in arguments])
+    before, after = runpy.run_path(str(path))["main"]([str(argument) for argument in arguments])
     printed = capsys.readouterr().out
     assert f"P@1 of the development questions: {before:.3f} before, {after:.3f} after" in printed
     assert "epoch 2: 288 negatives, mean score" in printed
