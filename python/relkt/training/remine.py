@@ -48,10 +48,10 @@ _Rows = NDArray[np.int64]
 class WithoutNegatives(str, Enum):
     """What becomes of an anchor for which there is not one negative when a :class:`RemineCallback` is made."""
 
-    ERROR = "error"
-    """A ValueError."""
     LEAVE_OUT = "leave-out"
     """Its pairs are not in the data set; a warning counts them."""
+    ERROR = "error"
+    """A ValueError."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class RemineCallback(TrainerCallback):
     negatives of an anchor are its positives (those of all rows with the same anchor), a text equal to the anchor and,
     with ``document_column``, the passages of its positives' documents. The conditions are those of
     :func:`relkt.mine` and hold exactly: an anchor has fewer than n negatives only if there are no more, and its own
-    are then repeated in turn. One with none at all is an error when the callback is made (or its pairs are left out,
-    see ``without_negatives``); one that loses all its negatives in a later epoch keeps those it had. Both are
-    counted in the log.
+    are then repeated in turn. The pairs of one with none at all when the callback is made are left out of the data set
+    (or an error, see ``without_negatives``); one that loses all its negatives in a later epoch keeps those it had. A
+    warning counts them.
 
     Mining takes place when the callback is made, so that the data set is complete from the start, and at the start
     of every epoch (of the first only if the weights are others by then). It runs without mixed precision, in
@@ -175,7 +175,7 @@ class RemineCallback(TrainerCallback):
             ``prompts``: a warning tells where they differ.
         passage_prompt: The same for all other texts.
         without_negatives: Whether an anchor without any negative is an error or left out; see
-            :class:`WithoutNegatives`. Default "error".
+            :class:`WithoutNegatives`. Default "leave-out".
         show_progress_bar: Default: as the trainer's ``disable_tqdm`` says, and none when the callback is made.
 
     Attributes:
@@ -185,8 +185,8 @@ class RemineCallback(TrainerCallback):
 
     Raises:
         TypeError: If ``pairs``, ``model`` or another argument has the wrong type.
-        ValueError: If a column is missing, a text is blank (with its row), a condition is out of its range, or an
-            anchor has no negative.
+        ValueError: If a column is missing, a text is blank (with its row), a condition is out of its range, or no
+            anchor has a negative.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class RemineCallback(TrainerCallback):
         batch_size: int = 32,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
-        without_negatives: WithoutNegatives | str = WithoutNegatives.ERROR,
+        without_negatives: WithoutNegatives | str = WithoutNegatives.LEAVE_OUT,
         show_progress_bar: bool | None = None,
     ) -> None:
         if not isinstance(pairs, Dataset):
@@ -482,10 +482,7 @@ class RemineCallback(TrainerCallback):
             f"in row {row}: {self._pairs.queries[missing[0]]!r}"
         )
         if policy is WithoutNegatives.ERROR or not len(kept):
-            raise ValueError(
-                f"pairs: {found}; loosen the conditions, give a corpus, or without_negatives="
-                f"{WithoutNegatives.LEAVE_OUT.value!r}"
-            )
+            raise ValueError(f"pairs: {found}; loosen the conditions, or give a corpus")
         logger.warning("%s; %d of %d pairs are left out", found, len(query_of) - len(kept), len(query_of))
         return kept
 
