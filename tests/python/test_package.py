@@ -18,7 +18,7 @@ MODULES = [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "relkt."
 # A layer may import those after it, and itself.
 LAYERS = [
     {"cli", "app", "demo", "__main__"},
-    {"training", "evaluation", "report", "distributed"},
+    {"training", "evaluation", "report", "distributed", "mining_files"},
     {"mining", "losses", "encoders", "data"},
     {"formats"},
     {"index"},

@@ -29,7 +29,7 @@ from typing_extensions import override
 
 from relkt.data import parse_member
 from relkt.data.pairs import Candidacy, PairSet, PairSetBuilder
-from relkt.encoders import encode_passages, encode_queries
+from relkt.encoders import encode_passages, encode_queries, model_checksum
 from relkt.mining import MinedNegatives, Strategy, mine
 from relkt.mining.conditions import Conditions
 from relkt.training.precision import original_forward
@@ -356,14 +356,14 @@ class RemineCallback(TrainerCallback):
             return
         partial_path = path.with_name(f"{path.name}.partial")
         with partial_path.open("wb") as file:
-            np.savez(file, rows=self._lookup.rows, identity=self._identity, weights=_weights_checksum(_trained(kwargs)))
+            np.savez(file, rows=self._lookup.rows, identity=self._identity, weights=model_checksum(_trained(kwargs)))
         partial_path.replace(path)
 
     # Mining
 
     def _mine(self, model: SentenceTransformer, epoch: int, *, show: bool) -> tuple[Remined, _Rows]:
         """What was found, and the row of each negative; -1 where an anchor has none, now or before."""
-        weights = _weights_checksum(model)
+        weights = model_checksum(model)
         seed = (self._seed + epoch) % 2**64
         before = self._lookup.rows
         if self._mined_with == (weights, seed):
@@ -423,7 +423,7 @@ class RemineCallback(TrainerCallback):
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
-            if str(file["identity"]) != self._identity or str(file["weights"]) != _weights_checksum(model):
+            if str(file["identity"]) != self._identity or str(file["weights"]) != model_checksum(model):
                 return None
             rows: _Rows = file["rows"]
         self._mined_with = None
@@ -602,14 +602,6 @@ def _untouched(model: SentenceTransformer) -> Iterator[None]:
                 module.training = mode
             np.random.set_state(of_numpy)  # noqa: NPY002
             random.setstate(of_python)
-
-
-def _weights_checksum(model: SentenceTransformer) -> str:
-    digest = hashlib.sha256()
-    for name, weights in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
-        digest.update(weights.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _checkpoint_file(args: TrainingArguments, state: TrainerState) -> Path:
