@@ -39,7 +39,8 @@ def cosines(a, b):
 
 def definition(queries, passages, lists, positives, exclude, groups, limit):
     """What `mine` returns, one query after the other, from all scores."""
-    scores, mutual = cosines(queries, passages), cosines(passages, passages)
+    # float64: NumPy would round a limit to float32 before it compares it with one.
+    scores, mutual = cosines(queries, passages), cosines(passages, passages).astype(np.float64)
     results = []
     for num, above, below in lists:
         rows = np.full((len(queries), num), -1, dtype=np.int64)
@@ -94,6 +95,8 @@ def embeddings(rng, kind, rows, dim):
         values[:, 0] += 5
     elif kind == "near":  # scores that float32 cannot tell apart
         values = rng.standard_normal(dim) + rng.standard_normal((rows, dim)) * rng.choice([0, 1e-4, 1e-7], (rows, 1))
+    elif kind == "cancel":  # sums of another order are others
+        values = rng.choice([-(2.0**28), -1, 1, 2.0**28], (rows, dim))
     elif kind == "long":  # norms of very different size
         values = rng.standard_normal((rows, dim)) * 10.0 ** rng.integers(-30, 30, (rows, 1))
     else:
@@ -107,7 +110,7 @@ def embeddings(rng, kind, rows, dim):
 def test_equals_the_definition(device, data):
     draw = data.draw
     rng = np.random.default_rng(draw(st.integers(0, 2**32), label="seed"))
-    kind = draw(st.sampled_from(["whole", "real", "near", "long", "half"]), label="kind")
+    kind = draw(st.sampled_from(["whole", "real", "near", "cancel", "long", "half"]), label="kind")
     size, rows, dim = (
         draw(st.integers(1, most), label=name) for name, most in (("queries", 9), ("rows", 60), ("dim", 37))
     )
@@ -132,7 +135,7 @@ def test_equals_the_definition(device, data):
     exclude = draw(st.sampled_from([None, exclude]), label="exclude")
     groups = draw(st.sampled_from([None, rng.integers(-3, 12, rows) * 2**60]), label="groups")
     near = cosines(p, p)[rng.integers(0, rows), rng.integers(0, rows)]
-    limit = draw(st.sampled_from([None, 0.3, float(near), 1.0, -1.0]), label="limit")
+    limit = draw(st.sampled_from([None, 0.3, float(near), float(near) - 1e-9, 1.0, -1.0]), label="limit")
     passages = TorchPassages(torch.from_numpy(p).to(device))
     with budgets(draw(st.sampled_from([1, 20_000, 1 << 24])), draw(st.sampled_from([1, 4_000, 1 << 24]))):
         results = passages.mine(
@@ -187,10 +190,50 @@ def test_by_hand(device):
     assert (rows.tolist(), near.tolist()) == ([[2, 4, 5]], [2])
     ((rows, _, _, near),) = passages.mine(q, [(1, minus, plus)], csr([[1]]), max_positive_similarity=0.7)
     assert (rows.tolist(), near.tolist()) == ([[2]], [1])
+    at = float(np.float32(0.96))
+    for limit, best in ((at, [0, 2, 3]), (np.nextafter(at, 0), [0, 2, 4])):
+        ((rows, _, _, _),) = passages.mine(q, [(3, minus, plus)], csr([[1]]), max_positive_similarity=limit)
+        assert rows.tolist() == [best]
     ((rows, _, _, _),) = passages.mine(
         q, [(3, minus, plus)], csr([[1]]), csr([[0]]), groups=np.array([7, 5, 6, 6, 5, 7])
     )
     assert rows.tolist() == [[2, 3, 5]]
+
+
+@on_devices
+def test_what_float32_cannot_tell_apart_is_told_apart(device):
+    rng = np.random.default_rng(5)
+    q = rng.standard_normal((20, 64)).astype(np.float32)
+    p = (rng.standard_normal(64) + 1e-7 * rng.standard_normal((3_000, 64))).astype(np.float32)
+    hits = relkt.search(q, p, 8)
+    window = (8, np.full(20, -np.inf), np.full(20, np.inf))
+    ((rows, scores, _, _),) = TorchPassages(torch.from_numpy(p).to(device)).mine(
+        torch.from_numpy(q), [window], csr([[]] * 20)
+    )
+    assert np.array_equal(rows, hits.indices)
+    assert np.array_equal(scores, hits.scores)
+
+
+@on_devices
+def test_what_ranks_before_the_last_result(device):
+    # All scores are 1 / sqrt(2). Rows 1 and 3 are refused; rows 0 and 2 are left, and the last of them is row 2.
+    p = torch.tensor([[1, -1], [1, 1], [1, -1], [1, 1], [1, 1]], dtype=torch.float32, device=device)
+    for num, refused in ((1, 0), (2, 1), (3, 2)):
+        ((_, _, _, near),) = TorchPassages(p).mine(
+            torch.tensor([[1.0, 0]]), [(num, np.array([-1.0]), np.array([1.0]))], csr([[4]]), None, None, 0.5
+        )
+        assert near.tolist() == [refused]
+
+
+@on_devices
+def test_zeros_are_one_score(device):
+    # The first cosine is -2^-269, which float32 rounds to -0.0, the second is 0.0.
+    p = torch.tensor([[-(2.0**-149), 2.0**120], [0, 1]], device=device)
+    ((rows, scores, _, _),) = TorchPassages(p).mine(
+        torch.tensor([[2.0**120, 0]]), [(2, np.array([-1.0]), np.array([1.0]))], csr([[]])
+    )
+    assert rows.tolist() == [[0, 1]]
+    assert not np.signbit(scores).any()
 
 
 @on_devices
