@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relkt.arrays import as_count
+from relkt.arrays import as_rows
 
 #: Number of the best candidates wanted, and the limits of their scores, both exclusive: (b,) float64 each.
 ScoreWindow = tuple[int, NDArray[np.float64], NDArray[np.float64]]
@@ -96,6 +96,21 @@ class TorchPassages:
         """Where the passages are."""
         return self._rows.values.device
 
+    def queries(self, queries: Tensor | NDArray[np.float32] | NDArray[np.float16]) -> Tensor:
+        """Queries, checked as a whole and moved to the device of the passages.
+
+        Args:
+            queries: (q, d) float32 or float16, of any norm: a tensor or an array.
+
+        Raises:
+            TypeError: If it is neither, or not of this kind.
+            ValueError: If it is empty, its width is not that of the passages, or a row is not finite or all zeros.
+        """
+        if isinstance(queries, np.ndarray):
+            queries = torch.tensor(as_rows("queries", queries))
+        with torch.no_grad():
+            return self._check_queries(queries).values
+
     def lowest_positive(self, queries: Tensor, positives: Lists, threads: int | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """The lowest score among each query's positives.
 
@@ -136,8 +151,8 @@ class TorchPassages:
 
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
-            lists: For each result (num, above, below): the ``num`` best candidates with above < score < below, both
-                limits (b,) float64.
+            lists: For each result (num, above, below): the ``num`` best candidates, 1 to n, with above < score < below,
+                both limits (b,) float64.
             positives: Rows of each query's positives; may be empty.
             exclude: Further rows that are no candidates. Default: none.
             groups: (n,) int64, group of each passage. Default: no groups.
@@ -159,7 +174,7 @@ class TorchPassages:
         with torch.no_grad():
             rows = self._check_queries(queries)
             size = len(rows.values)
-            windows = [_check_window(window, size) for window in lists]
+            windows = _checked_windows(lists, size, self.rows)
             named = _pairs("positives", positives, size, self.rows)
             banned = None if exclude is None else _pairs("exclude", exclude, size, self.rows)
             if groups is not None and groups.shape != (self.rows,):
@@ -169,7 +184,7 @@ class TorchPassages:
                 self._rows, rows, windows, named, banned, groups, max_positive_similarity, error_bound(self.dim)
             )
             block, stretch = _chunk_shape(size, self.dim, self.device)
-            members = np.arange(size)
+            members = np.arange(size, dtype=np.int64)
             with _exact_products(self.device):
                 blocks = [
                     _mine_block(conditions, members[start : start + block], stretch) for start in range(0, size, block)
@@ -375,8 +390,6 @@ class _Best:
 
     def add(self, scores: Tensor, start: int) -> None:
         """Takes the best of a chunk in, whose positives and other rows that are no candidates are -inf."""
-        if self.num == 0:
-            return
         mask = self.candidates(scores)
         if self.num <= scores.shape[1] and int(mask.sum()) > 2 * self.num * self._block.size:
             mask &= scores > self._chunk_floor(scores)[:, None]
@@ -438,8 +451,7 @@ def _mine_block(conditions: _Conditions, members: NDArray[np.int64], stretch: in
         if conditions.limit is not None and len(block.positives.queries) > 0:
             wanted = torch.zeros(scores.shape, dtype=torch.bool, device=block.device)
             for one in best:
-                if one.num > 0:
-                    wanted |= one.candidates(scores)
+                wanted |= one.candidates(scores)
             refused |= block.mask_near_positives(scores, wanted, unit, start, conditions.limit)
         for one in best:
             one.add(scores, start)
@@ -470,17 +482,14 @@ def _count_near(
     ends = [
         _End(block, window, members, *(tensor[which] for tensor in one))
         for window, one in zip(conditions.windows, found, strict=True)
-        if window[0] > 0
     ]
     for start in range(0, len(block.passages.values), stretch):
         scores = block.scores(block.passages.unit(start, start + stretch), start)
         block.mask_excluded(scores, start)
         for end in ends:
             end.count(scores, start)
-    counted = iter(ends)
-    for window, count in zip(conditions.windows, near, strict=True):
-        if window[0] > 0:
-            count[which] = next(counted).not_returned()
+    for end, count in zip(ends, near, strict=True):
+        count[which] = end.not_returned()
 
 
 class _End:
@@ -589,7 +598,7 @@ def _verify(exact: Tensor, approximate: Tensor, bound: float) -> None:
 
 
 def _under(limit: Tensor) -> Tensor:
-    """A float32 below ``limit``; NaN, with which every comparison fails, stays NaN."""
+    """A float32 below ``limit``."""
     limit = limit.clamp(-2, 2).float()
     return torch.nextafter(limit, torch.full_like(limit, -math.inf))
 
@@ -606,13 +615,22 @@ def _ordered(scores: Tensor) -> Tensor:
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
 
 
-def _check_window(window: ScoreWindow, size: int) -> ScoreWindow:
-    num, above, below = window
-    limits = [np.ascontiguousarray(limit, dtype=np.float64) for limit in (above, below)]
-    for name, limit in zip(("above", "below"), limits, strict=True):
-        if limit.shape != (size,):
-            raise ValueError(f"{name}: expected {size} limits, one for each query, got shape {limit.shape}")
-    return as_count("num", num, "of at least 0", least=0), limits[0], limits[1]
+def _checked_windows(lists: Sequence[ScoreWindow], size: int, rows: int) -> list[ScoreWindow]:
+    if not lists:
+        raise ValueError("lists: expected at least one list of negatives, got none")
+    windows = []
+    for num, *limits in lists:
+        if not 1 <= num <= rows:
+            raise ValueError(f"num: expected a number from 1 to {rows}, the number of passages, got {num}")
+        above, below = (np.ascontiguousarray(limit, dtype=np.float64) for limit in limits)
+        for limit in (above, below):
+            if limit.shape != (size,):
+                raise ValueError(f"windows: expected {size}, one for each query, got {limit.size}")
+        unknown = np.flatnonzero(np.isnan(above) | np.isnan(below))
+        if len(unknown) > 0:
+            raise ValueError(f"windows: expected numbers as limits, got NaN for query {unknown[0]}")
+        windows.append((num, above, below))
+    return windows
 
 
 def _pairs(name: str, lists: Lists, size: int, rows: int) -> Lists:
@@ -622,7 +640,7 @@ def _pairs(name: str, lists: Lists, size: int, rows: int) -> Lists:
         raise ValueError(f"{name}: expected {size} lists, one for each query, got {len(starts) - 1}")
     if starts[0] != 0 or starts[-1] != len(named) or np.any(starts[1:] < starts[:-1]):
         raise ValueError(f"{name}: expected starts that rise from 0 to {len(named)}, the number of rows")
-    queries = np.repeat(np.arange(size), np.diff(starts))
+    queries = np.repeat(np.arange(size, dtype=np.int64), np.diff(starts))
     wrong = np.flatnonzero((named < 0) | (named >= rows))
     if len(wrong) > 0:
         query, row = queries[wrong[0]], named[wrong[0]]

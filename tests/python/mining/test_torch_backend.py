@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relkt
+from relkt._relkt import Passages
+from relkt.arrays import to_border
 from relkt.mining import torch_backend
 from relkt.mining.torch_backend import TorchPassages, error_bound
 
@@ -56,7 +58,7 @@ def definition(queries, passages, lists, positives, exclude, groups, limit):
             order = [row for row in order if above[query] < own[row] < below[query]]
             near = [limit is not None and any(mutual[p, row] > limit for p in mine) for row in order]
             free = [at for at in range(len(order)) if not near[at]]
-            end = free[num - 1] if 0 < num <= len(free) else 0 if num == 0 else len(order)
+            end = free[num - 1] if num <= len(free) else len(order)
             near_positive[query] = sum(near[:end])
             best = [order[at] for at in free[:num]]
             rows[query, : len(best)] = best
@@ -127,7 +129,11 @@ def test_equals_the_definition(device, data):
         return np.choose(kinds, [np.full(size, low), rng.uniform(-1, 1, size), hit, hit])
 
     lists = [
-        (draw(st.sampled_from([0, 1, 3, 7, rows + 2]), label="num"), limits(-np.inf), limits(np.inf))
+        (
+            draw(st.sampled_from([1, 3, 7, rows]).map(lambda num: min(num, rows)), label="num"),
+            limits(-np.inf),
+            limits(np.inf),
+        )
         for _ in range(draw(st.integers(1, 3), label="lists"))
     ]
     positives = [rng.integers(0, rows, rng.integers(0, 4)).tolist() for _ in range(size)]
@@ -136,13 +142,13 @@ def test_equals_the_definition(device, data):
     groups = draw(st.sampled_from([None, rng.integers(-3, 12, rows) * 2**60]), label="groups")
     near = cosines(p, p)[rng.integers(0, rows), rng.integers(0, rows)]
     limit = draw(st.sampled_from([None, 0.3, float(near), float(near) - 1e-9, 1.0, -1.0]), label="limit")
+    arguments = lists, csr(positives), None if exclude is None else csr(exclude), groups, limit, None
     passages = TorchPassages(torch.from_numpy(p).to(device))
     with budgets(draw(st.sampled_from([1, 20_000, 1 << 24])), draw(st.sampled_from([1, 4_000, 1 << 24]))):
-        results = passages.mine(
-            torch.from_numpy(q), lists, csr(positives), None if exclude is None else csr(exclude), groups, limit, None
-        )
+        results = passages.mine(torch.from_numpy(q), *arguments)
         lowest = passages.lowest_positive(torch.from_numpy(q), csr(positives), None)
     assert_equal(results, definition(q, p, lists, positives, exclude, groups, limit))
+    assert_equal(results, Passages.borrow(to_border(p), 1).mine(to_border(q), *arguments))
     expected = [min((own[row] for row in rows), default=np.nan) for own, rows in zip(scores, positives, strict=True)]
     np.testing.assert_array_equal(lowest, np.array(expected, dtype=np.float32))
 
@@ -151,23 +157,50 @@ def test_equals_the_definition(device, data):
 @pytest.mark.parametrize("half", [False, True])
 def test_equals_the_core(device, half):
     rng = np.random.default_rng(1)
-    q, p = (rng.standard_normal((n, 100)).astype(np.float16 if half else np.float32) for n in (70, 3_000))
-    p[1::3] = p[::3]  # each third row twice
-    hits = relkt.search(q, p, 25)
-    everything = np.full(70, -np.inf), np.full(70, np.inf)
-    positives = csr([[row, 2 * row] for row in range(70)])
-    with budgets(1 << 20, 1 << 20):
-        passages = TorchPassages(torch.from_numpy(p).to(device))
-        ((rows, scores, too_similar, near_positive),) = passages.mine(
-            torch.from_numpy(q), [(25, *everything)], csr([[]] * 70)
-        )
-        lowest = passages.lowest_positive(torch.from_numpy(q), positives)
-    assert np.array_equal(rows, hits.indices)
-    assert np.array_equal(scores, hits.scores)
-    assert not too_similar.any()
-    assert not near_positive.any()
-    mined = relkt.mine(q, p, [[row, 2 * row] for row in range(70)])
-    assert np.array_equal(lowest, mined.positive_scores)
+    p = rng.standard_normal((40, 100))[rng.integers(0, 40, 3_000)] + 0.5 * rng.standard_normal((3_000, 100))
+    q = p[:300] + 0.5 * rng.standard_normal((300, 100))
+    p[1::7] = p[::7][: len(p[1::7])]  # rows that there are twice
+    q, p = (rows.astype(np.float16 if half else np.float32) for rows in (q, p))
+    positives = csr([[row, 2 * row] for row in range(300)])
+    exclude = csr([rng.integers(0, 3_000, 30) for _ in range(300)])
+    groups = np.arange(3_000) // 4
+    core, passages = Passages.borrow(to_border(p), 1), TorchPassages(torch.from_numpy(p).to(device))
+    with budgets(1 << 21, 1 << 20):
+        lowest = passages.lowest_positive(torch.from_numpy(q), positives, None)
+        np.testing.assert_array_equal(lowest, core.lowest_positive(to_border(q), positives, 1))
+        everything, score = np.full(300, np.inf), lowest.astype(np.float64)
+        lists = [(20, -everything, score - 0.01), (5, score, everything), (3_000, score - 0.02, score)]
+        for limit in (None, 0.8):
+            arguments = lists, positives, exclude, groups, limit, None
+            results = passages.mine(torch.from_numpy(q), *arguments)
+            assert_equal(results, core.mine(to_border(q), *arguments))
+    # None of the counts is idle.
+    assert all(too_similar.any() for _, _, too_similar, _ in results[::2])
+    assert all(near_positive.any() for *_, near_positive in results)
+
+
+@on_devices
+def test_mine_takes_tensors(device):
+    rng = np.random.default_rng(6)
+    q, p = (rng.standard_normal((n, 20)).astype(np.float32) for n in (50, 900))
+    options = {
+        "positives": rng.integers(0, 900, (50, 2)),
+        "num_negatives": 4,
+        "absolute_margin": 0.05,
+        "num_hard": 2,
+        "groups": np.arange(900) // 3,
+        "max_positive_similarity": 0.6,
+        "block_size": 16,
+    }
+    for strategy in ("top", "random"):
+        options["strategy"] = strategy
+        on_device = relkt.mine(torch.from_numpy(q).to(device), torch.from_numpy(p).to(device), **options)
+        for name, expected in vars(relkt.mine(q, p, **options)).items():
+            if name == "skipped":
+                for reason, counts in vars(expected).items():
+                    np.testing.assert_array_equal(vars(on_device.skipped)[reason], counts, err_msg=reason)
+            else:
+                np.testing.assert_array_equal(getattr(on_device, name), expected, err_msg=name)
 
 
 @on_devices
@@ -413,8 +446,11 @@ def test_bad_passages(passages, error, message):
         ({"exclude": csr([[-1], []])}, ValueError, "exclude: query 0 names the row -1, expected a row from 0 to 4"),
         ({"exclude": (np.array([0, 2, 1]), np.array([0]))}, ValueError, "exclude: expected starts that rise from 0"),
         ({"groups": np.arange(4)}, ValueError, "groups: expected 5 values, one for each passage, got 4"),
-        ({"lists": [(-1, *EVERYTHING[1:])]}, ValueError, "num: expected an integer of at least 0, got -1"),
-        ({"lists": [(1, np.zeros(3), np.zeros(2))]}, ValueError, "above: expected 2 limits, one for each query"),
+        ({"lists": []}, ValueError, "lists: expected at least one list of negatives, got none"),
+        ({"lists": [(0, *EVERYTHING[1:])]}, ValueError, "num: expected a number from 1 to 5, the number of passages"),
+        ({"lists": [(6, *EVERYTHING[1:])]}, ValueError, "num: expected a number from 1 to 5, .*, got 6"),
+        ({"lists": [(1, np.zeros(3), np.zeros(3))]}, ValueError, "windows: expected 2, one for each query, got 3"),
+        ({"lists": [(1, np.zeros(2), np.array([1, np.nan]))]}, ValueError, "windows: expected .*, got NaN for query 1"),
     ],
 )
 def test_bad_arguments(change, error, message):
@@ -422,6 +458,27 @@ def test_bad_arguments(change, error, message):
     passages = TorchPassages(torch.ones(5, 3))
     with pytest.raises(error, match=message):
         passages.mine(**arguments)
+    if isinstance(arguments["queries"], torch.Tensor) and "starts" not in message:  # the core says the same
+        arguments = {"exclude": None, "groups": None, "max_positive_similarity": None, "threads": 1} | arguments
+        arguments["queries"] = arguments["queries"].numpy()
+        with pytest.raises(error, match=message):
+            Passages.borrow(np.ones((5, 3), np.float32), 1).mine(**arguments)
+
+
+@on_devices
+def test_queries_are_checked_as_a_whole(device):
+    passages = TorchPassages(torch.eye(3, device=device))
+    for rows in (BAD[:5], BAD[:5].half(), BAD[:5].numpy()):
+        checked = passages.queries(rows)
+        assert checked.device.type == device
+        assert torch.equal(checked.cpu(), torch.as_tensor(rows))
+    for rows in (BAD, BAD.numpy()):
+        with pytest.raises(ValueError, match="queries: expected finite values, got NaN at row 1500, column 2"):
+            passages.queries(rows)
+    with pytest.raises(TypeError, match="queries: expected dtype float32 or float16, got float64"):
+        passages.queries(np.eye(3))
+    with pytest.raises(ValueError, match="queries: expected dimension 3 like the passages, got 2"):
+        passages.queries(np.ones((1, 2), np.float32))
 
 
 def test_cuda_budget_counts_what_torch_keeps(monkeypatch):
