@@ -15,7 +15,6 @@ from relkt.mining.hard_negatives_formats import FORMATS, OutputFormat, format_ne
 from relkt.mining.hard_negatives_selection import (
     Conditions,
     Searched,
-    positive_scores,
     rescored,
     select_inside,
     select_ranked,
@@ -183,6 +182,9 @@ def mine_hard_negatives(
             raise ValueError(
                 f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, got {range_max}"
             )
+    low, high = limits["min_score"], limits["max_score"]
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min_score: expected at most max_score = {high}, got {low}")
     batch_size = as_count("batch_size", batch_size, "of at least 1", least=1)
     faiss_batch_size = as_count("faiss_batch_size", faiss_batch_size, "of at least 1", least=1)
     threads = as_threads(threads)
@@ -221,9 +223,8 @@ def mine_hard_negatives(
         verbose=verbose,
     )
     queries, passages = embed(model, pairs, encoding)
-    positives = positive_scores(queries, passages, pairs)
-    searched = Searched.of(queries, passages, min(faiss_batch_size, _MOST_QUERIES), threads, verbose)
-    del passages  # a copy is in the index
+    searched = Searched(queries, passages, min(faiss_batch_size, _MOST_QUERIES), threads, verbose)
+    positives = searched.positive_scores(pairs)
     if rescores:
         selection = rescored(searched, pairs, positives, wanted, cross_encoder, batch_size, use_multi_process)
     elif range_max is not None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from relkt._relkt import Passages
-from relkt.arrays import as_rows, to_border
+from relkt._relkt import Passages, check_queries
+from relkt.arrays import Embeddings, as_rows, to_border
 from relkt.index import Index
 from relkt.mining.hard_negatives_texts import Pairs, pool_of
 from relkt.mining.negatives import mine
@@ -77,43 +77,39 @@ class Selection:
         self.skipped[name] = self.skipped.get(name, 0) + count
 
 
-@dataclass(frozen=True, eq=False)
 class Searched:
-    """Embeddings and how they are searched: arguments of ``mine_hard_negatives``."""
+    """Embeddings, and how they are searched.
 
-    queries: NDArray[np.float32]
-    corpus: Index
-    query_block: int
-    threads: int | None
-    verbose: bool
+    Args:
+        queries: (q, d) float32 or float16.
+        corpus: (n, d) the same; not copied.
+        query_block: Queries searched at a time, at most.
+        threads: Of the search, or None for all.
+        verbose: Whether progress is shown.
+    """
 
-    @classmethod
-    def of(
-        cls,
-        queries: NDArray[np.float32],
-        corpus: NDArray[np.float32],
-        query_block: int,
-        threads: int | None,
-        verbose: bool,
-    ) -> Searched:
-        """Makes the index; like :func:`relkt.search`, without a sketch, as it is searched once."""
+    def __init__(
+        self, queries: Embeddings, corpus: Embeddings, query_block: int, threads: int | None, verbose: bool
+    ) -> None:
+        self.queries = as_rows("model: embeddings of the queries", queries)
+        check_queries(to_border(self.queries), threads)
         rows = to_border(as_rows("model: embeddings of the passages", corpus))
-        return cls(queries, Index._of(Passages(rows, False, threads), None, {}, None), query_block, threads, verbose)
+        self._passages = Passages.borrow(rows, threads)
+        self.corpus = Index._of(self._passages, None, {}, None)
+        self.query_block = query_block
+        self.threads = threads
+        self.verbose = verbose
 
-
-def positive_scores(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32], pairs: Pairs, block: int = 4096
-) -> NDArray[np.float32]:
-    """(p,) float32: the cosine of each query with each of its positives, in double precision and rounded once."""
-    query_of_pair = pairs.query_of_pair
-    scores = np.empty(len(query_of_pair), np.float32)
-    for start in range(0, len(scores), block):
-        part = slice(start, start + block)
-        a = queries[query_of_pair[part]].astype(np.float64)
-        b = corpus[pairs.positives[part]].astype(np.float64)
-        norms = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-        scores[part] = np.einsum("ij,ij->i", a, b) / norms
-    return scores
+    def positive_scores(self, pairs: Pairs) -> NDArray[np.float32]:
+        """(p,) float32: the score of each query with each of its positives, as the search scores it."""
+        query_of_pair = pairs.query_of_pair
+        scores = np.empty(len(query_of_pair), np.float32)
+        for start in range(0, len(scores), self.query_block):
+            queries = self.queries[query_of_pair[start : start + self.query_block]]
+            rows = pairs.positives[start : start + self.query_block]
+            lists = np.arange(len(rows) + 1), rows
+            scores[start : start + len(rows)] = self._passages.lowest_positive(to_border(queries), lists, self.threads)
+        return scores
 
 
 def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: Conditions) -> Selection:
@@ -271,11 +267,12 @@ def _mined(
     )
 
 
-def _row_lists(pairs: Pairs, queries: NDArray[np.int64]) -> NDArray[np.int64] | list[NDArray[np.int64]]:
+def _row_lists(pairs: Pairs, queries: NDArray[np.int64]) -> NDArray[np.int64] | list[list[int]]:
     starts, stops = pairs.starts[queries], pairs.starts[queries + 1]
     if (stops - starts == 1).all():
         return pairs.positives[starts]
-    return [pairs.positives[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    rows = pairs.positives.tolist()
+    return [rows[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
 
 
 def _lowest(positives: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from relkt.arrays import Embeddings
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -141,7 +143,7 @@ class Encoding:
     verbose: bool
 
 
-def embed(model: Any, pairs: Pairs, encoding: Encoding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def embed(model: Any, pairs: Pairs, encoding: Encoding) -> tuple[Embeddings, Embeddings]:
     """Embeddings of the queries and of the corpus, from the cache where they are there, and put there where not.
 
     Files have the names that sentence-transformers 6 gives them, so that both find each other's.
@@ -233,14 +235,12 @@ def _check_shape(name: str, embeddings: Any, rows: int) -> None:
         raise ValueError(f"{name}: expected an array of shape ({rows}, d), one row for each text, got {shape}")
 
 
-def _as_float(embeddings: Any) -> NDArray[np.float32]:
+def _as_float(embeddings: Any) -> Embeddings:
     array = np.asarray(embeddings)
     return np.ascontiguousarray(array, dtype=array.dtype if array.dtype == np.float16 else np.float32)
 
 
-def _comparable(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _comparable(queries: Embeddings, corpus: Embeddings) -> tuple[Embeddings, Embeddings]:
     if queries.shape[1] != corpus.shape[1]:
         raise ValueError(
             "model: expected embeddings of one width, got "
@@ -252,8 +252,11 @@ def _comparable(
     # that of unit vectors along two further axes, one for queries and one for passages.
     zero_queries, zero_passages = ~queries.any(axis=1), ~corpus.any(axis=1)
     if zero_queries.any() or zero_passages.any():
-        queries = np.pad(queries, ((0, 0), (0, 2)))
-        corpus = np.pad(corpus, ((0, 0), (0, 2)))
-        queries[zero_queries, -2] = 1
-        corpus[zero_passages, -1] = 1
+        return _widened(queries, zero_queries, 0), _widened(corpus, zero_passages, 1)
     return queries, corpus
+
+
+def _widened(embeddings: Embeddings, ones: NDArray[np.bool_], column: int) -> Embeddings:
+    more = np.zeros((len(embeddings), 2), embeddings.dtype)
+    more[ones, column] = 1
+    return _as_float(np.hstack([embeddings, more]))

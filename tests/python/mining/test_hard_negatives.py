@@ -263,8 +263,13 @@ def test_no_query_runs_out_while_the_corpus_has_valid_passages(
     got = mined(ours(dataset, model, **call))
     assert got == reference(dataset, corpus, model, 2, options.get("range_min", 0), allowed)
 
-    # What sentence-transformers finds is found too: it takes the same ones until it runs out.
-    filtered = mined(theirs(dataset, model, **call))
+
+@pytest.mark.parametrize("options", [options for options, _ in STRICT.values()], ids=STRICT)
+def test_more_is_found_than_by_sentence_transformers(model: SentenceTransformer, options: dict[str, Any]) -> None:
+    """It takes the same ones until it runs out."""
+    dataset = make_dataset("several")
+    call = {"num_negatives": 2, "corpus": make_texts(150, 4), "output_format": "labeled-pair", **options}
+    got, filtered = mined(ours(dataset, model, **call)), mined(theirs(dataset, model, **call))
     assert all(got[query][: len(found)] == found for query, found in filtered.items())
     assert sum(map(len, filtered.values())) < sum(map(len, got.values()))
 
@@ -275,6 +280,7 @@ def test_a_draw_that_runs_out_is_filled_with_the_best_valid_passages(model: Sent
     got = mined(drawn(ours, dataset, model, sampling_strategy="random", **call))
     best = mined(ours(dataset, model, **call))
     assert {len(negatives) for negatives in got.values()} == {2}
+    assert got != best
     filtered = mined(drawn(theirs, dataset, model, sampling_strategy="random", **call))
     full = [query for query, negatives in filtered.items() if len(negatives) == 2]
     assert 3 < len(full) < len(filtered) - 3
@@ -641,6 +647,12 @@ BAD: list[tuple[dict[str, Any] | Any, dict[str, Any], type[Exception], str]] = [
         "sampling_strategy: expected 'top' or 'random', got 'best'",
     ),
     (PLANE_PAIRS, {"output_format": "pairs"}, ValueError, "output_format: expected one of 'triplet', .* got 'pairs'"),
+    (
+        PLANE_PAIRS,
+        {"min_score": 0.5, "max_score": 0.4},
+        ValueError,
+        "min_score: expected at most max_score = 0.4, got 0.5",
+    ),
     (PLANE_PAIRS, {"batch_size": 0}, ValueError, "batch_size: expected an integer of at least 1, got 0"),
     (PLANE_PAIRS, {"faiss_batch_size": 0}, ValueError, "faiss_batch_size: expected an integer of at least 1, got 0"),
     (PLANE_PAIRS, {"threads": 0}, ValueError, "threads: expected"),
