@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from numpy.typing import NDArray
 
 from relkt.mining.hard_negatives_selection import Conditions, Selection
@@ -102,7 +103,9 @@ def format_negatives(
         columns[positive] = _Lists(starts, _Texts(pairs.corpus, passages))
         columns[new[0]] = _Lists(starts, _Numbers(values.astype(np.float64) if output_scores else labels))
 
-    return Formatted(Dataset(_table(columns)), scores, positive_scores[pair] - scores, most_samples)
+    # Without a fingerprint the data set would make one of its pickled self, which takes more memory than it does.
+    dataset = Dataset(_table(columns), fingerprint=generate_random_fingerprint())
+    return Formatted(dataset, scores, positive_scores[pair] - scores, most_samples)
 
 
 def _joined(

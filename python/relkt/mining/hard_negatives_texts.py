@@ -60,26 +60,31 @@ def read_pairs(dataset: Dataset, anchor: str, positive: str, corpus: Sequence[st
         TypeError: If ``corpus`` is no list of texts, or a cell of the columns is no text; the message names the row.
         ValueError: If a cell is empty (None).
     """
-    anchors = _column(dataset, anchor)
-    positives = _column(dataset, positive)
-    passages = positives if corpus is None else pa.concat_arrays([_listed_texts("corpus", corpus), positives])
-    # Arrow numbers distinct values in the order of their first appearance.
-    encoded_queries = anchors.dictionary_encode()
-    encoded_passages = passages.dictionary_encode()
-    query_of_row = encoded_queries.indices.to_numpy().astype(np.int64)
-    passage_of_row = encoded_passages.indices[len(passages) - len(positives) :].to_numpy().astype(np.int64)
+    listed = [] if corpus is None else [_listed_texts("corpus", corpus)]
+    queries, query_of_row = _numbered([_column(dataset, anchor)])
+    passages, passage_of_row = _numbered([*listed, _column(dataset, positive)])
+    passage_of_row = passage_of_row[len(passage_of_row) - len(query_of_row) :]
+    del listed
+    pa.default_memory_pool().release_unused()  # there may be gigabytes of texts, and a model comes next
 
-    num_queries, num_passages = len(encoded_queries.dictionary), len(encoded_passages.dictionary)
+    num_queries, num_passages = len(queries), len(passages)
     pairs, first_rows = np.unique(query_of_row * num_passages + passage_of_row, return_index=True)
     order = np.lexsort((first_rows, pairs // num_passages))
-    queries, rows = np.divmod(pairs[order], num_passages)
+    query_of_pair, positives = np.divmod(pairs[order], num_passages)
     return Pairs(
-        encoded_queries.dictionary,
-        encoded_passages.dictionary,
-        np.searchsorted(queries, np.arange(num_queries + 1)),
-        rows,
+        queries,
+        passages,
+        np.searchsorted(query_of_pair, np.arange(num_queries + 1)),
+        positives,
         np.bincount(query_of_row, minlength=num_queries),
     )
+
+
+def _numbered(texts: list[pa.Array]) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The distinct texts in the order of their first appearance, and for each text which of these it is."""
+    encoded = pa.chunked_array(texts, pa.large_string()).dictionary_encode()
+    numbers = np.concatenate([part.indices.to_numpy() for part in encoded.chunks]).astype(np.int64)
+    return encoded.chunk(encoded.num_chunks - 1).dictionary, numbers
 
 
 def _column(dataset: Dataset, name: str) -> pa.Array:
@@ -250,7 +255,7 @@ def _comparable(queries: Embeddings, corpus: Embeddings) -> tuple[Embeddings, Em
         queries, corpus = queries.astype(np.float32), corpus.astype(np.float32)
     # A text without any known word may have an embedding of zeros. Its score with every other text is 0: the same as
     # that of unit vectors along two further axes, one for queries and one for passages.
-    zero_queries, zero_passages = ~queries.any(axis=1), ~corpus.any(axis=1)
+    zero_queries, zero_passages = (np.logical_not(rows.any(axis=1)) for rows in (queries, corpus))
     if zero_queries.any() or zero_passages.any():
         return _widened(queries, zero_queries, 0), _widened(corpus, zero_passages, 1)
     return queries, corpus
