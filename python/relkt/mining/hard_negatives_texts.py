@@ -61,8 +61,8 @@ def read_pairs(dataset: Dataset, anchor: str, positive: str, corpus: Sequence[st
         ValueError: If a cell is empty (None).
     """
     listed = [] if corpus is None else [_listed_texts("corpus", corpus)]
-    queries, query_of_row = _numbered([_column(dataset, anchor)])
-    passages, passage_of_row = _numbered([*listed, _column(dataset, positive)])
+    queries, query_of_row = _numbered(_column(dataset, anchor))
+    passages, passage_of_row = _numbered([*listed, *_column(dataset, positive)])
     passage_of_row = passage_of_row[len(passage_of_row) - len(query_of_row) :]
     del listed
     pa.default_memory_pool().release_unused()  # there may be gigabytes of texts, and a model comes next
@@ -87,16 +87,17 @@ def _numbered(texts: list[pa.Array]) -> tuple[pa.Array, NDArray[np.int64]]:
     return encoded.chunk(encoded.num_chunks - 1).dictionary, numbers
 
 
-def _column(dataset: Dataset, name: str) -> pa.Array:
+def _column(dataset: Dataset, name: str) -> list[pa.Array]:
     if dataset.format["type"] == "custom":  # a transform makes the cells when they are read
-        return _listed_texts(f"dataset: column {name!r}", dataset[name][:])
+        return [_listed_texts(f"dataset: column {name!r}", dataset[name][:])]
     column = dataset.select_columns(name).with_format("arrow")[:].column(name)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return _listed_texts(f"dataset: column {name!r}", column.to_pylist())
+        return [_listed_texts(f"dataset: column {name!r}", column.to_pylist())]
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
         raise ValueError(f"dataset: column {name!r}: expected texts, got None in row {row}")
-    return pa.concat_arrays(column.cast(pa.large_string()).chunks)
+    chunks: list[pa.Array] = column.cast(pa.large_string()).chunks
+    return chunks
 
 
 def _listed_texts(name: str, texts: Any) -> pa.Array:
