@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 import relkt
 from relkt._relkt import Passages
 from relkt.arrays import to_border
-from relkt.mining import torch_backend
-from relkt.mining.torch_backend import TorchPassages, error_bound
+from relkt.mining.torch_backend import TorchPassages, chunks, error_bound
+from relkt.mining.torch_backend.block import Block
+from relkt.mining.torch_backend.products import exact_products
+from relkt.mining.torch_backend.rows import Rows
 
 DEVICES = [
     "cpu",
@@ -77,8 +79,8 @@ def csr(lists):
 def budgets(chunk, pairs):
     """Bytes for chunks, and for pairs that are scored at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_backend, "_budget", lambda _: chunk)
-        patch.setattr(torch_backend, "_PAIR_BUDGET", pairs)
+        patch.setattr(chunks, "budget", lambda _: chunk)
+        patch.setattr("relkt.mining.torch_backend.rows.PAIR_BUDGET", pairs)
         yield
 
 
@@ -285,8 +287,8 @@ def test_all_rows_tie(device):
 def test_error_bound_holds_and_is_not_idle(device, dim):
     rng = np.random.default_rng(dim)
     q, p = (torch.from_numpy(rng.standard_normal((n, dim)).astype(np.float32) + 1).to(device) for n in (64, 500))
-    left, right = (torch_backend._Rows.checked("rows", rows) for rows in (q, p))
-    with torch_backend._exact_products(torch.device(device)):
+    left, right = (Rows.checked("rows", rows) for rows in (q, p))
+    with exact_products(torch.device(device)):
         first = left.unit() @ right.unit().T
     exact = cosines(q.cpu().numpy(), p.cpu().numpy())
     assert np.abs(first.cpu().numpy() - exact.astype(np.float64)).max() <= error_bound(dim)
@@ -295,8 +297,8 @@ def test_error_bound_holds_and_is_not_idle(device, dim):
 
 @on_devices
 def test_products_that_are_not_exact_enough_are_refused(device, monkeypatch):
-    scores = torch_backend._Block.scores
-    monkeypatch.setattr(torch_backend._Block, "scores", lambda *arguments: scores(*arguments) * 1.001)
+    scores = Block.scores
+    monkeypatch.setattr(Block, "scores", lambda *arguments: scores(*arguments) * 1.001)
     p = torch.eye(3, device=device)
     with pytest.raises(RuntimeError, match=r"scores: expected float32 products on .* to be exact to"):
         TorchPassages(p).mine(torch.eye(3), [(1, np.full(3, -np.inf), np.full(3, np.inf))], csr([[]] * 3))
@@ -351,7 +353,7 @@ def test_precision_is_full_inside_and_as_before_afterwards(device, setting, inte
     if setting in ("operation", "all") and not hasattr(torch.backends.mkldnn, "matmul"):
         pytest.skip("torch before 2.9 has one setting only")
     inside = []
-    scores = torch_backend._Block.scores
+    scores = Block.scores
 
     def watched(*arguments):
         inside.append((precision(), torch.is_autocast_enabled(device)))
@@ -359,7 +361,7 @@ def test_precision_is_full_inside_and_as_before_afterwards(device, setting, inte
             raise KeyboardInterrupt
         return scores(*arguments)
 
-    monkeypatch.setattr(torch_backend._Block, "scores", watched)
+    monkeypatch.setattr(Block, "scores", watched)
     window = (1, np.full(3, -np.inf), np.full(3, np.inf))
     with fresh_precision():
         SETTINGS[setting]()
@@ -486,9 +488,9 @@ def test_cuda_budget_counts_what_torch_keeps(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 << 30, 80 << 30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 << 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1 << 30)
-    assert torch_backend._budget(device) == 1 << 30
-    block, stretch = torch_backend._chunk_shape(4096, 384, device)
-    assert block * stretch * torch_backend._CELL_BYTES <= 1 << 29
-    assert (block + stretch) * 384 * torch_backend._VALUE_BYTES <= 1 << 29
+    assert chunks.budget(device) == 1 << 30
+    block, stretch = chunks.chunk_shape(4096, 384, device)
+    assert block * stretch * chunks.CELL_BYTES <= 1 << 29
+    assert (block + stretch) * 384 * chunks.VALUE_BYTES <= 1 << 29
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79 << 30, 80 << 30))
-    assert torch_backend._budget(device) == torch_backend._MAX_BUDGET
+    assert chunks.budget(device) == chunks.MAX_BUDGET
