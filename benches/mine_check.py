@@ -64,7 +64,8 @@ class Judge:
                 raise SystemExit(f"relkt: query {query}: {len(rows)} rows of {wanted}, with scores {given}")
 
     def same(self, peer: str, case: Case, found: Found, theirs: np.ndarray) -> float:
-        """Checks a peer's rows for all queries; returns the share that are relkt's, as far as the peer found any.
+        """Checks a peer's rows, of all queries or the first of them; returns the share that are relkt's, as far as the
+        peer found any.
 
         Where rows differ, float32 sums must explain it. Of a draw, every row must be in the range.
         """
@@ -72,14 +73,14 @@ class Judge:
         if found.ranked is not None:
             # FlagEmbedding counts a positive among the ranks.
             first = case.range_min - peer.startswith("flag")
-            ranges = found.ranked[0][:, first:]
+            ranges = found.ranked[0][: len(theirs), first:]
             inside = (theirs[:, :, None] == ranges[:, None]).any(axis=2) | (theirs < 0)
             ordered = np.sort(theirs, axis=1)
             twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
             for query in np.flatnonzero(~inside.all(axis=1) | twice.any(axis=1)).tolist():
                 self._drawn(peer, query, kept(ranges[query]), kept(theirs[query]), TOLERANCE)
             return float(inside.all(axis=1).mean())
-        equal = ((theirs == found.rows) | (theirs < 0)).all(axis=1)
+        equal = ((theirs == found.rows[: len(theirs)]) | (theirs < 0)).all(axis=1)
         for query in np.flatnonzero(~equal).tolist():
             self._best(peer, query, kept(found.rows[query]), kept(theirs[query]), limits[query], TOLERANCE, case)
         return float(equal.mean())

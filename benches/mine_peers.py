@@ -106,6 +106,7 @@ class Prepared:
 
         self.inputs = inputs
         self.similarity, self.similarity_pairwise = cos_sim, pairwise_cos_sim
+        self.similarity_fn_name = "cosine"
         self.device = torch.device("cpu")
         self.prompts: dict[str, str] = {}
         self.model_card_data = SimpleNamespace(base_model=None)
@@ -284,8 +285,8 @@ def work(peer: str, data: MiningData, threads: int, pipe: Connection) -> None:
     if hasattr(os, "sched_setaffinity"):
         # For calls that cannot be told how many threads to use.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    files = (data.asked_file, data.passages_file, data.positives_file)
-    inputs = Inputs(*(np.load(file) for file in files))
+    asked, positives = (np.load(file)[: data.queries] for file in (data.asked_file, data.positives_file))
+    inputs = Inputs(asked, np.load(data.passages_file), positives)
     for case in CASES.values():
         open_peer(peer, inputs.few(), threads).mine(case)
     opened = open_peer(peer, inputs, threads)

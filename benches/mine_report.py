@@ -111,10 +111,10 @@ def markdown(report: dict[str, Any]) -> str:
         in_short(report["summary"]),
         "Selecting: seconds of relkt.mine, and time of each of the others / time of relkt.mine:",
         table(
-            [NAMES["relkt"], *(NAMES[peer] for peer in names)],
+            [NAMES[peer] for peer in peers],
             lambda threads, case: [
                 seconds(by[threads, case, "relkt"]["selecting"]),
-                *(ratio(selecting_ratio(by, threads, case, peer)) for peer in names),
+                *(ratio(selecting_ratio(by, threads, case, peer)) for peer in peers if peer != "relkt"),
             ],
         ),
     ]
@@ -145,6 +145,11 @@ def markdown(report: dict[str, Any]) -> str:
     parts += [
         f"{NAMES[killed['peer']]}, {threads_of(killed['threads'])}: its process was killed, perhaps for want of memory."
         for killed in report["killed"]
+    ]
+    parts += [
+        f"{NAMES[peer]}: measured with the first {count:,} queries; its time is multiplied accordingly."
+        for peer, count in {cell["peer"]: cell["queries"] for cell in cells}.items()
+        if count < report["queries"]
     ]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return "\n\n".join([*parts, f"{report['cpu']}, {report['cores']} cores; {versions}."]) + "\n"
