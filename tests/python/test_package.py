@@ -69,14 +69,15 @@ def test_rust_modules_run_one_way():
         pytest.skip("the Rust sources are not beside the tests")
     order = [
         {"index_file"},
-        {"search", "mining", "limits"},
+        {"mining", "limits"},
+        {"search"},
         {"scan"},
         {"selection", "passages"},
         {"sketch"},
         {"quantize"},
         {"rotation"},
         {"matrix"},
-        {"kernel", "top_k", "parallel", "buffer"},
+        {"kernel", "top_k", "parallel", "buffer", "row_lists"},
         {"mapping"},
         {"error"},
     ]
