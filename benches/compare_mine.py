@@ -13,8 +13,9 @@ relkt's for all queries: what they find must be the first of what relkt finds.
 Times: "selecting" is choosing the negatives, from embeddings in memory to rows and scores; for sentence-transformers
 from the moment that it has the embeddings to its print "Negative candidates mined, preparing dataset...", and for relkt
 all of relkt.mine. "whole" is all of the call, from texts to a data set, where relkt's is relkt.mine_hard_negatives
-(the peer relkt-dataset). Memory: the peak of a process' resident memory in the call, beyond what it had before (the
-embeddings, the texts, all modules loaded and a small run done) and beyond its output.
+(the peer relkt-dataset). "window" is the time of relkt.mine / that of relkt.search just before it, for as many
+passages, or up to the end of the range. Memory: the peak of a process' resident memory in the call, beyond what it had
+before (the embeddings, the texts, all modules loaded and a small run done) and beyond its output.
 
 Cases: the 5 best negatives with no condition ("top"), under a relative margin of 5% ("margin"), an absolute margin of
 0.2 ("wide margin") or a ceiling of 0.5 ("ceiling"), and 5 drawn from ranks 10 to 100 ("range"). A query is served if it
@@ -71,7 +72,7 @@ class Group:
     args: argparse.Namespace
     found: dict[str, Found] = field(default_factory=dict)
     runs: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    searches: dict[str, list[float]] = field(default_factory=dict)
+    windows: dict[str, list[float]] = field(default_factory=dict)
     same: dict[tuple[str, str], float] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
 
@@ -81,8 +82,8 @@ class Group:
             self.check_relkt(relkt, name)
         for name in self.args.cases:
             for _ in range(self.args.repeats):
-                self.searches.setdefault(name, []).append(relkt.ask("search", CASES[name].ranked))
-                self.run(relkt, name)
+                searching = relkt.ask("search", CASES[name].ranked)
+                self.windows.setdefault(name, []).append(self.run(relkt, name)["selecting"] / searching)
             print(line("relkt", name, self.threads, self.cell("relkt", name)), flush=True)
         for peer in self.args.peers:
             if peer != "relkt":
@@ -159,7 +160,7 @@ class Group:
             "output": runs[0]["output"],
             "served": served(self.found[name].rows) if peer == "relkt" else runs[0]["served"],
             "same": self.same[peer, name],
-            "search": statistics.median(self.searches[name]) if peer == "relkt" else None,
+            "window": statistics.median(self.windows[name]) if peer == "relkt" else None,
         }
 
 
