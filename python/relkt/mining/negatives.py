@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 else:
     Rows: TypeAlias = Embeddings
 
+Lists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]] | Sequence[NDArray[np.integer[Any]]]
 Progress = Callable[[int], None]
 
 
@@ -76,7 +77,7 @@ class MinedNegatives:
 def mine(
     queries: Rows,
     passages: Rows | Index,
-    positives: NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    positives: Lists | Sequence[int] | None = None,
     *,
     num_negatives: int | None = None,
     strategy: Strategy | str = Strategy.TOP,
@@ -90,7 +91,7 @@ def mine(
     num_semi_hard: int = 0,
     margin: float = 0.1,
     groups: NDArray[np.integer[Any]] | Sequence[int] | None = None,
-    exclude: NDArray[np.integer[Any]] | Sequence[Sequence[int]] | None = None,
+    exclude: Lists | None = None,
     max_positive_similarity: float | None = None,
     seed: int = 0,
     block_size: int = 4096,
@@ -324,7 +325,8 @@ def _backend(passages: Any, queries: Any, threads: int | None) -> tuple[Backend,
     if not isinstance(passages, Passages | np.ndarray):
         from relkt.mining.torch_backend import TorchPassages
 
-        return TorchPassages(passages), queries
+        backend = TorchPassages(passages)
+        return backend, backend.queries(queries)
     border = to_border(queries if isinstance(queries, np.ndarray) else as_rows("queries", queries.cpu().numpy()))
     check_queries(border, threads)
     return passages if isinstance(passages, Passages) else Passages.borrow(to_border(passages), threads), border
