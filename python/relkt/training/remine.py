@@ -337,7 +337,7 @@ class RemineCallback(TrainerCallback):
         entry = {f"remine_{name}": value for name, value in asdict(found).items()}
         state.log_history.append({**entry, "epoch": started, "step": state.global_step})
         logger.info("Negatives of epoch %d: %s", epoch + 1, found)
-        if found.filled or found.kept:
+        if (found.filled or found.kept) and state.is_local_process_zero:
             logger.warning(
                 "Epoch %d: %d of %d places of negatives repeat another of the same anchor; %d of %d anchors have none "
                 "and keep those they had",
@@ -593,8 +593,7 @@ def _untouched(model: SentenceTransformer) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     device = model.device
-    devices = [] if device.type == "cpu" else [device.index or 0]
-    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
         try:
             yield
         finally:
