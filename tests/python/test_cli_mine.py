@@ -24,7 +24,8 @@ import relkt
 from relkt.cli import app
 from relkt.data.pairs import PairSetBuilder
 from relkt.encoders import encode_passages, encode_queries, load_encoder
-from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, job, mine_files
+from relkt.mining import Strategy
+from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, mine_files, steps
 from relkt.mining_files.work_folder import WorkFolder
 
 TOPICS = ("tide", "moon", "bread", "glass", "train", "river", "stone", "cloud")
@@ -375,7 +376,7 @@ def mine_small(
     folder: Path, encoder: str, output: str = "out.parquet", kill_at: int | None = None, **options
 ) -> object:
     """Mines with parts of a few texts; is killed when so many files are complete, before the next gets its name."""
-    job.ENCODE_PART, job.MINE_PART = 5, 10
+    steps.ENCODE_PART, steps.MINE_PART = 5, 10
     done = 0
     rename = Path.replace
 
@@ -402,8 +403,19 @@ def mine_small(
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(job, "ENCODE_PART", job.ENCODE_PART)
-    monkeypatch.setattr(job, "MINE_PART", job.MINE_PART)
+    monkeypatch.setattr(steps, "ENCODE_PART", steps.ENCODE_PART)
+    monkeypatch.setattr(steps, "MINE_PART", steps.MINE_PART)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_draw_does_not_depend_on_parts(tmp_path, encoder):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    options = {"num_negatives": 2, "strategy": Strategy.RANDOM, "seed": 7}
+    mine_small(tmp_path, encoder, relative_margin=None, **options)
+    queries, passages, mined = expected(encoder, **options)
+    assert len(queries) > 2 * steps.MINE_PART
+    found = [(row["anchor"], row["negative"]) for row in pq.read_table(tmp_path / "out.parquet").to_pylist()]
+    assert found == [(query, passages[i]) for query, rows in zip(queries, mined.indices, strict=True) for i in rows]
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -430,7 +442,7 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, encoder, monke
             monkeypatch.setattr(f"relkt.encoders.encode_{kind}", counted)
         summary = mine_small(tmp_path, encoder)
         monkeypatch.undo()
-        job.ENCODE_PART, job.MINE_PART = 5, 10
+        steps.ENCODE_PART, steps.MINE_PART = 5, 10
         assert summary.resumed is (kill_at > 0)
         assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
         assert not work.exists()

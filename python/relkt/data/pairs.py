@@ -51,6 +51,16 @@ class PairSet:
     pairs: NDArray[np.int64]
     repeated: int = 0
 
+    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs in order of their queries.
+
+        Returns:
+            (p,) int64, places in ``pairs``, those of a query in the order given; (q + 1,) int64, where in it those of
+            each query begin, and the last end.
+        """
+        order = np.argsort(self.pairs[:, 0], kind="stable")
+        return order, np.searchsorted(self.pairs[order, 0], np.arange(len(self.queries) + 1))
+
     def candidacy(self, *, same_document: bool = True) -> Candidacy:
         """Which passages are candidates.
 

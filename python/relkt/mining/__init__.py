@@ -4,6 +4,7 @@
 """
 
 from relkt.mining.conditions import Strategy
-from relkt.mining.negatives import MinedNegatives, Skipped, mine
+from relkt.mining.negatives import mine
+from relkt.mining.results import MinedNegatives, Skipped
 
 __all__ = ["MinedNegatives", "Skipped", "Strategy", "mine"]

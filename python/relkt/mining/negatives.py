@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,8 @@ from relkt._relkt import Passages, check_queries
 from relkt.arrays import Embeddings, as_count, as_rows, as_threads, to_border
 from relkt.index import Index
 from relkt.mining.conditions import Conditions, Strategy
-from relkt.mining.rows import Groups, RowLists, count_excluded
-from relkt.mining.sampling import draw
+from relkt.mining.results import Backend, Job, MinedNegatives, Results
+from relkt.mining.rows import Groups, RowLists
 
 if TYPE_CHECKING:
     import torch
@@ -26,52 +25,6 @@ else:
 
 Lists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]] | Sequence[NDArray[np.integer[Any]]]
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Skipped:
-    """Why candidates of each query were passed over, for ``indices``; each (q,) int64.
-
-    Attributes:
-        excluded: Passages, positives apart, that ``exclude`` or the groups of its positives name.
-        too_similar: Passages, positives apart, that score above the upper limit: ``max_score``, or that which a margin
-            leaves below the positive.
-        near_positive: Candidates that ``max_positive_similarity`` refused and that would stand before the last one
-            considered.
-        range_min: Candidates passed over as they are among the ``range_min`` best.
-    """
-
-    excluded: NDArray[np.int64]
-    too_similar: NDArray[np.int64]
-    near_positive: NDArray[np.int64]
-    range_min: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class MinedNegatives:
-    """Negatives of each query, highest score first; a query with fewer has -1 and NaN in the places that are left.
-
-    Attributes:
-        indices: (q, num_negatives) int64, rows of passages.
-        scores: (q, num_negatives) float32, their cosines.
-        counts: (q,) int64, how many each query has in ``indices``.
-        hard_indices: (q, num_hard) int64, rows of passages that score above the query's positive.
-        hard_scores: (q, num_hard) float32.
-        semi_hard_indices: (q, num_semi_hard) int64, rows that score less than ``margin`` below it.
-        semi_hard_scores: (q, num_semi_hard) float32.
-        positive_scores: (q,) float32, the lowest score among each query's positives; NaN for a query without.
-        skipped: Why candidates of ``indices`` were passed over.
-    """
-
-    indices: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    hard_indices: NDArray[np.int64]
-    hard_scores: NDArray[np.float32]
-    semi_hard_indices: NDArray[np.int64]
-    semi_hard_scores: NDArray[np.float32]
-    positive_scores: NDArray[np.float32]
-    skipped: Skipped
 
 
 def mine(
@@ -152,150 +105,90 @@ def mine(
         ``negative_mining``, which works with distances 1 - s and one positive. We depart in taking the lowest score of
         several positives as s_p.
     """
+    return mine_from(
+        0,
+        queries,
+        passages,
+        positives,
+        conditions={
+            "num_negatives": num_negatives,
+            "strategy": strategy,
+            "range_min": range_min,
+            "range_max": range_max,
+            "min_score": min_score,
+            "max_score": max_score,
+            "absolute_margin": absolute_margin,
+            "relative_margin": relative_margin,
+            "num_hard": num_hard,
+            "num_semi_hard": num_semi_hard,
+            "margin": margin,
+            "max_positive_similarity": max_positive_similarity,
+            "seed": seed,
+        },
+        groups=groups,
+        exclude=exclude,
+        block_size=block_size,
+        progress=progress,
+        threads=threads,
+    )
+
+
+def mine_from(
+    first_query: int,
+    queries: Rows,
+    passages: Rows | Index,
+    positives: Lists | Sequence[int] | None,
+    *,
+    conditions: Mapping[str, Any],
+    groups: NDArray[np.integer[Any]] | Sequence[int] | None = None,
+    exclude: Lists | None = None,
+    block_size: int = 4096,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> MinedNegatives:
+    """:func:`mine` for some of many queries; random draws are those of one call with all of them.
+
+    Args:
+        first_query: Position of the first of ``queries`` among all.
+        queries: As for :func:`mine`, and so are the others.
+        passages: What to mine from.
+        positives: Of these queries.
+        conditions: The arguments of :func:`mine` that :meth:`Conditions.checked` takes.
+        groups: The group of each passage.
+        exclude: For each of these queries, rows that are no candidates.
+        block_size: Queries mined at a time.
+        progress: Told of queries finished.
+        threads: Threads to use.
+    """
     threads = as_threads(threads)
     block_size = as_count("block_size", block_size, "of at least 1", least=1)
     rows, size, dim = _passages(passages)
     found = _rows("queries", queries)
-    conditions = Conditions.checked(
-        num_negatives=num_negatives,
-        strategy=strategy,
-        range_min=range_min,
-        range_max=range_max,
-        min_score=min_score,
-        max_score=max_score,
-        absolute_margin=absolute_margin,
-        relative_margin=relative_margin,
-        num_hard=num_hard,
-        num_semi_hard=num_semi_hard,
-        margin=margin,
-        max_positive_similarity=max_positive_similarity,
-        seed=seed,
-        passages=size,
-    )
+    checked = Conditions.checked(**conditions, passages=size)
     answers = RowLists.none(len(found))
     if positives is not None:
         answers = RowLists.of("positives", positives, len(found), size, single=True)
-    if conditions.depends_on_positives and (answers.counts == 0).any():
+    if checked.depends_on_positives and (answers.counts == 0).any():
         query = int(np.flatnonzero(answers.counts == 0)[0])
         raise ValueError(f"positives: query {query} has none; margins, hard and semi-hard negatives need at least one")
-    job = _Job(
-        conditions=conditions,
+    job = Job(
+        conditions=checked,
         positives=answers,
         exclude=None if exclude is None else RowLists.of("exclude", exclude, len(found), size, single=False),
         groups=None if groups is None else Groups.of(_groups(groups, size)),
         passages=size,
+        first_query=first_query,
     )
     if found.shape[1] != dim:
         raise ValueError(f"queries: expected dimension {dim} like the passages, got {found.shape[1]}")
     backend, found = _backend(rows, found, threads)
-    results = _Results(conditions, len(found))
+    results = Results(checked, len(found))
     for start in range(0, len(found), block_size):
         stop = min(start + block_size, len(found))
         results.put(start, stop, job, backend, found[start:stop], threads)
         if progress is not None:
             progress(stop - start)
     return results.finished()
-
-
-class Backend(Protocol):
-    """Who finds the candidates of a block of queries: the extension's ``Passages``, or torch on a GPU."""
-
-    def lowest_positive(
-        self, queries: Any, positives: tuple[NDArray[np.int64], NDArray[np.int64]], threads: int | None
-    ) -> NDArray[np.float32]:
-        """The lowest score among each query's positives, NaN without."""
-
-    def mine(
-        self,
-        queries: Any,
-        lists: Sequence[tuple[int, NDArray[np.float64], NDArray[np.float64]]],
-        positives: tuple[NDArray[np.int64], NDArray[np.int64]],
-        exclude: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-        groups: NDArray[np.int64] | None,
-        max_positive_similarity: float | None,
-        threads: int | None,
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
-        """For each list: rows and scores, padded; rows at or above the window; candidates too near a positive."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    conditions: Conditions
-    positives: RowLists
-    exclude: RowLists | None
-    groups: Groups | None
-    passages: int
-
-
-class _Results:
-    """Arrays of the results, filled block by block."""
-
-    def __init__(self, conditions: Conditions, queries: int) -> None:
-        def table(num: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            return np.full((queries, num), -1, dtype=np.int64), np.full((queries, num), np.nan, dtype=np.float32)
-
-        def zeros() -> NDArray[np.int64]:
-            return np.zeros(queries, dtype=np.int64)
-
-        self._top = table(conditions.num_negatives)
-        self._hard = table(conditions.num_hard)
-        self._semi_hard = table(conditions.num_semi_hard)
-        self._positive_scores = np.empty(queries, dtype=np.float32)
-        self._skipped = Skipped(zeros(), zeros(), zeros(), zeros())
-
-    def put(self, start: int, stop: int, job: _Job, backend: Backend, queries: Any, threads: int | None) -> None:
-        """Mines a block of queries."""
-        conditions, block = job.conditions, slice(start, stop)
-        positives = job.positives.block(start, stop)
-        exclude = None if job.exclude is None else job.exclude.block(start, stop)
-        lowest = backend.lowest_positive(queries, positives.to_border(), threads)
-        lists = backend.mine(
-            queries,
-            conditions.wanted(lowest, job.passages),
-            positives.to_border(),
-            None if exclude is None else exclude.to_border(),
-            None if job.groups is None else job.groups.numbers,
-            conditions.max_positive_similarity,
-            threads,
-        )
-        self._positive_scores[block] = lowest
-        for indices, values in (self._semi_hard, self._hard):
-            if indices.shape[1]:
-                indices[block], values[block], *_ = lists.pop()
-        if not lists:
-            return
-        candidates, values, too_similar, near_positive = lists.pop()
-        skipped = self._skipped
-        counts = (candidates >= 0).sum(axis=1)
-        skipped.excluded[block] = count_excluded(positives, exclude, job.groups, job.passages)
-        skipped.too_similar[block], skipped.near_positive[block] = too_similar, near_positive
-        skipped.range_min[block] = np.minimum(counts, conditions.range_min)
-        candidates, values = candidates[:, conditions.range_min :], values[:, conditions.range_min :]
-        if conditions.strategy is Strategy.RANDOM:
-            columns = draw(
-                np.maximum(counts - conditions.range_min, 0),
-                candidates.shape[1],
-                conditions.num_negatives,
-                seed=conditions.seed,
-                first_query=start,
-            )
-            candidates, values = _take(candidates, columns, -1), _take(values, columns, np.nan)
-        indices, scores = self._top
-        indices[block, : candidates.shape[1]], scores[block, : values.shape[1]] = candidates, values
-
-    def finished(self) -> MinedNegatives:
-        """All of it."""
-        indices, scores = self._top
-        counts = (indices >= 0).sum(axis=1).astype(np.int64)
-        return MinedNegatives(
-            indices, scores, counts, *self._hard, *self._semi_hard, self._positive_scores, self._skipped
-        )
-
-
-def _take(table: NDArray[Any], columns: NDArray[np.int64], padding_value: float) -> NDArray[Any]:
-    """Entries of each row; padding where the column is -1."""
-    padding = np.full((len(table), 1), padding_value, dtype=table.dtype)
-    return np.take_along_axis(np.concatenate([table, padding], axis=1), columns, axis=1)
 
 
 def _rows(name: str, rows: Any) -> Any:

@@ -103,9 +103,7 @@ class _Tables:
             OutputFormat.LABELED_PAIR: self._labeled_pairs,
             OutputFormat.LABELED_LIST: self._labeled_lists,
         }[kind]
-        # The rows of each query's pairs, by query.
-        self._by_query = np.argsort(pairs.pairs[:, 0], kind="stable")
-        self._first = np.searchsorted(pairs.pairs[self._by_query, 0], np.arange(len(pairs.queries) + 1))
+        self._by_query, self._first = pairs.by_query()
 
     @property
     def schema(self) -> Any:

@@ -1,0 +1,159 @@
+"""The steps of a run, part by part: each leaves out what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relkt.data.pairs import Candidacy, PairSet
+from relkt.index import Index
+from relkt.mining import Skipped
+from relkt.mining.negatives import mine_from
+from relkt.mining_files.options import MiningOptions
+from relkt.mining_files.tables import MinedPairs
+from relkt.mining_files.work_folder import WorkFolder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+ENCODE_PART = 4096
+"""Texts in a file of embeddings."""
+MINE_PART = 16384
+"""Queries in a file of mined negatives."""
+
+_INDEX = "passages.relkt"
+_SKIPPED = tuple(field.name for field in fields(Skipped))
+
+Progress = Callable[[int], None]
+Stages = Callable[[str, int, int], AbstractContextManager[Progress]]
+"""Name of a stage, how many items it has and how many are done: what is told the number of items done since."""
+
+
+class Steps:
+    """The steps, each of which leaves out what is done."""
+
+    def __init__(
+        self, work: WorkFolder, pairs: PairSet, options: MiningOptions, threads: int | None, stages: Stages
+    ) -> None:
+        self._work, self._pairs, self._options, self._threads, self._stages = work, pairs, options, threads, stages
+
+    def embed_passages(self, model: SentenceTransformer) -> Index:
+        """The passages as an index file, from which their parts are deleted."""
+        passages = self._pairs.passages
+        path = self._work.path / _INDEX
+        if not self._work.has(_INDEX):
+            self._embed("passages", passages, model)
+            names = _part_names("passages", len(passages), ENCODE_PART)
+            batches = (np.load(self._work.path / name, allow_pickle=False) for name in names)
+            Index.build(path, batches, rows=len(passages), threads=self._threads)
+        self._work.delete(*_part_names("passages", len(passages), ENCODE_PART))
+        return Index.open(path)
+
+    def embed_queries(self, model: SentenceTransformer) -> None:
+        """The queries, in parts."""
+        self._embed("queries", self._pairs.queries, model)
+
+    def mine(self, index: Index) -> tuple[MinedPairs, dict[str, int]]:
+        """All negatives, and how many candidates were passed over, by reason."""
+        pairs, candidacy = self._pairs, self._pairs.candidacy(same_document=self._options.exclude_same_document)
+        total = len(pairs.queries)
+        by_query, first = pairs.by_query()
+        missing, done = self._missing("mined", total, MINE_PART)
+        with self._stages("mining", total, done) as progress:
+            for name, start, stop in missing:
+                own = pairs.pairs[by_query[first[start] : first[stop]]]
+                self._work.write_arrays(name, self._mine_part(start, stop, own, candidacy, index, progress))
+        parts = [self._work.read_arrays(name) for name in _part_names("mined", total, MINE_PART)]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        scores = np.empty(len(by_query), dtype=np.float32)
+        scores[by_query] = found["pair_scores"]
+        skipped = {name: int(found[name].sum()) for name in _SKIPPED}
+        return MinedPairs(pairs, scores, found["indices"], found["scores"]), skipped
+
+    def _mine_part(
+        self,
+        start: int,
+        stop: int,
+        own: NDArray[np.int64],
+        candidacy: Candidacy,
+        index: Index,
+        progress: Progress,
+    ) -> Mapping[str, NDArray[Any]]:
+        queries = self._queries(start, stop)
+        mined = mine_from(
+            start,
+            queries,
+            index,
+            candidacy.positives[start:stop],
+            conditions=self._options.conditions(),
+            groups=candidacy.groups,
+            exclude=None if candidacy.exclude is None else candidacy.exclude[start:stop],
+            progress=progress,
+            threads=self._threads,
+        )
+        scores = _cosines(queries, own[:, 0] - start, index, own[:, 1])
+        # The score that conditions were held against, to the last digit.
+        alone = np.bincount(own[:, 0] - start, minlength=stop - start)[own[:, 0] - start] == 1
+        scores[alone] = mined.positive_scores[own[alone, 0] - start]
+        return {
+            "indices": mined.indices,
+            "scores": mined.scores,
+            "pair_scores": scores,
+            **{name: getattr(mined.skipped, name) for name in _SKIPPED},
+        }
+
+    def _queries(self, start: int, stop: int) -> NDArray[np.float32]:
+        names = _part_names("queries", len(self._pairs.queries), ENCODE_PART)
+        parts = names[start // ENCODE_PART : -(-stop // ENCODE_PART)]
+        return np.concatenate([np.load(self._work.path / name, allow_pickle=False) for name in parts])
+
+    def _embed(self, kind: str, texts: Sequence[str], model: SentenceTransformer) -> None:
+        from relkt.encoders import encode_passages, encode_queries
+
+        encode, prompt = encode_passages, self._options.passage_prompt
+        if kind == "queries":
+            encode, prompt = encode_queries, self._options.query_prompt
+        missing, done = self._missing(kind, len(texts), ENCODE_PART)
+        with self._stages(f"embedding {kind}", len(texts), done) as progress:
+            for name, start, stop in missing:
+                rows = encode(
+                    model,
+                    texts[start:stop],
+                    batch_size=self._options.batch_size,
+                    progress=progress,
+                    prompt=prompt,
+                )
+                self._work.write(name, partial(np.save, arr=rows, allow_pickle=False))
+
+    def _missing(self, kind: str, items: int, size: int) -> tuple[list[tuple[str, int, int]], int]:
+        """The parts that are not there yet, with the first item of each and its end; how many items are there."""
+        parts = [
+            (name, part * size, min((part + 1) * size, items))
+            for part, name in enumerate(_part_names(kind, items, size))
+            if not self._work.has(name)
+        ]
+        return parts, items - sum(stop - start for _, start, stop in parts)
+
+
+def _part_names(kind: str, items: int, size: int) -> list[str]:
+    suffix = "npz" if kind == "mined" else "npy"
+    return [f"{kind}-{part:06d}.{suffix}" for part in range(-(-items // size))]
+
+
+def _cosines(
+    queries: NDArray[np.float32], query_rows: NDArray[np.int64], index: Index, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The score of each pair, in double precision; a part at a time, as both sides are copied."""
+    scores = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), ENCODE_PART):
+        stop = start + ENCODE_PART
+        a = queries[query_rows[start:stop]].astype(np.float64)
+        b = index.embeddings(rows[start:stop]).astype(np.float64)
+        scores[start:stop] = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return scores
