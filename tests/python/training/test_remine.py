@@ -24,7 +24,8 @@ from typing_extensions import override
 
 import relkt
 from relkt.encoders import encode_passages, encode_queries
-from relkt.training.remine import CHECKPOINT_FILE, RemineCallback, _fill, _without_repeats
+from relkt.training.remine import CHECKPOINT_FILE, RemineCallback
+from relkt.training.remine.mining import filled, without_repeats
 
 CONDITIONS = {"num_negatives": 2, "relative_margin": 0.02}
 
@@ -302,7 +303,7 @@ def test_documents_exclusions_and_corpus(tiny_model, pairs):
 
 
 def test_hard_and_semi_hard_columns(tiny_model, pairs):
-    remine = RemineCallback(pairs, tiny_model, num_hard=1, num_semi_hard=2, margin=2.0)
+    remine = RemineCallback(pairs, tiny_model, num_hard=1, num_semi_hard=2, margin=np.float32(2.0))
     anchors, passages = texts(pairs)
     positives = [[passages.index(r["positive"]) for r in pairs if r["anchor"] == a] for a in anchors]
     mined = relkt.mine(
@@ -320,6 +321,8 @@ def test_hard_and_semi_hard_columns(tiny_model, pairs):
         own = [passages[i] for i in (*mined.hard_indices[query], *mined.semi_hard_indices[query]) if i >= 0]
         assert [row[name] for name in remine.columns] == (own * 3)[:3]
     assert remine.last.filled == 3 * len(anchors) - remine.last.negatives > 0
+    scores = np.concatenate([mined.hard_scores, mined.semi_hard_scores], axis=1)  # each negative is in one list
+    assert remine.last.score == pytest.approx(np.nanmean(scores), abs=1e-5)
 
 
 def test_anchors_without_negatives(tiny_model, pairs, caplog):
@@ -373,8 +376,11 @@ def test_rows_keep_their_negatives_wherever_they_are_moved(tiny_model, pairs):
 
 def test_filling():
     rows = np.array([[4, 4, 2, 4], [-1, 3, -1, -1], [1, -1, 2, 3], [-1, -1, -1, -1]])
-    assert _without_repeats(rows).tolist() == [[4, 2, -1, -1], [3, -1, -1, -1], [1, 2, 3, -1], [-1, -1, -1, -1]]
-    assert _fill(_without_repeats(rows)).tolist() == [[4, 2, 4, 2], [3, 3, 3, 3], [1, 2, 3, 1], [-1, -1, -1, -1]]
+    scores = np.where(rows < 0, np.nan, rows / 10).astype(np.float32)
+    once, once_scores = without_repeats(rows, scores)
+    assert once.tolist() == [[4, 2, -1, -1], [3, -1, -1, -1], [1, 2, 3, -1], [-1, -1, -1, -1]]
+    np.testing.assert_array_equal(once_scores, np.where(once < 0, np.nan, once / 10).astype(np.float32))
+    assert filled(once).tolist() == [[4, 2, 4, 2], [3, 3, 3, 3], [1, 2, 3, 1], [-1, -1, -1, -1]]
 
 
 def test_prompts_of_mining(model_of, pairs, tmp_path, caplog):
@@ -430,6 +436,7 @@ def test_settings_that_would_keep_old_negatives(tmp_path, tiny_model, pairs, arg
         ({"every": 0}, ValueError, "every: expected an integer of at least 1, got 0"),
         ({"every": 1.5}, TypeError, "every: expected an integer"),
         ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"threads": 0}, ValueError, "threads: expected an integer of at least 1"),
         ({"query_prompt": 3}, TypeError, "query_prompt"),
         ({"without_negatives": "ignore"}, ValueError, "without_negatives: expected one of 'leave-out', 'error'"),
         ({"corpus": "one text"}, TypeError, "corpus: expected texts"),
@@ -440,7 +447,7 @@ def test_settings_that_would_keep_old_negatives(tmp_path, tiny_model, pairs, arg
     ],
 )
 def test_bad_arguments(tiny_model, pairs, change, error, message, monkeypatch):
-    monkeypatch.setattr("relkt.training.remine.encode_queries", None)  # nothing is embedded
+    monkeypatch.setattr("relkt.training.remine.mining.encode_queries", None)  # nothing is embedded
     with pytest.raises(error, match=message):
         RemineCallback(**{"pairs": pairs, "model": tiny_model, **change})
 
