@@ -24,6 +24,7 @@ mod rotation;
 mod scan;
 pub mod search;
 pub mod selection;
+mod shortlist;
 pub mod sketch;
 pub mod top_k;
 

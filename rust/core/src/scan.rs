@@ -66,7 +66,7 @@ pub(crate) trait Collector {
 pub(crate) struct SharedFloor(AtomicU32);
 
 impl SharedFloor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU32::new(ordered(f32::NEG_INFINITY)))
     }
 
