@@ -18,8 +18,10 @@ use crate::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
 /// How many times 1 / √dim of the way to the lower bound a likely score stands below the middle.
 const DOUBT: f32 = 4.0;
-/// Rows that a list may hold beyond twice as many as are wanted.
-const ROOM: usize = 1024;
+/// Rows that may be left on a list beyond twice as many as are wanted.
+const ROOM: usize = 768;
+/// Rows after which the floor is raised, if they are more than half as many as are wanted.
+const STEP: usize = 32;
 /// Queries whose rows are scored in one task.
 const CHUNK: usize = 1024;
 /// How many rows ahead the memory is asked for them.
@@ -55,10 +57,6 @@ impl Shortlist {
     /// For the best `k` rows of those that score at least `floor`; [`unlikely`] tells what scores are likely.
     pub(crate) fn new(k: usize, floor: f32, unlikely: f32) -> Self {
         Self { k, unlikely, floor, rows: Vec::with_capacity(2 * k.min(ROOM)), settled: 0, exact: None }
-    }
-
-    fn capacity(&self) -> usize {
-        2 * self.k + ROOM
     }
 
     /// Raises the floor to the k-th highest likely score, and drops the rows below it.
@@ -105,9 +103,9 @@ impl Collector for Shortlist {
             return;
         }
         self.rows.push(Listed { row, upper, likely: lower + self.unlikely * (upper - lower) });
-        if self.rows.len() >= self.capacity() {
+        if self.rows.len() >= self.settled.max(self.k) + (self.k / 2).max(STEP) {
             self.raise();
-            if self.rows.len() > self.capacity() / 4 * 3 {
+            if self.rows.len() > 2 * self.k + ROOM {
                 self.take_over(exact);
             }
         }
