@@ -386,7 +386,9 @@ pub(crate) fn put_codes(
 ) {
     let mut row_codes = vec![0i8; dim];
     let block_bytes = groups(dim) * GROUP_BYTES;
-    codes.fill(128);
+    if rows < scales.len() || !dim.is_multiple_of(8) {
+        codes.fill(128);
+    }
     for (at, (scale, error)) in scales.iter_mut().zip(errors).enumerate() {
         if at >= rows {
             (*scale, *error) = (0.0, f32::NEG_INFINITY);
