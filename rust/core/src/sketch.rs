@@ -169,7 +169,7 @@ impl Basis {
         }
         let sample = |most: usize| -> Vec<f32> {
             let count = matrix.rows().min(most);
-            (0..count).flat_map(|i| matrix.unit_row(i * matrix.rows() / count)).collect()
+            matrix.unit_rows((0..count).map(|i| i * matrix.rows() / count))
         };
         let values = principal_directions(&sample(SAMPLE), dim, most, kernel, execution)?;
         let most = values.len() / dim;
@@ -200,7 +200,7 @@ impl Basis {
         errors: &mut [f32],
     ) {
         let rows = first_row..matrix.rows().min(first_row + scales.len());
-        let units: Vec<f32> = rows.clone().flat_map(|row| matrix.unit_row(row)).collect();
+        let units = matrix.unit_rows(rows.clone());
         let mut projections = vec![0.0f32; rows.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         put_codes(self.width, rows.len(), codes, scales, errors, |at, row_codes| {
@@ -227,7 +227,7 @@ impl Basis {
 
     /// Codes the projections of queries.
     pub(crate) fn encode_queries(&self, matrix: &Matrix, queries: &[usize], kernel: Kernel) -> Vec<CodedQuery> {
-        let units: Vec<f32> = queries.iter().flat_map(|&query| matrix.unit_row(query)).collect();
+        let units = matrix.unit_rows(queries.iter().copied());
         let mut projections = vec![0.0f32; queries.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         let encode = |y: &[f32]| {
