@@ -1,6 +1,7 @@
 """relkt beside its peers, in one run on one machine.
 
 python benches/compare.py search --help
+python benches/compare.py mine --help
 python benches/compare.py encode --help
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 import sys
 
 import compare_encode
+import compare_mine
 import compare_search
 
-COMMANDS = {"search": compare_search.main, "encode": compare_encode.main}
+COMMANDS = {"search": compare_search.main, "mine": compare_mine.main, "encode": compare_encode.main}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use relkt_core::Kernel;
-use relkt_core::kernel::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, QueryCodes, Row, groups};
+use relkt_core::kernel::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, QueryCodes, Row, Survivors, groups};
 
 /// Bytes of codes in a panel: half of a common L2 cache.
 const PANEL: usize = 256 << 10;
@@ -44,9 +44,9 @@ fn scan(criterion: &mut Criterion) {
                 let block = QueryBlock::new(kernel, groups, &asked.iter().collect::<Vec<_>>());
                 group.throughput(Throughput::Elements(2 * (rows * queries * dim) as u64));
                 group.bench_function(BenchmarkId::new(format!("{queries} queries"), dim), |b| {
-                    let mut survivors = Vec::new();
+                    let mut survivors = Survivors::default();
                     b.iter(|| kernel.scan(black_box(&block), black_box(&panel), &mut survivors));
-                    assert!(survivors.is_empty(), "limits are infinite");
+                    assert!(survivors.rows.is_empty(), "limits are infinite");
                 });
             }
         }

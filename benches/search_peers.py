@@ -198,10 +198,14 @@ def work(peer: str, data: Data, threads: int, pipe: Connection) -> None:
                 pipe.send(relkt.opened(asked, numbers, k, repeats))
 
 
-class Worker:
-    """A peer's process."""
+class Ended(SystemExit):
+    """A peer's process ended before it answered."""
 
-    def __init__(self, peer: str, data: Data, threads: int) -> None:
+
+class Worker:
+    """A peer's process, which answers as ``work`` does."""
+
+    def __init__(self, peer: str, data: Any, threads: int, work: Callable[..., None] = work) -> None:
         self.peer = peer
         context = mp.get_context("spawn")
         self.pipe, there = context.Pipe()
@@ -209,7 +213,7 @@ class Worker:
         before = dict(os.environ)
         # BLAS and OpenMP read these when they are loaded.
         os.environ.update(dict.fromkeys(BLAS, str(threads)))
-        if peer == "faiss-tuned":
+        if peer.endswith("faiss-tuned"):
             os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
         try:
             self.process.start()
@@ -222,7 +226,7 @@ class Worker:
         try:
             return self.pipe.recv()
         except EOFError:
-            raise SystemExit(f"{self.peer}: its process ended early, see above") from None
+            raise Ended(f"{self.peer}: its process ended early, see above") from None
 
     def ask(self, *message: Any) -> Any:
         self.pipe.send(message)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from relkt.evaluation import evaluate
     from relkt.index import Hits, Index, search
     from relkt.mining import mine
+    from relkt.mining.hard_negatives import mine_hard_negatives
     from relkt.training import TrainConfig, train
+    from relkt.training.remine import RemineCallback
 
 __version__ = "0.1.0"
 
@@ -19,11 +21,13 @@ _EXPORTS = {
     "Hits": "relkt.index",
     "Index": "relkt.index",
     "IndexFileError": "relkt._relkt",
+    "RemineCallback": "relkt.training.remine",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
     "load_data": "relkt.data",
     "load_encoder": "relkt.encoders",
     "mine": "relkt.mining",
+    "mine_hard_negatives": "relkt.mining.hard_negatives",
     "search": "relkt.index",
     "train": "relkt.training",
 }
@@ -32,6 +36,7 @@ __all__ = [
     "Hits",
     "Index",
     "IndexFileError",
+    "RemineCallback",
     "TrainConfig",
     "__version__",
     "evaluate",
@@ -39,6 +44,7 @@ __all__ = [
     "load_data",
     "load_encoder",
     "mine",
+    "mine_hard_negatives",
     "search",
     "train",
 ]

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 _Embeddings: TypeAlias = NDArray[np.float32] | NDArray[np.uint16]
 # Whole numbers, or the ends of texts and all texts in UTF-8.
 _Ids: TypeAlias = NDArray[np.int64] | tuple[NDArray[np.int64], bytes]
+# Where lists begin and end, and their rows one after the other.
+_Lists: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 class IndexFileError(ValueError): ...
 
@@ -26,17 +29,19 @@ class Passages:
     def search_counted(
         self, queries: _Embeddings, k: int, allow: NDArray[np.bool_] | NDArray[np.int64] | None, threads: int | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]: ...
+    @staticmethod
+    def borrow(passages: _Embeddings, threads: int | None) -> Passages: ...
+    def lowest_positive(self, queries: _Embeddings, positives: _Lists, threads: int | None) -> NDArray[np.float32]: ...
     def mine(
         self,
         queries: _Embeddings,
-        positives: list[list[int]],
-        num_hard: int,
-        num_semi_hard: int,
-        margin: float,
+        lists: Sequence[tuple[int, NDArray[np.float64], NDArray[np.float64]]],
+        positives: _Lists,
+        exclude: _Lists | None,
         groups: NDArray[np.int64] | None,
-        exclude: list[list[int]] | None,
+        max_positive_similarity: float | None,
         threads: int | None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]: ...
     def append(self, passages: _Embeddings, threads: int | None) -> None: ...
     def select(self, keep: NDArray[np.bool_], threads: int | None) -> None: ...
     def take(self, rows: NDArray[np.int64]) -> _Embeddings: ...
@@ -52,5 +57,6 @@ class IndexWriter:
     def finish(self) -> None: ...
     def abandon(self) -> None: ...
 
+def check_queries(queries: _Embeddings, threads: int | None) -> None: ...
 def available_kernels() -> list[str]: ...
 def limits(threads: int | None) -> dict[str, float]: ...

@@ -18,7 +18,7 @@ MODULES = [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "relkt."
 # A layer may import those after it, and itself.
 LAYERS = [
     {"cli", "app", "demo", "__main__"},
-    {"training", "evaluation", "report", "distributed"},
+    {"training", "evaluation", "report", "distributed", "mining_files"},
     {"mining", "losses", "encoders", "data"},
     {"formats"},
     {"index"},
@@ -69,14 +69,15 @@ def test_rust_modules_run_one_way():
         pytest.skip("the Rust sources are not beside the tests")
     order = [
         {"index_file"},
-        {"search", "mining", "limits"},
+        {"mining", "limits"},
+        {"search"},
         {"scan"},
         {"selection", "passages"},
         {"sketch"},
         {"quantize"},
         {"rotation"},
         {"matrix"},
-        {"kernel", "top_k", "parallel", "buffer"},
+        {"kernel", "top_k", "parallel", "buffer", "row_lists"},
         {"mapping"},
         {"error"},
     ]

@@ -4,7 +4,29 @@ mod common;
 
 use common::{Random, cosines, matrix, passages};
 use proptest::prelude::*;
-use relkt_core::{Error, Execution, Kernel, Mined, MiningOptions, mine};
+use relkt_core::top_k::Window;
+use relkt_core::{Error, Execution, Kernel, MiningOptions, Negatives, RowLists, Wanted, lowest_positive, mine};
+
+/// Lists that lie one after the other.
+#[derive(Debug, Clone)]
+struct Lists {
+    starts: Vec<i64>,
+    rows: Vec<i64>,
+}
+
+impl Lists {
+    fn of(lists: &[Vec<i64>]) -> Self {
+        let ends = lists.iter().scan(0, |end, list| {
+            *end += list.len() as i64;
+            Some(*end)
+        });
+        Self { starts: std::iter::once(0).chain(ends).collect(), rows: lists.concat() }
+    }
+
+    fn view(&self, name: &'static str) -> RowLists<'_> {
+        RowLists::new(name, &self.starts, &self.rows)
+    }
+}
 
 struct Case {
     dim: usize,
@@ -13,51 +35,119 @@ struct Case {
     positives: Vec<Vec<i64>>,
     exclude: Option<Vec<Vec<i64>>>,
     groups: Option<Vec<i64>>,
+    max_positive_similarity: Option<f64>,
+    /// How many negatives, and the windows.
+    lists: Vec<(usize, Vec<Window>)>,
 }
 
 impl Case {
-    fn mine(&self, kernel: Kernel, num_hard: usize, num_semi_hard: usize, margin: f64, threads: usize) -> Mined {
+    fn mine(&self, kernel: Kernel, threads: usize, sketch: bool) -> Vec<Negatives> {
+        let execution = Execution::new(Some(threads)).expect("threads");
         let q = matrix("queries", &self.queries, self.dim, kernel);
-        let p = passages(&self.passages, self.dim, kernel);
+        let mut p = passages(&self.passages, self.dim, kernel);
+        if sketch {
+            p = p.with_sketch(kernel, &execution).expect("memory");
+        }
+        let (positives, exclude) = (Lists::of(&self.positives), self.exclude.as_deref().map(Lists::of));
+        let lists: Vec<Wanted<'_>> = self.lists.iter().map(|(num, windows)| Wanted { num: *num, windows }).collect();
         let options = MiningOptions {
-            num_hard,
-            num_semi_hard,
-            margin,
-            positives: &self.positives,
-            exclude: self.exclude.as_deref(),
+            lists: &lists,
+            positives: positives.view("positives"),
+            exclude: exclude.as_ref().map(|lists| lists.view("exclude")),
             groups: self.groups.as_deref(),
+            max_positive_similarity: self.max_positive_similarity,
         };
-        mine(kernel, &q, &p, &options, &Execution::new(Some(threads)).expect("threads")).expect("valid mining")
+        mine(kernel, &q, &p, &options, &execution).expect("valid mining")
     }
 
-    /// Rows (-1 where there is none) of hard and of semi-hard negatives, by the definition.
-    fn definition(&self, num_hard: usize, num_semi_hard: usize, margin: f64) -> (Vec<i64>, Vec<i64>) {
-        let (mut hard, mut semi_hard) = (Vec::new(), Vec::new());
-        for (query, scores) in cosines(&self.queries, &self.passages, self.dim).into_iter().enumerate() {
-            let scores: Vec<f64> = scores.into_iter().map(|s| f64::from(s as f32)).collect();
-            let positives = &self.positives[query];
-            let limit = positives.iter().map(|&row| scores[row as usize]).fold(f64::INFINITY, f64::min);
-            let candidate = |row: usize| {
-                let same_group = |&p: &i64| self.groups.as_ref().is_some_and(|g| g[p as usize] == g[row]);
-                !positives.contains(&(row as i64))
-                    && !positives.iter().any(same_group)
-                    && !self.exclude.as_ref().is_some_and(|e| e[query].contains(&(row as i64)))
-            };
-            let best = |num: usize, wanted: &dyn Fn(f64) -> bool| {
-                let mut rows: Vec<usize> =
-                    (0..scores.len()).filter(|&row| candidate(row) && wanted(scores[row])).collect();
+    /// By the definition, from scores as float32.
+    fn definition(&self) -> Vec<Negatives> {
+        let round = |scores: Vec<Vec<f64>>| -> Vec<Vec<f32>> {
+            scores.into_iter().map(|row| row.into_iter().map(|s| s as f32 + 0.0).collect()).collect()
+        };
+        let scores = round(cosines(&self.queries, &self.passages, self.dim));
+        let mut positives: Vec<i64> = self.positives.concat();
+        positives.sort_unstable();
+        positives.dedup();
+        let of_positives: Vec<f32> =
+            positives.iter().flat_map(|&p| &self.passages[p as usize * self.dim..][..self.dim]).copied().collect();
+        let among = self.max_positive_similarity.map(|_| round(cosines(&of_positives, &self.passages, self.dim)));
+        let near = |row: usize, own: &[i64]| {
+            among.as_ref().is_some_and(|among| {
+                let most = self.max_positive_similarity.expect("given");
+                let similarity = |p: &i64| among[positives.binary_search(p).expect("listed")][row];
+                own.iter().any(|p| f64::from(similarity(p)) > most)
+            })
+        };
+        let list = |&(num, ref windows): &(usize, Vec<Window>)| {
+            let mut negatives =
+                Negatives { rows: Vec::new(), scores: Vec::new(), too_similar: Vec::new(), near_positive: Vec::new() };
+            for (query, scores) in scores.iter().enumerate() {
+                let (positives, window) = (&self.positives[query], windows[query]);
+                let excluded = |row: usize| {
+                    let same_group = |&p: &i64| self.groups.as_ref().is_some_and(|g| g[p as usize] == g[row]);
+                    positives.contains(&(row as i64))
+                        || positives.iter().any(same_group)
+                        || self.exclude.as_ref().is_some_and(|e| e[query].contains(&(row as i64)))
+                };
+                let inside =
+                    |row: usize| window.above < f64::from(scores[row]) && f64::from(scores[row]) < window.below;
+                let mut rows: Vec<usize> = (0..scores.len()).filter(|&row| !excluded(row) && inside(row)).collect();
                 rows.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                let rows = rows.into_iter().map(|row| row as i64);
-                rows.chain(std::iter::repeat(-1)).take(num).collect::<Vec<i64>>()
-            };
-            hard.extend(best(num_hard, &|s| s > limit));
-            semi_hard.extend(best(num_semi_hard, &|s| limit - margin < s && s < limit));
-        }
-        (hard, semi_hard)
+                let mut found = 0;
+                let mut refused = 0;
+                for row in rows {
+                    if found == num {
+                        break;
+                    }
+                    if near(row, positives) {
+                        refused += 1;
+                    } else {
+                        found += 1;
+                        negatives.rows.push(row as i64);
+                        negatives.scores.push(scores[row]);
+                    }
+                }
+                negatives.rows.extend(std::iter::repeat_n(-1, num - found));
+                negatives.scores.extend(std::iter::repeat_n(f32::NAN, num - found));
+                negatives.near_positive.push(refused);
+                let above = |&row: &usize| !positives.contains(&(row as i64)) && f64::from(scores[row]) >= window.below;
+                negatives.too_similar.push((0..scores.len()).filter(above).count() as i64);
+            }
+            negatives
+        };
+        self.lists.iter().map(list).collect()
     }
 }
 
-fn case(seed: u64, queries: usize, rows: usize, dim: usize, whole_numbers: bool) -> Case {
+fn assert_equal(found: &[Negatives], expected: &[Negatives], case: &str) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.rows, expected.rows, "{case}");
+        assert_eq!(found.too_similar, expected.too_similar, "{case}");
+        assert_eq!(found.near_positive, expected.near_positive, "{case}");
+        let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&found.scores), bits(&expected.scores), "{case}");
+    }
+}
+
+/// Windows of several kinds around each query's lowest positive, or around zero.
+fn windows(kind: usize, lowest: &[f32], margin: f64) -> Vec<Window> {
+    let window = |&lowest: &f32| {
+        let at = if lowest.is_nan() { 0.0 } else { f64::from(lowest) };
+        match kind {
+            0 => Window::ALL,
+            1 => Window { above: at, below: f64::INFINITY },
+            2 => Window { above: at - margin, below: at },
+            3 => Window { above: f64::NEG_INFINITY, below: at - margin },
+            4 => Window { above: 0.1, below: 0.1 + margin },
+            _ => Window { above: 0.2, below: 0.2 - margin },
+        }
+    };
+    lowest.iter().map(window).collect()
+}
+
+fn case(seed: u64, queries: usize, rows: usize, dim: usize, whole_numbers: bool, kinds: &[(usize, usize)]) -> Case {
     let mut random = Random::new(seed);
     let make = |random: &mut Random, count: usize| {
         if whole_numbers { random.small_rows(count, dim) } else { random.reals(count * dim) }
@@ -67,52 +157,128 @@ fn case(seed: u64, queries: usize, rows: usize, dim: usize, whole_numbers: bool)
         let count = least + (random.next() % 3) as usize;
         (0..count).map(|_| (random.next() % rows as u64) as i64).collect()
     };
-    let positives = (0..queries).map(|_| pick(1)).collect();
+    let positives: Vec<Vec<i64>> = (0..queries).map(|_| pick(0)).collect();
     let exclude = seed.is_multiple_of(2).then(|| (0..queries).map(|_| pick(0)).collect());
     let groups = seed.is_multiple_of(3).then(|| (0..rows).map(|row| (row / 4) as i64 - 2).collect());
-    Case { dim, queries: q, passages: p, positives, exclude, groups }
+    let max_positive_similarity = seed.is_multiple_of(5).then_some(0.6);
+    let lowest: Vec<f32> = cosines(&q, &p, dim)
+        .iter()
+        .zip(&positives)
+        .map(|(scores, rows)| rows.iter().map(|&row| scores[row as usize] as f32).fold(f32::NAN, f32::min))
+        .collect();
+    let margin = [0.0, 0.05, 0.3, 2.0][(seed / 7 % 4) as usize];
+    let lists = kinds.iter().map(|&(num, kind)| (num.min(rows), windows(kind, &lowest, margin))).collect();
+    Case { dim, queries: q, passages: p, positives, exclude, groups, max_positive_similarity, lists }
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
     #[test]
     fn equals_the_definition(
         seed in any::<u64>(), queries in 1usize..80, rows in 1usize..200, dim in 1usize..12, whole in any::<bool>(),
-        num_hard in 0usize..6, num_semi_hard in 0usize..6, margin in prop::sample::select(vec![0.0, 0.05, 0.3, 2.0]),
+        kinds in prop::collection::vec((1usize..9, 0usize..6), 1..4),
     ) {
-        prop_assume!(num_hard + num_semi_hard > 0);
-        let (num_hard, num_semi_hard) = (num_hard.min(rows), num_semi_hard.min(rows));
-        let case = case(seed, queries, rows, dim, whole);
-        let (hard, semi_hard) = case.definition(num_hard, num_semi_hard, margin);
+        let case = case(seed, queries, rows, dim, whole, &kinds);
+        let expected = case.definition();
         for kernel in Kernel::available() {
-            let mined = case.mine(kernel, num_hard, num_semi_hard, margin, 2);
-            prop_assert_eq!(&mined.hard_rows, &hard, "hard, {}", kernel.name());
-            prop_assert_eq!(&mined.semi_hard_rows, &semi_hard, "semi-hard, {}", kernel.name());
+            assert_equal(&case.mine(kernel, 2, false), &expected, kernel.name());
         }
     }
 }
 
+/// Long lists are found by way of a guess from a sample, and rows split over threads are put together.
 #[test]
-fn rows_split_over_threads_give_the_same() {
-    let case = case(6, 10, 20_000, 8, true);
-    let (hard, semi_hard) = case.definition(50, 50, 0.1);
-    for threads in [1, 2, 5] {
-        let mined = case.mine(Kernel::detect(), 50, 50, 0.1, threads);
-        assert_eq!((mined.hard_rows, mined.semi_hard_rows), (hard.clone(), semi_hard.clone()));
+fn guesses_and_threads_give_the_same() {
+    for (seed, queries) in [(30, 10), (31, 70), (32, 200)] {
+        for kinds in [&[(50, 0)][..], &[(40, 3)], &[(64, 1), (64, 2)], &[(100, 4), (1, 0)]] {
+            let case = case(seed, queries, 9_000, 8, seed == 31, kinds);
+            let expected = case.definition();
+            for threads in [1, 2, 5] {
+                assert_equal(&case.mine(Kernel::detect(), threads, false), &expected, "guesses");
+            }
+        }
     }
+}
+
+/// Rows sorted so that a sample of blocks misleads: the guess is too high for some queries, which go again.
+#[test]
+fn a_wrong_guess_costs_nothing() {
+    let dim = 4;
+    let mut case = case(60, 40, 8_192, dim, false, &[(40, 0), (40, 3)]);
+    // The blocks of the sample hold copies of the queries, all other rows point elsewhere.
+    for row in 0..8_192 {
+        let query = row % 40;
+        let copy: Vec<f32> = case.queries[query * dim..][..dim].to_vec();
+        let sign = if row / 16 % 16 == 0 { 1.0 } else { -1.0 };
+        for (value, copied) in case.passages[row * dim..][..dim].iter_mut().zip(copy) {
+            *value = sign * copied + 0.1 * *value;
+        }
+    }
+    case.lists[1].1 = vec![Window { above: f64::NEG_INFINITY, below: 0.5 }; 40];
+    assert_equal(&case.mine(Kernel::detect(), 1, false), &case.definition(), "misled");
+}
+
+/// A sketch decides first, and what it lets pass is counted and judged as ever.
+#[test]
+fn a_sketch_changes_nothing() {
+    let (dim, rows, queries) = (128, 16_640, 24);
+    let mut random = Random::new(8);
+    // Few directions carry almost all of the rows.
+    let mut make = |count: usize| -> Vec<f32> {
+        (0..count)
+            .flat_map(|_| {
+                let row = random.reals(dim);
+                row.into_iter().enumerate().map(|(c, x)| if c < 12 { x } else { x * 0.01 }).collect::<Vec<f32>>()
+            })
+            .collect()
+    };
+    let (q, p) = (make(queries), make(rows));
+    let lists = vec![(5, vec![Window { above: -1.0, below: 0.8 }; queries]), (40, vec![Window::ALL; queries])];
+    let case = Case {
+        dim,
+        queries: q,
+        passages: p,
+        positives: (0..queries as i64).map(|q| vec![q, 3 * q]).collect(),
+        exclude: None,
+        groups: Some((0..rows as i64).map(|row| row / 7).collect()),
+        max_positive_similarity: Some(0.9),
+        lists,
+    };
+    let kernel = Kernel::detect();
+    let sketched = passages(&case.passages, dim, kernel).with_sketch(kernel, &Execution::new(None).expect("threads"));
+    assert!(sketched.expect("memory").sketch().is_some(), "this data has a sketch");
+    assert_equal(&case.mine(kernel, 2, true), &case.definition(), "sketch");
 }
 
 /// By hand: passages at known angles to one query.
 #[test]
-fn equal_to_the_positive_is_neither() {
+fn windows_are_open() {
     let at = |cosine: f32| [cosine, (1.0 - cosine * cosine).sqrt()];
     let passages: Vec<f32> = [0.8, 0.9, 0.8, 0.75, 0.5].into_iter().flat_map(at).collect();
-    let case =
-        Case { dim: 2, queries: vec![1.0, 0.0], passages, positives: vec![vec![0]], exclude: None, groups: None };
-    let mined = case.mine(Kernel::detect(), 3, 3, 0.1, 1);
-    assert_eq!(mined.hard_rows, [1, -1, -1]);
-    assert_eq!(mined.semi_hard_rows, [3, -1, -1]);
-    assert!(mined.hard_scores[1].is_nan() && mined.semi_hard_scores[1].is_nan());
-    assert!((mined.positive_scores[0] - 0.8).abs() < 1e-6);
+    let (kernel, execution) = (Kernel::detect(), Execution::new(Some(1)).expect("threads"));
+    let (q, p) = (matrix("queries", &[1.0, 0.0], 2, kernel), common::passages(&passages, 2, kernel));
+    let positives = Lists::of(&[vec![0]]);
+    let lowest = lowest_positive(kernel, &q, &p, positives.view("positives"), &execution).expect("valid");
+    assert!((lowest[0] - 0.8).abs() < 1e-6);
+    let at = f64::from(lowest[0]);
+    let case = Case {
+        dim: 2,
+        queries: vec![1.0, 0.0],
+        passages,
+        positives: vec![vec![0]],
+        exclude: None,
+        groups: None,
+        max_positive_similarity: None,
+        lists: vec![
+            (3, vec![Window { above: at, below: f64::INFINITY }]),
+            (3, vec![Window { above: at - 0.1, below: at }]),
+        ],
+    };
+    let mined = case.mine(kernel, 1, false);
+    assert_eq!(mined[0].rows, [1, -1, -1]);
+    assert_eq!(mined[1].rows, [3, -1, -1]);
+    assert_eq!((mined[0].too_similar[0], mined[1].too_similar[0]), (0, 2));
+    assert!(mined[0].scores[1].is_nan() && mined[1].scores[1].is_nan());
 }
 
 #[test]
@@ -120,30 +286,42 @@ fn bad_input_is_refused() {
     let kernel = Kernel::detect();
     let p = passages(&[1.0, 0.0, 0.0, 1.0], 2, kernel);
     let execution = Execution::new(Some(1)).expect("threads");
-    let (one, two) = (vec![vec![0]], vec![vec![0], vec![1]]);
-    let good =
-        MiningOptions { num_hard: 1, num_semi_hard: 1, margin: 0.1, positives: &two, exclude: None, groups: None };
+    let (one, two) = (Lists::of(&[vec![0]]), Lists::of(&[vec![0], vec![]]));
+    let windows = [Window::ALL; 2];
+    let lists = [Wanted { num: 1, windows: &windows }];
+    let positives = two.view("positives");
+    let good = MiningOptions { lists: &lists, positives, exclude: None, groups: None, max_positive_similarity: None };
     let refused =
         |options: MiningOptions<'_>| mine(kernel, p.matrix(), &p, &options, &execution).map(|_| ()).expect_err("bad");
     assert!(mine(kernel, p.matrix(), &p, &good, &execution).is_ok());
-    assert_eq!(refused(MiningOptions { num_hard: 0, num_semi_hard: 0, ..good.clone() }), Error::NothingToMine);
-    assert_eq!(refused(MiningOptions { margin: -0.1, ..good.clone() }), Error::Margin(-0.1));
-    assert!(matches!(refused(MiningOptions { margin: f64::NAN, ..good.clone() }), Error::Margin(_)));
-    for (options, name) in [
-        (MiningOptions { num_hard: 3, ..good.clone() }, "num_hard"),
-        (MiningOptions { num_semi_hard: 3, ..good.clone() }, "num_semi_hard"),
-    ] {
-        assert_eq!(refused(options), Error::Count { name, num: 3, rows: 2 });
+    assert_eq!(refused(MiningOptions { lists: &[], ..good }), Error::NothingToMine);
+    for num in [0, 3] {
+        let lists = [Wanted { num, windows: &windows }];
+        assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::Count { num, rows: 2 });
     }
-    let lists = Error::Lists { name: "positives", expected: 2, got: 1 };
-    assert_eq!(refused(MiningOptions { positives: &one, ..good.clone() }), lists);
-    let none = vec![vec![0], vec![]];
-    assert_eq!(refused(MiningOptions { positives: &none, ..good.clone() }), Error::NoPositive { query: 1 });
+    let lists = [Wanted { num: 1, windows: &windows[..1] }];
+    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::Windows { expected: 2, got: 1 });
+    let nan = [Window::ALL, Window { above: 0.0, below: f64::NAN }];
+    let lists = [Wanted { num: 1, windows: &nan }];
+    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::NoWindow { query: 1 });
+    for (name, options) in [
+        ("positives", MiningOptions { positives: one.view("positives"), ..good }),
+        ("exclude", MiningOptions { exclude: Some(one.view("exclude")), ..good }),
+    ] {
+        assert_eq!(refused(options), Error::Lists { name, expected: 2, got: 1 });
+    }
+    for starts in [&[0, 2, 1][..], &[1, 1, 1], &[0, 1, 2], &[]] {
+        let lists = RowLists::new("exclude", starts, &[1]);
+        let refused = refused(MiningOptions { exclude: Some(lists), ..good });
+        assert!(matches!(refused, Error::Lists { name: "exclude", .. }), "{refused:?}");
+    }
     for row in [-1, 2, i64::MAX] {
-        let outside = vec![vec![0], vec![row]];
+        let outside = Lists::of(&[vec![0], vec![1, row]]);
         let error = |name| Error::RowOutOfRange { name, query: 1, row, max: 1 };
-        assert_eq!(refused(MiningOptions { positives: &outside, ..good.clone() }), error("positives"));
-        assert_eq!(refused(MiningOptions { exclude: Some(&outside), ..good.clone() }), error("exclude"));
+        let positives = outside.view("positives");
+        assert_eq!(refused(MiningOptions { positives, ..good }), error("positives"));
+        assert_eq!(lowest_positive(kernel, p.matrix(), &p, positives, &execution), Err(error("positives")));
+        assert_eq!(refused(MiningOptions { exclude: Some(outside.view("exclude")), ..good }), error("exclude"));
     }
     assert_eq!(refused(MiningOptions { groups: Some(&[1]), ..good }), Error::Groups { expected: 2, got: 1 });
 }

@@ -12,6 +12,7 @@ import typer
 from relkt import __version__
 from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out, settings
+from relkt.cli.mine import mine
 from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
 
 METRICS_DEPTH = 10
@@ -262,6 +263,9 @@ def encode(
         )
         note = f"wrote {output}: {shape[0]} rows of {shape[1]} float32 values"
         err.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+app.command()(mine)
 
 
 def _codes(text: str | None) -> tuple[str, ...] | None:

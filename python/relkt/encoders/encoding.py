@@ -14,7 +14,12 @@ Progress = Callable[[int], None]
 
 
 def encode_queries(
-    model: SentenceTransformer, texts: Sequence[str], *, batch_size: int = 32, progress: Progress | None = None
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    prompt: str | None = None,
 ) -> Embeddings:
     """Embed questions, with the model's ``query`` prompt if it has one.
 
@@ -27,6 +32,7 @@ def encode_queries(
         texts: The questions.
         batch_size: Texts a batch.
         progress: Called after each batch with the number of texts embedded since the last call.
+        prompt: Put before each text instead of the model's prompt; "" for none at all. Default: the model's.
 
     Returns:
         float32, shape ``(len(texts), dim)``, unit rows in the order of ``texts``.
@@ -35,14 +41,19 @@ def encode_queries(
         TypeError: If ``texts`` is one text, or an element is not a text.
         ValueError: If ``batch_size`` is below 1, or the model gives a text an embedding that is zero or not finite.
     """
-    return _encode(model, model.encode_query, texts, batch_size, progress)
+    return _encode(model, model.encode_query, texts, batch_size, progress, prompt)
 
 
 def encode_passages(
-    model: SentenceTransformer, texts: Sequence[str], *, batch_size: int = 32, progress: Progress | None = None
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    prompt: str | None = None,
 ) -> Embeddings:
     """Embed passages, with the model's ``document`` prompt if it has one; all else is as in :func:`encode_queries`."""
-    return _encode(model, model.encode_document, texts, batch_size, progress)
+    return _encode(model, model.encode_document, texts, batch_size, progress, prompt)
 
 
 def _encode(
@@ -51,6 +62,7 @@ def _encode(
     texts: Sequence[str],
     batch_size: int,
     progress: Progress | None,
+    prompt: str | None,
 ) -> Embeddings:
     if isinstance(texts, str):
         raise TypeError("texts: expected a sequence of texts, got one text; put it in a list")
@@ -59,6 +71,8 @@ def _encode(
             raise TypeError(f"texts: expected texts (str), got {type(text).__name__} in row {row}")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if prompt is not None and not isinstance(prompt, str):
+        raise TypeError(f"prompt: expected a text or None, got {prompt!r}")
 
     dim = model.get_embedding_dimension()
     embeddings: Embeddings = np.empty((len(texts), dim or 0), dtype=np.float32)
@@ -69,7 +83,11 @@ def _encode(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = encode(
-                [texts[row] for row in rows], batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True
+                [texts[row] for row in rows],
+                batch_size=batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                prompt=prompt,
             )
             if embeddings.shape[1] != batch.shape[1]:
                 embeddings = np.empty((len(texts), batch.shape[1]), dtype=np.float32)

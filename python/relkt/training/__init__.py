@@ -18,10 +18,15 @@ from relkt.training.progress import DevScore, Progress
 
 if TYPE_CHECKING:
     from relkt.training.evaluator import DevEvaluator
+    from relkt.training.remine import RemineCallback
     from relkt.training.run import train
 
 # These need torch and sentence-transformers, so they are imported when first used (PEP 562).
-_LAZY = {"DevEvaluator": "relkt.training.evaluator", "train": "relkt.training.run"}
+_LAZY = {
+    "DevEvaluator": "relkt.training.evaluator",
+    "RemineCallback": "relkt.training.remine",
+    "train": "relkt.training.run",
+}
 
 __all__ = [
     "PRESETS",
@@ -29,6 +34,7 @@ __all__ = [
     "DevScore",
     "Precision",
     "Progress",
+    "RemineCallback",
     "Schedule",
     "Stage",
     "StageConfig",

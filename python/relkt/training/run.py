@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,13 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Module
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import RetrievalData, Split, sort_languages
+from relkt.encoders import model_checksum
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
@@ -43,9 +41,6 @@ from relkt.training.trainer import (
 )
 
 logger = logging.getLogger(__name__)
-
-# What a transformers configuration says of where and how the network was stored.
-_NOT_OF_THE_NETWORK = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def train(
@@ -104,7 +99,7 @@ def train(
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
     progress = progress or Progress()
-    identity = {"data": _data_checksum(data), "model": _model_checksum(model)}
+    identity = {"data": _data_checksum(data), "model": model_checksum(model)}
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
 
@@ -299,28 +294,6 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _model_checksum(model: SentenceTransformer) -> str:
-    digest = hashlib.sha256()
-    for name, weights in sorted(model.state_dict().items()):
-        array = weights.detach().to("cpu").contiguous()
-        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
-        digest.update(array.view(-1).view(torch.uint8).numpy().data)
-    # What else decides where a text is put.
-    settings = (sorted(model.prompts.items()), model.default_prompt_name, model.max_seq_length)
-    digest.update(repr(settings).encode())
-    for name, module in model.named_modules():
-        if isinstance(module, Module):
-            # What JSON does not know counts by its kind: its text may hold an address.
-            module_settings = json.dumps(
-                module.get_config_dict(), sort_keys=True, default=lambda value: type(value).__qualname__
-            )
-            digest.update(f"{name} {type(module).__qualname__} {module_settings}".encode())
-        elif isinstance(module, PreTrainedModel):
-            known = {k: v for k, v in module.config.to_dict().items() if k not in _NOT_OF_THE_NETWORK}
-            digest.update(f"{name} {json.dumps(known, sort_keys=True, default=str)}".encode())
-    return digest.hexdigest()
 
 
 def _data_checksum(data: RetrievalData) -> str:

@@ -131,7 +131,7 @@ class Teacher(StagePlan):
             num_hard=config.num_hard,
             num_semi_hard=config.num_semi_hard,
             margin=config.margin,
-            exclude=[examples.blocked(q).tolist() for q in queries.tolist()],
+            exclude=[examples.blocked(q) for q in queries.tolist()],
         )
         negatives = np.concatenate([mined.hard_indices, mined.semi_hard_indices], axis=1)
         pair, column = np.nonzero(negatives >= 0)

@@ -1,4 +1,4 @@
-//! Numbers in memory or in a mapped file, aligned for the kernels.
+//! Numbers in memory or in a mapped file, aligned for the kernels, or lent by somebody else.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
-use crate::mapping::{Mapping, expect_writes};
+use crate::mapping::{Lent, Mapping, expect_writes};
 
 /// Alignment of the first number, in bytes: one cache line, one AVX-512 register.
 pub(crate) const ALIGN: usize = 64;
@@ -15,7 +15,8 @@ pub(crate) const ALIGN: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
-/// A vector of numbers whose first stands on a multiple of 64 bytes (in memory), or a part of a mapped file.
+/// A vector of numbers whose first stands on a multiple of 64 bytes (in memory), a part of a mapped file, or somebody else's
+/// numbers.
 #[derive(Debug)]
 pub struct Buffer<T> {
     storage: Storage,
@@ -27,6 +28,7 @@ pub struct Buffer<T> {
 enum Storage {
     Owned(Vec<Line>),
     Mapped { file: Arc<Mapping>, offset: usize },
+    Lent(Lent),
 }
 
 impl<T: Pod> Buffer<T> {
@@ -63,6 +65,16 @@ impl<T: Pod> Buffer<T> {
         Some(Self { storage: Storage::Mapped { file: Arc::clone(file), offset }, len, element: PhantomData })
     }
 
+    /// Somebody else's values, which are not copied.
+    ///
+    /// # Panics
+    /// If they are not aligned, or the bytes not a whole number of values.
+    #[must_use]
+    pub fn lent(lent: Lent) -> Self {
+        let len = bytemuck::cast_slice::<u8, T>(lent.bytes()).len();
+        Self { storage: Storage::Lent(lent), len, element: PhantomData }
+    }
+
     /// Number of values.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -83,6 +95,7 @@ impl<T: Pod> Buffer<T> {
             Storage::Mapped { file, offset } => {
                 bytemuck::cast_slice(&file.bytes()[*offset..offset + self.len * size_of::<T>()])
             }
+            Storage::Lent(lent) => bytemuck::cast_slice(lent.bytes()),
         }
     }
 
@@ -93,7 +106,7 @@ impl<T: Pod> Buffer<T> {
         }
     }
 
-    /// Appends values; those of a mapped file are copied into memory first.
+    /// Appends values; those of a mapped file or of somebody else are copied into memory first.
     pub(crate) fn extend(&mut self, name: &'static str, values: &[T]) -> Result<()> {
         let start = self.len;
         if start == 0 && !values.is_empty() {
@@ -149,7 +162,7 @@ impl<T: Pod> Buffer<T> {
 
     /// Makes sure that the values are in memory and can be changed.
     pub(crate) fn own(&mut self, name: &'static str) -> Result<()> {
-        if matches!(self.storage, Storage::Mapped { .. }) {
+        if !matches!(self.storage, Storage::Owned(_)) {
             *self = Self::copy_of(name, self.as_slice())?;
         }
         Ok(())
@@ -158,11 +171,11 @@ impl<T: Pod> Buffer<T> {
     /// All values, to be changed.
     ///
     /// # Panics
-    /// If they are those of a mapped file.
+    /// If they are those of a mapped file, or somebody else's.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         match &mut self.storage {
             Storage::Owned(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
-            Storage::Mapped { .. } => panic!("a mapped file is read only"),
+            Storage::Mapped { .. } | Storage::Lent(_) => panic!("a mapped file, and what is lent, is read only"),
         }
     }
 

@@ -145,22 +145,31 @@ pub enum Error {
         /// What there is.
         available: String,
     },
-    /// A margin that no difference of two cosines can have.
-    #[error("margin: expected a number from 0 to 2, got {0}")]
-    Margin(f64),
-    /// More negatives for each query than there are passages.
-    #[error("{name}: expected a number from 0 to {rows}, the number of passages, got {num}")]
+    /// A list of more negatives for each query than there are passages, or of none.
+    #[error("num: expected a number from 1 to {rows}, the number of passages, got {num}")]
     Count {
-        /// The argument.
-        name: &'static str,
         /// What came.
         num: usize,
         /// Rows that there are.
         rows: usize,
     },
-    /// Neither hard nor semi-hard negatives asked for.
-    #[error("num_hard, num_semi_hard: expected at least one of them to be above 0")]
+    /// No list of negatives asked for.
+    #[error("lists: expected at least one list of negatives, got none")]
     NothingToMine,
+    /// Another number of windows than queries.
+    #[error("windows: expected {expected}, one for each query, got {got}")]
+    Windows {
+        /// Number of queries.
+        expected: usize,
+        /// Windows that came.
+        got: usize,
+    },
+    /// A limit that is no number.
+    #[error("windows: expected numbers as limits, got NaN for query {query}")]
+    NoWindow {
+        /// Which query.
+        query: usize,
+    },
     /// Per-query lists whose number is not that of the queries.
     #[error("{name}: expected {expected} lists, one for each query, got {got}")]
     Lists {
@@ -170,12 +179,6 @@ pub enum Error {
         expected: usize,
         /// Lists that came.
         got: usize,
-    },
-    /// A query without a positive.
-    #[error("positives: query {query} has none; each query needs at least one")]
-    NoPositive {
-        /// Which query.
-        query: usize,
     },
     /// A row number outside the passages.
     #[error("{name}: query {query} names the row {row}, expected a row from 0 to {max}")]

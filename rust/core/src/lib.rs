@@ -5,7 +5,7 @@
 //! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
 //! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`limits`] and [`mining`], `scan`, [`selection`] and [`passages`], [`sketch`], [`quantize`], `rotation`,
-//! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`], [`error`].
+//! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`] and `row_lists`, [`error`].
 
 #![deny(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub mod parallel;
 pub mod passages;
 pub mod quantize;
 mod rotation;
+mod row_lists;
 mod scan;
 pub mod search;
 pub mod selection;
@@ -32,9 +33,11 @@ pub use buffer::Buffer;
 pub use error::{Error, Result};
 pub use index_file::{Ids, IndexFile, IndexWriter};
 pub use kernel::Kernel;
+pub use mapping::Lent;
 pub use matrix::{Matrix, Values};
-pub use mining::{Mined, MiningOptions, mine};
+pub use mining::{MiningOptions, Negatives, Wanted, lowest_positive, mine};
 pub use parallel::Execution;
 pub use passages::Passages;
+pub use row_lists::RowLists;
 pub use search::{Hits, search};
 pub use selection::Allow;

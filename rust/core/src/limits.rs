@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::Buffer;
 use crate::error::Result;
-use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes};
+use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes, Survivors};
 use crate::parallel::{self, Execution};
 
 /// Bytes that each thread reads: more than caches hold.
@@ -88,7 +88,7 @@ impl Work {
     fn run(&self, kernel: Kernel) {
         let numbers = [0.0; Self::BLOCKS * BLOCK_ROWS];
         let panel = Panel::new(self.codes.as_slice(), &numbers, &numbers, Self::GROUPS, 0);
-        let mut survivors = Vec::new();
+        let mut survivors = Survivors::default();
         for _ in 0..Self::ROUNDS {
             kernel.scan(&self.queries, black_box(&panel), &mut survivors);
         }

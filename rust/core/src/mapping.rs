@@ -1,7 +1,9 @@
-//! Files mapped into memory, and advice about memory: outside the kernels, the only unsafe code there is.
+//! Memory that relkt did not allocate (a mapped file, or what somebody lends), and advice about memory. Outside the kernels,
+//! the only unsafe code of the core.
 
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::fs::File;
 use std::io;
 
@@ -55,4 +57,35 @@ pub(crate) fn expect_writes<T>(memory: &mut [T]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// Bytes that belong to somebody else, who keeps them for as long as this lives.
+pub struct Lent {
+    bytes: &'static [u8],
+    _owner: Box<dyn Any + Send + Sync>,
+}
+
+impl Lent {
+    /// Bytes that `owner` keeps.
+    ///
+    /// # Safety
+    /// The bytes stay where they are, readable, until `owner` is dropped. Should somebody write to them meanwhile, as an
+    /// owner in another language may, results can be wrong: they are only ever looked at as plain numbers, any of which is
+    /// valid.
+    #[must_use]
+    pub unsafe fn new(bytes: &[u8], owner: Box<dyn Any + Send + Sync>) -> Self {
+        // SAFETY: as the caller promises; `bytes` is not handed out for longer than `self` lives.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        Self { bytes, _owner: owner }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl std::fmt::Debug for Lent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lent").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
 }

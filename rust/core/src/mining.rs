@@ -1,228 +1,364 @@
-//! Hard and semi-hard negatives, found inside the search pass. The rule lives here and nowhere else.
+//! The best passages of each query under conditions, which all hold inside the search pass: no query runs out of negatives
+//! while there is a candidate.
 //!
-//! With s_p the lowest score among a query's positives: a passage is a *hard* negative if its score is above s_p, and a
-//! *semi-hard* one if its score lies strictly between s_p - margin and s_p; a score equal to s_p makes neither. Positives,
-//! every passage of a positive's group, and explicitly excluded rows are no candidates. (CL-ReLKT, section 2.1, and
-//! `2_use_finetune_teacher.py: negative_mining`; there with distances and a single positive.)
+//! A candidate is a passage that is none of the query's positives, not in the group (document) of one, not excluded, and
+//! not a near-duplicate of a positive; a list takes the best candidates whose score lies in a window. What the windows are
+//! (margins, limits, hard and semi-hard negatives) is the caller's.
 
 use crate::error::{Error, Result, with_capacity};
 use crate::kernel::Kernel;
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
 use crate::passages::Passages;
+use crate::row_lists::RowLists;
 use crate::scan::{Collector, Scan, SharedFloor, scan};
-use crate::search::check_dims;
+use crate::search::{Sample, check_dims};
 use crate::selection::Selection;
-use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge};
+use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge, rank};
 
 /// Queries whose positives are scored in one task.
 const CHUNK: usize = 1024;
 
+/// A list of negatives that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Negatives for each query, at most; 1 or more.
+    pub num: usize,
+    /// Scores that are wanted, for each query.
+    pub windows: &'a [Window],
+}
+
 /// What to mine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct MiningOptions<'a> {
-    /// Hard negatives for each query, at most.
-    pub num_hard: usize,
-    /// Semi-hard negatives for each query, at most.
-    pub num_semi_hard: usize,
-    /// Width of the semi-hard window, in units of the cosine.
-    pub margin: f64,
-    /// Rows that answer each query; none may be empty.
-    pub positives: &'a [Vec<i64>],
+    /// The lists.
+    pub lists: &'a [Wanted<'a>],
+    /// Rows that answer each query, never candidates.
+    pub positives: RowLists<'a>,
     /// Further rows that are no candidates, for each query.
-    pub exclude: Option<&'a [Vec<i64>]>,
-    /// The group (document) of each passage.
+    pub exclude: Option<RowLists<'a>>,
+    /// The group (document) of each passage; those of a positive's group are no candidates.
     pub groups: Option<&'a [i64]>,
+    /// Passages whose cosine with a positive of the query is above this are no candidates.
+    pub max_positive_similarity: Option<f64>,
 }
 
-/// Negatives: for query q, entries q * num to (q + 1) * num of each list, highest score first; where there are fewer, the
-/// rest is row -1 with score NaN.
-#[derive(Debug, Clone)]
-pub struct Mined {
-    /// Rows of hard negatives.
-    pub hard_rows: Vec<i64>,
+/// One list of every query: for query q, entries q * num to (q + 1) * num, highest score first, then lower row; where there
+/// are fewer, the rest is row -1 with score NaN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Negatives {
+    /// Rows of the passages.
+    pub rows: Vec<i64>,
     /// Their scores.
-    pub hard_scores: Vec<f32>,
-    /// Rows of semi-hard negatives.
-    pub semi_hard_rows: Vec<i64>,
-    /// Their scores.
-    pub semi_hard_scores: Vec<f32>,
-    /// s_p of each query.
-    pub positive_scores: Vec<f32>,
+    pub scores: Vec<f32>,
+    /// For each query, the passages, positives apart, that score at least the window's upper limit.
+    pub too_similar: Vec<i64>,
+    /// For each query, passages in the window that were refused as near-duplicates of a positive and would stand before
+    /// the last one returned; all of them, if fewer than `num` were found.
+    pub near_positive: Vec<i64>,
 }
 
-/// Mines negatives for every query.
+/// The lowest score among each query's positives; NaN for a query without.
 ///
 /// # Errors
-/// [`Error::DimMismatch`], [`Error::NothingToMine`], [`Error::Count`], [`Error::Memory`], [`Error::Margin`], [`Error::Lists`], [`Error::NoPositive`],
-/// [`Error::RowOutOfRange`], [`Error::Groups`], [`Error::Interrupted`], [`Error::ThreadPool`].
+/// [`Error::DimMismatch`], [`Error::Lists`], [`Error::RowOutOfRange`], [`Error::Interrupted`], [`Error::ThreadPool`].
+pub fn lowest_positive(
+    kernel: Kernel,
+    queries: &Matrix,
+    passages: &Passages,
+    positives: RowLists<'_>,
+    execution: &Execution,
+) -> Result<Vec<f32>> {
+    check_dims(queries, passages)?;
+    positives.check(queries.rows(), passages.rows())?;
+    let chunks = (0..queries.rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(queries.rows()));
+    let scores = parallel::for_each(execution, chunks, |chunk| {
+        execution.check()?;
+        let score = |query: usize, row: i64| cosine(kernel, queries, query, passages.matrix(), row as usize);
+        let lowest = |query: usize| positives.of(query).iter().map(|&row| score(query, row)).fold(f32::NAN, f32::min);
+        Ok(chunk.map(lowest).collect::<Vec<f32>>())
+    })?;
+    let mut lowest = with_capacity("results", queries.rows())?;
+    for chunk in scores {
+        lowest.extend(chunk?);
+    }
+    Ok(lowest)
+}
+
+/// Mines every list for every query, in one pass.
+///
+/// # Errors
+/// [`Error::DimMismatch`], [`Error::NothingToMine`], [`Error::Count`], [`Error::Windows`], [`Error::NoWindow`],
+/// [`Error::Lists`], [`Error::RowOutOfRange`], [`Error::Groups`], [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
 pub fn mine(
     kernel: Kernel,
     queries: &Matrix,
     passages: &Passages,
     options: &MiningOptions<'_>,
     execution: &Execution,
-) -> Result<Mined> {
+) -> Result<Vec<Negatives>> {
     check(queries, passages, options)?;
-    let (hard, semi_hard) =
-        (queries.rows().saturating_mul(options.num_hard), queries.rows().saturating_mul(options.num_semi_hard));
-    let mut mined = Mined {
-        hard_rows: with_capacity("results", hard)?,
-        hard_scores: with_capacity("results", hard)?,
-        semi_hard_rows: with_capacity("results", semi_hard)?,
-        semi_hard_scores: with_capacity("results", semi_hard)?,
-        positive_scores: with_capacity("results", queries.rows())?,
-    };
-    let chunks = (0..queries.rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(queries.rows()));
-    let scores = parallel::for_each(execution, chunks, |chunk| {
-        execution.check()?;
-        let score = |query: usize, row: i64| cosine(kernel, queries, query, passages.matrix(), row as usize);
-        let lowest =
-            |query: usize| options.positives[query].iter().map(|&row| score(query, row)).fold(f32::INFINITY, f32::min);
-        Ok(chunk.map(lowest).collect::<Vec<f32>>())
-    })?;
-    for chunk in scores {
-        mined.positive_scores.extend(chunk?);
+    let mut mined = Vec::with_capacity(options.lists.len());
+    for list in options.lists {
+        let total = queries.rows().saturating_mul(list.num);
+        mined.push(Negatives {
+            rows: with_capacity("results", total)?,
+            scores: with_capacity("results", total)?,
+            too_similar: with_capacity("results", queries.rows())?,
+            near_positive: with_capacity("results", queries.rows())?,
+        });
     }
     let selection = Selection::new(passages.codes().blocks(), None);
     let request = Scan { kernel, queries, passages, selection, use_sketch: true, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
-    let outcomes = scan(request, &all, |query| {
-        let positive = f64::from(mined.positive_scores[query]);
-        let hard = Window { above: positive, below: f64::INFINITY };
-        let semi_hard = Window { above: positive - options.margin, below: positive };
-        Miner {
-            excluded: excluded_rows(query, options),
-            excluded_groups: excluded_groups(query, options),
-            groups: options.groups,
-            hard: (options.num_hard > 0).then(|| TopK::new(options.num_hard, hard)),
-            semi_hard: (options.num_semi_hard > 0).then(|| TopK::new(options.num_semi_hard, semi_hard)),
+    let guesses = guess(request, options, &all)?;
+    let miner = |query: usize| Miner::new(request, options, query);
+    let outcomes = scan(request, &all, |query| miner(query).with_guesses(&guesses[query]))?;
+    let mut found: Vec<Vec<Found>> = outcomes.into_iter().map(|parts| combine(parts, options)).collect();
+    // A guess that was too high may have cost negatives; those queries go once more, without.
+    let missed = |&query: &usize| {
+        let lists = found[query].iter().zip(options.lists).zip(&guesses[query]);
+        lists.into_iter().any(|((found, list), &guess)| {
+            guess > f32::NEG_INFINITY && found.best.get(list.num - 1).is_none_or(|worst| worst.score < guess)
+        })
+    };
+    let again: Vec<usize> = all.into_iter().filter(missed).collect();
+    if !again.is_empty() {
+        let outcomes = scan(request, &again, miner)?;
+        for (query, parts) in again.into_iter().zip(outcomes) {
+            found[query] = combine(parts, options);
         }
-    })?;
-    for parts in outcomes {
-        let (hard, semi_hard): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        append(&mut mined.hard_rows, &mut mined.hard_scores, &merge(hard, options.num_hard), options.num_hard);
-        append(
-            &mut mined.semi_hard_rows,
-            &mut mined.semi_hard_scores,
-            &merge(semi_hard, options.num_semi_hard),
-            options.num_semi_hard,
-        );
+    }
+    for (query, found) in found.into_iter().enumerate() {
+        for ((mined, list), found) in mined.iter_mut().zip(options.lists).zip(found) {
+            let below = list.windows[query].below;
+            let positives = if below < f64::INFINITY { options.positives.of(query) } else { &[] };
+            let score = |&row: &u32| f64::from(cosine(kernel, queries, query, passages.matrix(), row as usize));
+            let too_similar = distinct(positives).iter().map(score).filter(|&score| score >= below).count();
+            let last = found.best.get(list.num - 1);
+            let before = |hit: &&Hit| last.is_none_or(|last| rank(hit, last).is_lt());
+            mined.too_similar.push(found.above_window as i64 - too_similar as i64);
+            mined.near_positive.push(found.refused.iter().filter(before).count() as i64);
+            append(mined, &found.best, list.num);
+        }
     }
     Ok(mined)
 }
 
-/// The rows that a query's lists name, sorted.
-fn excluded_rows(query: usize, options: &MiningOptions<'_>) -> Vec<u32> {
-    let lists = [Some(&options.positives[query]), options.exclude.map(|exclude| &exclude[query])];
-    let mut rows: Vec<u32> = lists.into_iter().flatten().flatten().map(|&row| row as u32).collect();
+/// For each query and list, a score that the last negative probably reaches; minus infinity where a sample of the rows does
+/// not pay.
+fn guess(request: Scan<'_>, options: &MiningOptions<'_>, queries: &[usize]) -> Result<Vec<Vec<f32>>> {
+    let most = options.lists.iter().map(|list| list.num).max().unwrap_or(0);
+    let Some(sample) = Sample::of(request.passages, queries.len(), most, request.passages.rows()) else {
+        return Ok(vec![vec![f32::NEG_INFINITY; options.lists.len()]; queries.len()]);
+    };
+    let lists: Vec<Wanted<'_>> =
+        options.lists.iter().map(|list| Wanted { num: sample.rank(list.num), ..*list }).collect();
+    let options = MiningOptions { lists: &lists, ..*options };
+    let request = sample.scan(request);
+    let outcomes = scan(request, queries, |query| Miner::new(request, &options, query))?;
+    let last = |(found, list): (&Found, &Wanted<'_>)| found.best.get(list.num - 1).map(|hit| hit.score);
+    let guesses = |parts| {
+        let found = combine(parts, &options);
+        found.iter().zip(&lists).map(|pair| last(pair).unwrap_or(f32::NEG_INFINITY)).collect()
+    };
+    Ok(outcomes.into_iter().map(guesses).collect())
+}
+
+fn check(queries: &Matrix, passages: &Passages, options: &MiningOptions<'_>) -> Result<()> {
+    check_dims(queries, passages)?;
+    if options.lists.is_empty() {
+        return Err(Error::NothingToMine);
+    }
+    for list in options.lists {
+        if list.num == 0 || list.num > passages.rows() {
+            return Err(Error::Count { num: list.num, rows: passages.rows() });
+        }
+        if list.windows.len() != queries.rows() {
+            return Err(Error::Windows { expected: queries.rows(), got: list.windows.len() });
+        }
+        if let Some(query) = list.windows.iter().position(|window| window.above.is_nan() || window.below.is_nan()) {
+            return Err(Error::NoWindow { query });
+        }
+    }
+    options.positives.check(queries.rows(), passages.rows())?;
+    options.exclude.map_or(Ok(()), |exclude| exclude.check(queries.rows(), passages.rows()))?;
+    match options.groups {
+        Some(groups) if groups.len() != passages.rows() => {
+            Err(Error::Groups { expected: passages.rows(), got: groups.len() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn append(mined: &mut Negatives, hits: &[Hit], num: usize) {
+    mined.rows.extend(hits.iter().map(|hit| i64::from(hit.row)));
+    mined.scores.extend(hits.iter().map(|hit| hit.score));
+    mined.rows.extend(std::iter::repeat_n(-1, num - hits.len()));
+    mined.scores.extend(std::iter::repeat_n(f32::NAN, num - hits.len()));
+}
+
+fn distinct(rows: &[i64]) -> Vec<u32> {
+    let mut rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
     rows.sort_unstable();
     rows.dedup();
     rows
 }
 
-/// The groups of a query's positives, sorted.
-fn excluded_groups(query: usize, options: &MiningOptions<'_>) -> Vec<i64> {
-    let Some(groups) = options.groups else { return Vec::new() };
-    let mut excluded: Vec<i64> = options.positives[query].iter().map(|&row| groups[row as usize]).collect();
-    excluded.sort_unstable();
-    excluded.dedup();
-    excluded
+/// One list of one query, of some of the rows or of all.
+#[derive(Debug, Default)]
+struct Found {
+    best: Vec<Hit>,
+    refused: Vec<Hit>,
+    above_window: u64,
 }
 
-fn check(queries: &Matrix, passages: &Passages, options: &MiningOptions<'_>) -> Result<()> {
-    check_dims(queries, passages)?;
-    if options.num_hard == 0 && options.num_semi_hard == 0 {
-        return Err(Error::NothingToMine);
-    }
-    for (name, num) in [("num_hard", options.num_hard), ("num_semi_hard", options.num_semi_hard)] {
-        if num > passages.rows() {
-            return Err(Error::Count { name, num, rows: passages.rows() });
+/// What was found in all parts of the rows, for each list.
+fn combine(parts: Vec<Vec<Found>>, options: &MiningOptions<'_>) -> Vec<Found> {
+    let mut combined: Vec<(Vec<Vec<Hit>>, Found)> = options.lists.iter().map(|_| Default::default()).collect();
+    for part in parts {
+        for ((best, all), found) in combined.iter_mut().zip(part) {
+            best.push(found.best);
+            all.refused.extend(found.refused);
+            all.above_window += found.above_window;
         }
     }
-    if !(0.0..=2.0).contains(&options.margin) {
-        return Err(Error::Margin(options.margin));
-    }
-    if let Some(groups) = options.groups
-        && groups.len() != passages.rows()
-    {
-        return Err(Error::Groups { expected: passages.rows(), got: groups.len() });
-    }
-    check_rows("positives", options.positives, queries, passages)?;
-    if let Some(query) = options.positives.iter().position(Vec::is_empty) {
-        return Err(Error::NoPositive { query });
-    }
-    options.exclude.map_or(Ok(()), |exclude| check_rows("exclude", exclude, queries, passages))
-}
-
-fn check_rows(name: &'static str, lists: &[Vec<i64>], queries: &Matrix, passages: &Passages) -> Result<()> {
-    if lists.len() != queries.rows() {
-        return Err(Error::Lists { name, expected: queries.rows(), got: lists.len() });
-    }
-    let max = passages.rows() - 1;
-    for (query, rows) in lists.iter().enumerate() {
-        if let Some(&row) = rows.iter().find(|&&row| usize::try_from(row).is_err() || row as usize > max) {
-            return Err(Error::RowOutOfRange { name, query, row, max });
-        }
-    }
-    Ok(())
-}
-
-fn append(rows: &mut Vec<i64>, scores: &mut Vec<f32>, hits: &[Hit], num: usize) {
-    rows.extend(hits.iter().map(|hit| i64::from(hit.row)));
-    scores.extend(hits.iter().map(|hit| hit.score));
-    rows.extend(std::iter::repeat_n(-1, num - hits.len()));
-    scores.extend(std::iter::repeat_n(f32::NAN, num - hits.len()));
+    let lists = combined.into_iter().zip(options.lists);
+    lists.map(|((best, all), list)| Found { best: merge(best, list.num), ..all }).collect()
 }
 
 /// Collects one query's negatives.
 struct Miner<'a> {
+    scan: Scan<'a>,
+    options: MiningOptions<'a>,
+    positives: Vec<u32>,
     excluded: Vec<u32>,
     excluded_groups: Vec<i64>,
-    groups: Option<&'a [i64]>,
-    hard: Option<TopK>,
-    semi_hard: Option<TopK>,
+    lists: Vec<TopK>,
+    /// Rows that the kernel left out, as they score above all windows that end.
+    left_out: u64,
+}
+
+impl<'a> Miner<'a> {
+    fn new(scan: Scan<'a>, options: &MiningOptions<'a>, query: usize) -> Self {
+        let positives = options.positives.of(query);
+        let excluded = options.exclude.map_or(&[][..], |exclude| exclude.of(query));
+        let mut excluded_groups: Vec<i64> =
+            options.groups.map_or_else(Vec::new, |groups| positives.iter().map(|&row| groups[row as usize]).collect());
+        excluded_groups.sort_unstable();
+        excluded_groups.dedup();
+        Self {
+            scan,
+            options: *options,
+            positives: distinct(positives),
+            excluded: distinct(&[positives, excluded].concat()),
+            excluded_groups,
+            lists: options.lists.iter().map(|list| TopK::new(list.num, list.windows[query])).collect(),
+            left_out: 0,
+        }
+    }
+
+    fn with_guesses(self, guesses: &[f32]) -> Self {
+        let lists = self.lists.into_iter().zip(guesses).map(|(list, &guess)| list.with_guess(guess)).collect();
+        Self { lists, ..self }
+    }
+
+    fn is_candidate(&self, row: u32) -> bool {
+        let same_group =
+            self.options.groups.is_some_and(|groups| self.excluded_groups.binary_search(&groups[row as usize]).is_ok());
+        !same_group && self.excluded.binary_search(&row).is_err()
+    }
+
+    fn each(&mut self, exact: &mut impl Exact, mut apply: impl FnMut(&mut TopK, &mut Screened<'_, '_>)) {
+        let Self { scan, options, positives, lists, .. } = self;
+        let mut screened = Screened { scan, options, positives, exact };
+        lists.iter_mut().for_each(|list| apply(list, &mut screened));
+    }
 }
 
 impl Collector for Miner<'_> {
-    type Output = (Vec<Hit>, Vec<Hit>);
+    type Output = Vec<Found>;
 
     fn floor(&self) -> f32 {
-        self.hard.iter().chain(&self.semi_hard).map(TopK::floor).fold(f32::INFINITY, f32::min)
+        self.lists.iter().map(TopK::floor).fold(f32::INFINITY, f32::min)
     }
 
     fn window(&self) -> Option<(f32, f64)> {
-        let sure = self.hard.as_ref().map_or(f32::INFINITY, TopK::floor);
-        self.semi_hard.as_ref().map(|top| (sure, top.window().below))
+        let (open, closed): (Vec<&TopK>, Vec<&TopK>) =
+            self.lists.iter().partition(|list| list.window().below == f64::INFINITY);
+        let sure = open.iter().map(|list| list.floor()).fold(f32::INFINITY, f32::min);
+        let below = closed.iter().map(|list| list.window().below).fold(f64::NEG_INFINITY, f64::max);
+        (!closed.is_empty()).then_some((sure, below))
+    }
+
+    fn leave_out(&mut self, rows: u32) {
+        self.left_out += u64::from(rows);
     }
 
     fn is_eager(&self) -> bool {
-        false
+        self.lists.iter().all(TopK::is_eager)
     }
 
     fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
-        let row = candidate.row;
-        let same_group =
-            self.groups.is_some_and(|groups| self.excluded_groups.binary_search(&groups[row as usize]).is_ok());
-        if same_group || self.excluded.binary_search(&row).is_ok() {
+        let Candidate { row, lower, upper } = candidate;
+        if self.is_candidate(row) {
+            self.each(exact, |list, exact| list.offer(candidate, exact));
             return;
         }
-        for top in self.hard.iter_mut().chain(&mut self.semi_hard) {
-            top.offer(candidate, exact);
-        }
+        // The kernel leaves out whatever scores above the windows, so all of that is counted.
+        self.each(exact, |list, exact| {
+            let below = list.window().below;
+            if f64::from(lower) >= below || f64::from(upper) >= below && f64::from(exact.score(row)) >= below {
+                list.count_above_window();
+            }
+        });
     }
 
     fn settle(&mut self, exact: &mut impl Exact) {
-        for top in self.hard.iter_mut().chain(&mut self.semi_hard) {
-            top.settle(exact);
+        self.each(exact, |list, exact| list.settle(exact));
+    }
+
+    /// Several floors would have to be shared.
+    fn share(&mut self, floor: &SharedFloor) {
+        if let [list] = &mut self.lists[..] {
+            list.raise(floor.raise(list.floor()));
         }
     }
 
-    /// Two floors would have to be shared; mining has many queries, whose rows are not split over threads.
-    fn share(&mut self, _floor: &SharedFloor) {}
+    fn finish(mut self, exact: &mut impl Exact) -> Self::Output {
+        self.settle(exact);
+        let left_out = self.left_out;
+        let found = |mut list: TopK| {
+            let above_window = if list.window().below < f64::INFINITY { list.above_window() + left_out } else { 0 };
+            Found { refused: list.take_refused(), above_window, best: list.finish(exact) }
+        };
+        self.lists.into_iter().map(found).collect()
+    }
+}
 
-    fn finish(self, exact: &mut impl Exact) -> Self::Output {
-        let mut finish = |top: Option<TopK>| top.map(|top| top.finish(exact)).unwrap_or_default();
-        (finish(self.hard), finish(self.semi_hard))
+/// Exact scores, and whether a row is no near-duplicate of a positive.
+struct Screened<'s, 'a> {
+    scan: &'s Scan<'a>,
+    options: &'s MiningOptions<'a>,
+    positives: &'s [u32],
+    exact: &'s mut dyn Exact,
+}
+
+impl Exact for Screened<'_, '_> {
+    fn score(&mut self, row: u32) -> f32 {
+        self.exact.score(row)
+    }
+
+    fn announce(&mut self, row: u32) {
+        self.exact.announce(row);
+    }
+
+    fn admits(&mut self, row: u32) -> bool {
+        let Some(most) = self.options.max_positive_similarity else { return true };
+        let passages = self.scan.passages.matrix();
+        let near = |&positive: &u32| {
+            f64::from(cosine(self.scan.kernel, passages, positive as usize, passages, row as usize)) > most
+        };
+        !self.positives.iter().any(near)
     }
 }

@@ -453,7 +453,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::{QueryBlock, Survivor};
+    use crate::kernel::{QueryBlock, Survivors};
     use crate::matrix::{Values, cosine};
 
     fn matrix(name: &'static str, values: &[f32], dim: usize, kernel: Kernel) -> Matrix {
@@ -502,10 +502,10 @@ mod tests {
                 let coded = encode_query(&q, 0, &codes, kernel);
                 let mut block = QueryBlock::new(kernel, codes.groups(), &[&coded.codes]);
                 block.set_limit(0, f32::NEG_INFINITY);
-                let mut found: Vec<Survivor> = Vec::new();
+                let mut found = Survivors::default();
                 kernel.scan(&block, &codes.panel(0..codes.blocks()), &mut found);
-                prop_assert_eq!(found.len(), p.rows());
-                for survivor in found {
+                prop_assert_eq!(found.rows.len(), p.rows());
+                for survivor in found.rows {
                     let row = survivor.row as usize;
                     let score = cosine(kernel, &q, 0, &p, row);
                     let (lower, upper) = coded.interval(survivor.bound, codes.error(row));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes, Survivor};
+use crate::kernel::{BLOCK_ROWS, GROUP_BYTES, Kernel, Panel, QueryBlock, QueryCodes, Survivor, Survivors};
 use crate::matrix::{Matrix, cosine};
 use crate::parallel::{self, Execution};
 use crate::passages::Passages;
@@ -49,6 +49,8 @@ pub(crate) trait Collector {
     fn window(&self) -> Option<(f32, f64)> {
         None
     }
+    /// For a collector with a window: so many rows more lie between its two parts, and were not offered.
+    fn leave_out(&mut self, _rows: u32) {}
     /// Whether what waits had better be settled after each panel, while its rows are in the cache.
     fn is_eager(&self) -> bool;
     /// Considers a row.
@@ -181,8 +183,8 @@ struct Group<'a, C> {
     sketch: Option<(&'a Sketch, Level)>,
     pace: Pace,
     collectors: Vec<C>,
-    passed: Vec<Survivor>,
-    survivors: Vec<Survivor>,
+    passed: Survivors,
+    survivors: Survivors,
     gathered: Gathered,
 }
 
@@ -201,8 +203,8 @@ impl<'a, C: Collector> Group<'a, C> {
             sketch,
             pace: Pace::default(),
             collectors: queries.iter().map(|&query| collector(query)).collect(),
-            passed: Vec::new(),
-            survivors: Vec::new(),
+            passed: Survivors::default(),
+            survivors: Survivors::default(),
             gathered: Gathered::default(),
         }
     }
@@ -261,11 +263,14 @@ impl<'a, C: Collector> Group<'a, C> {
             Some((sketch, level)) if way == Way::Sketch => {
                 self.passed.clear();
                 self.gathered.scan(kernel, level, sketch.codes(), selection, positions, &mut self.passed);
-                refine(kernel, &self.full, codes, &self.passed, &mut self.survivors);
+                refine(kernel, &self.full, codes, &self.passed.rows, &mut self.survivors.rows);
             }
             _ => self.gathered.scan(kernel, &self.full, codes, selection, positions, &mut self.survivors),
         }
-        for survivor in &self.survivors {
+        for (collector, &rows) in self.collectors.iter_mut().zip(&self.survivors.dropped) {
+            collector.leave_out(rows);
+        }
+        for survivor in &self.survivors.rows {
             let lane = survivor.query as usize;
             let error = codes.error(survivor.row as usize);
             let (lower, upper) = self.full.coded[lane].interval(survivor.bound, error);
@@ -371,7 +376,7 @@ impl Gathered {
         codes: &Codes,
         selection: Selection<'_>,
         positions: Range<usize>,
-        survivors: &mut Vec<Survivor>,
+        survivors: &mut Survivors,
     ) {
         let (first, blocks) = (selection.block(positions.start), positions.len());
         let consecutive = selection.block(positions.end - 1) - first == blocks - 1;
@@ -379,7 +384,7 @@ impl Gathered {
             kernel.scan(&level.block, &codes.panel(first..first + blocks), survivors);
         } else {
             kernel.scan(&level.block, &self.panel(codes, selection, positions, consecutive), survivors);
-            for survivor in survivors {
+            for survivor in &mut survivors.rows {
                 survivor.row = self.row(survivor.row);
             }
         }

@@ -109,19 +109,41 @@ pub fn search(
 /// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k
 /// very rarely have so many rows in. Where no sample pays, minus infinity.
 fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
-    let stride = if k < SAMPLE_MIN_K { 2 * SAMPLE_STRIDE } else { SAMPLE_STRIDE };
-    let expected = k as f64 / stride as f64;
-    // The number of the best k in the sample is about Poisson distributed, or a little wider: neighbours are alike.
-    let rank = (expected + 4.0 * expected.sqrt()).ceil() as usize + 1;
-    // With a sketch, which is of no use before floors are high, it pays for few results, too.
-    let pays = k >= SAMPLE_MIN_K || request.passages.sketch().is_some() && queries.len() >= SAMPLE_MIN_QUERIES;
-    if !pays || rows / stride < 4 * rank {
+    let Some(sample) = Sample::of(request.passages, queries.len(), k, rows) else {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
-    }
-    let sample = Scan { selection: request.selection.sample(stride), use_sketch: false, ..request };
+    };
+    let rank = sample.rank(k);
     let unlikely = unlikely(request.passages.dim());
-    let lists = scan(sample, queries, |_| Shortlist::new(rank, f32::NEG_INFINITY, unlikely))?;
+    let lists = scan(sample.scan(request), queries, |_| Shortlist::new(rank, f32::NEG_INFINITY, unlikely))?;
     Ok(lists.into_iter().map(|parts| Listing::merge(parts, rank).floor()).collect())
+}
+
+/// Every `stride`-th block of the rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    stride: usize,
+}
+
+impl Sample {
+    /// One for the best `k` of so many rows, if it pays.
+    pub(crate) fn of(passages: &Passages, queries: usize, k: usize, rows: usize) -> Option<Self> {
+        let sample = Self { stride: if k < SAMPLE_MIN_K { 2 * SAMPLE_STRIDE } else { SAMPLE_STRIDE } };
+        // With a sketch, which is of no use before floors are high, it pays for few results, too.
+        let pays = k >= SAMPLE_MIN_K || passages.sketch().is_some() && queries >= SAMPLE_MIN_QUERIES;
+        (pays && rows / sample.stride >= 4 * sample.rank(k)).then_some(sample)
+    }
+
+    /// The rank in the sample whose score the k-th best of all rows very probably reaches.
+    pub(crate) fn rank(self, k: usize) -> usize {
+        // The number of the best k in the sample is about Poisson distributed, or a little wider: neighbours are alike.
+        let expected = k as f64 / self.stride as f64;
+        (expected + 4.0 * expected.sqrt()).ceil() as usize + 1
+    }
+
+    /// The pass over it.
+    pub(crate) fn scan(self, request: Scan<'_>) -> Scan<'_> {
+        Scan { selection: request.selection.sample(self.stride), use_sketch: false, ..request }
+    }
 }
 
 /// The best `k` of each query's parts; what they cost is added up in `scored`.

@@ -418,7 +418,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::{QueryBlock, Survivor};
+    use crate::kernel::{QueryBlock, Survivors};
     use crate::matrix::{Values, cosine};
 
     fn execution() -> Execution {
@@ -470,10 +470,10 @@ mod tests {
                 let codes = sketch.codes();
                 let mut block = QueryBlock::new(kernel, codes.groups(), &[&coded.codes]);
                 block.set_limit(0, f32::NEG_INFINITY);
-                let mut found: Vec<Survivor> = Vec::new();
+                let mut found = Survivors::default();
                 kernel.scan(&block, &codes.panel(0..codes.blocks()), &mut found);
-                prop_assert_eq!(found.len(), p.rows());
-                for survivor in found {
+                prop_assert_eq!(found.rows.len(), p.rows());
+                for survivor in found.rows {
                     let score = cosine(kernel, &q, 0, &p, survivor.row as usize);
                     let upper = f64::from(survivor.bound) + coded.rest;
                     prop_assert!(f64::from(score) <= upper, "{}: {score} above {upper}", kernel.name());

@@ -52,6 +52,10 @@ pub trait Exact {
     fn score(&mut self, row: u32) -> f32;
     /// Says that a row's score will be asked for soon.
     fn announce(&mut self, row: u32);
+    /// Whether a row may be among the best: asked only of rows whose score is high enough.
+    fn admits(&mut self, _row: u32) -> bool {
+        true
+    }
 }
 
 /// How many rows ahead exact scores are announced.
@@ -70,7 +74,10 @@ pub struct TopK {
     /// A few more than k at times, in no order.
     best: Vec<Hit>,
     waiting: Vec<Candidate>,
+    /// Rows that were not admitted, and score at least the floor.
+    refused: Vec<Hit>,
     scored: usize,
+    above_window: u64,
 }
 
 impl TopK {
@@ -81,10 +88,22 @@ impl TopK {
     #[must_use]
     pub fn new(k: usize, window: Window) -> Self {
         assert!(k > 0, "the best 0 rows are none");
+        // Of an empty window, too, all that scores above it is counted.
+        let window = Window { above: window.above.min(window.below), ..window };
         // A float32 at or below the limit, below which no wanted score lies.
         let above = window.above as f32;
         let floor = if f64::from(above) > window.above { above.next_down() } else { above };
-        Self { k, window, floor, guessed: false, best: Vec::new(), waiting: Vec::new(), scored: 0 }
+        Self {
+            k,
+            window,
+            floor,
+            guessed: false,
+            best: Vec::new(),
+            waiting: Vec::new(),
+            refused: Vec::new(),
+            scored: 0,
+            above_window: 0,
+        }
     }
 
     /// The same, of rows that score at least `guess`: if fewer than k do, the best k are not found.
@@ -117,6 +136,23 @@ impl TopK {
         self.scored
     }
 
+    /// Rows so far, of those offered, that score at least the window's upper limit. All of them once those that wait are
+    /// settled.
+    #[must_use]
+    pub fn above_window(&self) -> u64 {
+        self.above_window
+    }
+
+    /// Counts a row that scores at least the window's upper limit and is not offered.
+    pub(crate) fn count_above_window(&mut self) {
+        self.above_window += 1;
+    }
+
+    /// Rows in the window that were not admitted ([`Exact::admits`]); those that score less than the floor may lack.
+    pub(crate) fn take_refused(&mut self) -> Vec<Hit> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Takes note that k rows, seen here or elsewhere, have exact scores of at least `floor`.
     pub fn raise(&mut self, floor: f32) {
         self.floor = self.floor.max(floor);
@@ -124,10 +160,11 @@ impl TopK {
 
     /// Considers a row.
     pub fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
-        if candidate.upper < self.floor
-            || f64::from(candidate.upper) <= self.window.above
-            || f64::from(candidate.lower) >= self.window.below
-        {
+        if f64::from(candidate.lower) >= self.window.below {
+            self.above_window += 1;
+            return;
+        }
+        if candidate.upper < self.floor || f64::from(candidate.upper) <= self.window.above {
             return;
         }
         if self.guessed {
@@ -156,11 +193,18 @@ impl TopK {
             }
             self.scored += 1;
             let hit = Hit { score: exact.score(candidate.row), row: candidate.row };
-            if hit.score >= self.floor && self.window.contains(hit.score) {
-                self.keep(hit);
+            if f64::from(hit.score) >= self.window.below {
+                self.above_window += 1;
+            } else if hit.score >= self.floor && self.window.contains(hit.score) {
+                if exact.admits(hit.row) {
+                    self.keep(hit);
+                } else {
+                    self.refused.push(hit);
+                }
             }
         }
         self.waiting.clear();
+        self.refused.retain(|hit| hit.score >= self.floor);
     }
 
     fn keep(&mut self, hit: Hit) {

@@ -4,7 +4,7 @@ use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedAr
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use relkt_core::kernel::{Half, Row};
-use relkt_core::{Buffer, Execution, Kernel, Matrix, Values};
+use relkt_core::{Buffer, Execution, Kernel, Lent, Matrix, Values};
 
 use crate::errors::to_python;
 use crate::run::interruptible;
@@ -63,6 +63,31 @@ pub(crate) fn batch(
     interruptible(py, execution, rows.saturating_mul(dim), || {
         Matrix::new(name, values, rows, dim, kernel, execution).map_err(|error| error.in_batch(first))
     })
+}
+
+/// Checks an array that is not copied; the matrix keeps it.
+pub(crate) fn borrowed(
+    py: Python<'_>,
+    name: &'static str,
+    array: Embeddings<'_>,
+    kernel: Kernel,
+    execution: &Execution,
+) -> PyResult<Matrix> {
+    let (rows, dim) = array.shape();
+    let values = match array {
+        Embeddings::Single(array) => Values::Single(Buffer::lent(lent(name, array)?)),
+        Embeddings::Half(array) => Values::Half(Buffer::lent(lent(name, array)?)),
+    };
+    interruptible(py, execution, rows.saturating_mul(dim), || Matrix::new(name, values, rows, dim, kernel, execution))
+}
+
+fn lent<T: numpy::Element + bytemuck::Pod + Sync>(name: &str, array: PyReadonlyArray2<'_, T>) -> PyResult<Lent> {
+    let bytes: *const [u8] = bytemuck::cast_slice(contiguous(name, &array)?);
+    let owner: Py<PyArray2<T>> = array.as_unbound().clone_ref(array.py());
+    // SAFETY: NumPy neither moves nor frees the memory of an array that somebody else refers to (`resize` refuses), and the
+    // owner is such a reference. Python code that writes to the array meanwhile makes results wrong, as with any library
+    // that releases the GIL while it reads an array.
+    Ok(unsafe { Lent::new(&*bytes, Box::new(owner)) })
 }
 
 fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {

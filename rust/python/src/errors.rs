@@ -22,10 +22,10 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         | Error::Count { .. }
         | Error::UnknownKernel { .. }
         | Error::KernelUnavailable { .. }
-        | Error::Margin(_)
         | Error::NothingToMine
         | Error::Lists { .. }
-        | Error::NoPositive { .. }
+        | Error::Windows { .. }
+        | Error::NoWindow { .. }
         | Error::RowOutOfRange { .. }
         | Error::AllowOutOfRange { .. }
         | Error::AllowLength { .. }

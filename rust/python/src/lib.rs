@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use relkt_core::{Execution, Kernel};
 
+use crate::arrays::{Embeddings, borrowed};
 use crate::errors::to_python;
 use crate::run::interruptible;
 
@@ -42,10 +43,19 @@ fn limits(py: Python<'_>, threads: Option<usize>) -> PyResult<HashMap<&'static s
     ]))
 }
 
+/// Refuses queries that cannot be searched with, naming the row.
+#[pyfunction]
+fn check_queries(py: Python<'_>, queries: Embeddings<'_>, threads: Option<usize>) -> PyResult<()> {
+    let execution = Execution::new(threads).map_err(to_python)?;
+    borrowed(py, "queries", queries, kernel_of_environment()?, &execution).map(|_| ())
+}
+
 #[pymodule]
 mod _relkt {
     #[pymodule_export]
     use super::available_kernels;
+    #[pymodule_export]
+    use super::check_queries;
     #[pymodule_export]
     use super::errors::IndexFileError;
     #[pymodule_export]

@@ -9,17 +9,22 @@ use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use relkt_core::index_file;
 use relkt_core::sketch::Sketch;
-use relkt_core::{Allow, Buffer, Execution, Ids, MiningOptions, Passages as Core};
+use relkt_core::top_k::Window;
+use relkt_core::{Allow, Buffer, Execution, Ids, MiningOptions, Passages as Core, RowLists, Wanted};
 
-use crate::arrays::{Embeddings, matrix, push_row, two_dimensional};
+use crate::arrays::{Embeddings, borrowed, matrix, push_row, two_dimensional};
 use crate::errors::to_python;
 use crate::kernel_of_environment;
 use crate::run::interruptible;
 
 type Scores<'py> = Bound<'py, PyArray2<f32>>;
 type Rows<'py> = Bound<'py, PyArray2<i64>>;
-/// Hard rows and scores, semi-hard rows and scores, scores of the positives.
-type Negatives<'py> = (Rows<'py>, Scores<'py>, Rows<'py>, Scores<'py>, Bound<'py, PyArray1<f32>>);
+/// Rows and scores; for each query, rows above the window, and near-duplicates.
+type Negatives<'py> = (Rows<'py>, Scores<'py>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+/// Starts of lists, and rows.
+type ListArrays<'py> = (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, i64>);
+/// Number of negatives, and the limits of each query's window.
+type WantedArrays<'py> = (usize, PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>);
 /// Passages, ids, and what the user added.
 type Opened<'py> = (Passages, Option<Bound<'py, PyAny>>, HashMap<String, String>);
 
@@ -37,6 +42,31 @@ impl AllowArray<'_> {
             Self::Rows(allowed) => Allow::rows(rows, &allowed.as_array().to_vec()).map_err(to_python),
         }
     }
+}
+
+/// A copy of lists of rows.
+struct Lists {
+    name: &'static str,
+    starts: Vec<i64>,
+    rows: Vec<i64>,
+}
+
+impl Lists {
+    fn of(name: &'static str, (starts, rows): ListArrays<'_>) -> Self {
+        Self { name, starts: starts.as_array().to_vec(), rows: rows.as_array().to_vec() }
+    }
+
+    fn view(&self) -> RowLists<'_> {
+        RowLists::new(self.name, &self.starts, &self.rows)
+    }
+}
+
+fn windows((_, above, below): &WantedArrays<'_>) -> PyResult<Vec<Window>> {
+    let (above, below) = (above.as_array(), below.as_array());
+    if above.len() != below.len() {
+        return Err(PyValueError::new_err("lists: expected as many lower as upper limits"));
+    }
+    Ok(above.iter().zip(below).map(|(&above, &below)| Window { above, below }).collect())
 }
 
 /// Ids as they cross the border: whole numbers, or the ends of texts and the texts.
@@ -109,6 +139,16 @@ impl Passages {
         .map(Self::of)
     }
 
+    /// The same, of an array that is not copied: it is kept, and must not be written to while this lives.
+    #[staticmethod]
+    fn borrow(py: Python<'_>, passages: Embeddings<'_>, threads: Option<usize>) -> PyResult<Self> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let matrix = borrowed(py, "passages", passages, kernel, &execution)?;
+        let work = matrix.rows().saturating_mul(matrix.dim()).saturating_mul(8);
+        interruptible(py, &execution, work, || Core::new(matrix, kernel, &execution)).map(Self::of)
+    }
+
     #[getter]
     fn rows(&self, py: Python<'_>) -> usize {
         self.now(py).rows()
@@ -168,44 +208,69 @@ impl Passages {
         ))
     }
 
+    /// The lowest score among each query's positives; NaN for a query without.
+    fn lowest_positive<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Embeddings<'py>,
+        positives: ListArrays<'py>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let execution = Execution::new(threads).map_err(to_python)?;
+        let kernel = kernel_of_environment()?;
+        let passages = self.now(py);
+        let queries = matrix(py, "queries", &queries, kernel, &execution)?;
+        let positives = Lists::of("positives", positives);
+        let work = positives.rows.len().saturating_mul(passages.dim());
+        let lowest = interruptible(py, &execution, work, || {
+            relkt_core::lowest_positive(kernel, &queries, &passages, positives.view(), &execution)
+        })?;
+        Ok(lowest.into_pyarray(py))
+    }
+
+    /// For each of `lists` (number, above, below): rows, scores, rows above the window, near-duplicates.
     #[allow(clippy::too_many_arguments)]
     fn mine<'py>(
         &self,
         py: Python<'py>,
         queries: Embeddings<'py>,
-        positives: Vec<Vec<i64>>,
-        num_hard: usize,
-        num_semi_hard: usize,
-        margin: f64,
+        lists: Vec<WantedArrays<'py>>,
+        positives: ListArrays<'py>,
+        exclude: Option<ListArrays<'py>>,
         groups: Option<PyReadonlyArray1<'py, i64>>,
-        exclude: Option<Vec<Vec<i64>>>,
+        max_positive_similarity: Option<f64>,
         threads: Option<usize>,
-    ) -> PyResult<Negatives<'py>> {
+    ) -> PyResult<Vec<Negatives<'py>>> {
         let execution = Execution::new(threads).map_err(to_python)?;
         let kernel = kernel_of_environment()?;
         let passages = self.now(py);
         let queries = matrix(py, "queries", &queries, kernel, &execution)?;
         let groups = groups.map(|groups| groups.as_array().to_vec());
+        let positives = Lists::of("positives", positives);
+        let exclude = exclude.map(|exclude| Lists::of("exclude", exclude));
+        let windows: Vec<Vec<Window>> = lists.iter().map(windows).collect::<PyResult<_>>()?;
+        let lists: Vec<Wanted<'_>> =
+            lists.iter().zip(&windows).map(|((num, ..), windows)| Wanted { num: *num, windows }).collect();
         let options = MiningOptions {
-            num_hard,
-            num_semi_hard,
-            margin,
-            positives: &positives,
-            exclude: exclude.as_deref(),
+            lists: &lists,
+            positives: positives.view(),
+            exclude: exclude.as_ref().map(Lists::view),
             groups: groups.as_deref(),
+            max_positive_similarity,
         };
         let work = queries.rows().saturating_mul(passages.rows()).saturating_mul(passages.dim());
         let mined = interruptible(py, &execution, work, || {
             relkt_core::mine(kernel, &queries, &passages, &options, &execution)
         })?;
-        let rows = queries.rows();
-        Ok((
-            two_dimensional(py, mined.hard_rows, rows, num_hard)?,
-            two_dimensional(py, mined.hard_scores, rows, num_hard)?,
-            two_dimensional(py, mined.semi_hard_rows, rows, num_semi_hard)?,
-            two_dimensional(py, mined.semi_hard_scores, rows, num_semi_hard)?,
-            mined.positive_scores.into_pyarray(py),
-        ))
+        let to_python = |(negatives, list): (relkt_core::Negatives, &Wanted<'_>)| {
+            Ok((
+                two_dimensional(py, negatives.rows, queries.rows(), list.num)?,
+                two_dimensional(py, negatives.scores, queries.rows(), list.num)?,
+                negatives.too_similar.into_pyarray(py),
+                negatives.near_positive.into_pyarray(py),
+            ))
+        };
+        mined.into_iter().zip(&lists).map(to_python).collect()
     }
 
     /// Appends rows of the same type; searches that run meanwhile do not see them.

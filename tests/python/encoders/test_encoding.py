@@ -43,6 +43,11 @@ def test_queries_and_passages_get_their_prompts(prompted):
     plain = SentenceTransformer(modules=[prompted[0]], device="cpu")
     np.testing.assert_array_equal(encode_queries(prompted, ["dog"]), encode_queries(plain, ["the cat dog"]))
     np.testing.assert_array_equal(encode_passages(prompted, ["dog"]), encode_passages(plain, ["far dog"]))
+    for encode in (encode_queries, encode_passages):
+        np.testing.assert_array_equal(encode(prompted, ["dog"], prompt="the "), encode(plain, ["the dog"]))
+        np.testing.assert_array_equal(encode(prompted, ["dog"], prompt=""), encode(plain, ["dog"]))
+        with pytest.raises(TypeError, match="prompt: expected a text or None, got 3"):
+            encode(plain, ["dog"], prompt=3)
 
 
 def test_progress_counts_every_text(tiny_model):

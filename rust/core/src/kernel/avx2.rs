@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivors, codes};
 
 /// What both have in common; they differ in `dot` alone.
 macro_rules! lanes {
@@ -118,13 +118,13 @@ const _: () = assert!(4 * 255 * (LEVELS as i32) < 1 << 15);
 pub(super) const ROW_ZERO: i32 = Avx2::ROW_ZERO;
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
     // SAFETY: the features are enabled here, 2 * 8 rows are a block; `Kernel::scan` checked the lengths.
     unsafe { lanes::scan::<Avx2, 2, 2, 4, 4>(queries, panel, survivors) }
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) fn scan_vnni(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+pub(super) fn scan_vnni(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
     // SAFETY: the features are enabled here, 2 * 8 rows are a block; `Kernel::scan` checked the lengths.
     unsafe { lanes::scan::<AvxVnni, 2, 2, 6, 4>(queries, panel, survivors) }
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivors, codes};
 
 #[derive(Clone, Copy)]
 struct Avx512;
@@ -86,7 +86,7 @@ pub(super) const LEVELS: i8 = 127;
 pub(super) const ROW_ZERO: i32 = Avx512::ROW_ZERO;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,fma")]
-pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
     // SAFETY: the features are enabled here, 4 * 16 rows are whole blocks; `Kernel::scan` checked the lengths.
     unsafe { lanes::scan::<Avx512, 4, 1, 6, 4>(queries, panel, survivors) }
 }

@@ -5,7 +5,7 @@
 //! registers; there they become upper bounds of the scores, are compared with the queries' limits, and only survivors
 //! are stored. Rows are read in the order in which they lie in memory, which is as fast as memory gets.
 
-use super::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, Single, Survivor};
+use super::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, Single, Survivor, Survivors};
 
 /// One instruction set's vectors: bytes, 32-bit integers and float32, `N` lanes of 32 bits each.
 ///
@@ -51,7 +51,7 @@ pub(super) unsafe trait Lanes: Copy {
 pub(super) unsafe fn scan<L: Lanes, const V: usize, const V1: usize, const QA: usize, const QB: usize>(
     queries: &QueryBlock,
     panel: &Panel<'_>,
-    survivors: &mut Vec<Survivor>,
+    survivors: &mut Survivors,
 ) {
     const { assert!(V1 * L::N == BLOCK_ROWS && V.is_multiple_of(V1)) }
     for (at, &(first, len)) in queries.tiles.iter().enumerate() {
@@ -95,7 +95,7 @@ struct Tile<'a> {
 #[inline(always)]
 unsafe fn rows<L: Lanes, const V: usize, const V1: usize, const Q: usize, const P: usize>(
     tile: Tile<'_>,
-    survivors: &mut Vec<Survivor>,
+    survivors: &mut Survivors,
 ) {
     let rows = tile.panel.rows();
     let whole = rows / (V * L::N) * (V * L::N);
@@ -113,7 +113,7 @@ unsafe fn rows<L: Lanes, const V: usize, const V1: usize, const Q: usize, const 
 unsafe fn score<L: Lanes, const V: usize, const Q: usize, const P: usize>(
     tile: Tile<'_>,
     row: usize,
-    survivors: &mut Vec<Survivor>,
+    survivors: &mut Survivors,
 ) {
     let Tile { queries, first, panel, at } = tile;
     let groups = panel.groups;
@@ -164,8 +164,10 @@ unsafe fn score<L: Lanes, const V: usize, const Q: usize, const P: usize>(
                 if above != 0 {
                     if numbers.ceiling < f32::INFINITY {
                         let lower = L::mul_add(error, L::splat(-2.0), bound);
-                        above &=
+                        let wanted =
                             L::greater(L::splat(numbers.ceiling), lower) | L::greater(bound, L::splat(numbers.sure));
+                        survivors.dropped[first + q] += (above & !wanted).count_ones();
+                        above &= wanted;
                     }
                     keep::<L>(bound, above, first + q, panel.first_row as usize + at, survivors);
                 }
@@ -305,14 +307,14 @@ unsafe fn product_tile<L: Lanes, const A: usize, const B: usize>(
 /// The processor has the instruction set of `L`.
 #[cold]
 #[inline(always)]
-unsafe fn keep<L: Lanes>(bound: L::F, mut above: u32, query: usize, row: usize, survivors: &mut Vec<Survivor>) {
+unsafe fn keep<L: Lanes>(bound: L::F, mut above: u32, query: usize, row: usize, survivors: &mut Survivors) {
     let mut spilled = [0.0f32; 16];
     // SAFETY: as the caller promises; `spilled` holds N values.
     unsafe { L::store(bound, spilled.as_mut_ptr()) };
     while above != 0 {
         let lane = above.trailing_zeros() as usize;
         above &= above - 1;
-        survivors.push(Survivor { query: query as u32, row: (row + lane) as u32, bound: spilled[lane % 16] });
+        survivors.rows.push(Survivor { query: query as u32, row: (row + lane) as u32, bound: spilled[lane % 16] });
     }
 }
 

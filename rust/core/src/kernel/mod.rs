@@ -50,6 +50,23 @@ pub struct Survivor {
     pub bound: f32,
 }
 
+/// What a scan of panels leaves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Survivors {
+    /// The pairs.
+    pub rows: Vec<Survivor>,
+    /// For each query, how many rows passed its limit but not its window ([`QueryBlock::set_window`]).
+    pub dropped: Vec<u32>,
+}
+
+impl Survivors {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.dropped.clear();
+    }
+}
+
 /// Codes of consecutive rows, a whole number of blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Panel<'a> {
@@ -346,13 +363,14 @@ impl Kernel {
     }
 
     /// Scores a panel against a block of queries and appends the pairs whose bound is above the query's limit, those of
-    /// one query in ascending order of rows.
+    /// one query in ascending order of rows; pairs that a window leaves out are counted.
     ///
     /// # Panics
     /// If the block was arranged for another kernel or number of groups.
-    pub fn scan(self, queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+    pub fn scan(self, queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
         assert_eq!(queries.kernel, self, "queries arranged for this kernel");
         assert_eq!(queries.groups, panel.groups, "queries and rows of the same number of columns");
+        survivors.dropped.resize(queries.len(), 0);
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a Kernel of this kind exists only where the features do.

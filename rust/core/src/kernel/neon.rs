@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivors, codes};
 
 #[derive(Clone, Copy)]
 struct Neon;
@@ -99,7 +99,7 @@ pub(super) const LEVELS: i8 = 127;
 pub(super) const ROW_ZERO: i32 = Neon::ROW_ZERO;
 
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
     // SAFETY: the features are enabled here, 4 * 4 rows are a block; `Kernel::scan` checked the lengths.
     unsafe { lanes::scan::<Neon, 4, 4, 6, 4>(queries, panel, survivors) }
 }

@@ -4,7 +4,7 @@
 use std::array::from_fn;
 
 use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivor, codes};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivors, codes};
 
 #[derive(Clone, Copy)]
 struct Scalar;
@@ -81,7 +81,7 @@ pub(super) const LEVELS: i8 = 127;
 /// What a stored code exceeds the code by in the sums.
 pub(super) const ROW_ZERO: i32 = Scalar::ROW_ZERO;
 
-pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Vec<Survivor>) {
+pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
     // SAFETY: no instruction set is needed, 16 rows are a block; `Kernel::scan` checked the lengths.
     unsafe { lanes::scan::<Scalar, 1, 1, 2, 2>(queries, panel, survivors) }
 }

@@ -1,0 +1,238 @@
+"""Hard-negative mining: relkt against sentence-transformers' mine_hard_negatives (torch, and faiss tuned and as
+installed) and FlagEmbedding's procedure (faiss, then filter).
+
+    python benches/compare.py mine --preset readme --markdown table.md --json all.json
+    python benches/compare.py mine --queries 2000 --rows 50000 --threads 1 --cases margin --peers relkt st-faiss
+
+Nothing is encoded: all work on the same prepared unit-norm rows, which sentence-transformers gets from a stand-in for a
+model. Each peer runs in a process of its own, limited to as many cores as it has threads; one peer at a time, and relkt
+again before every run of a peer, so that a noisy machine is noisy for both. Medians are compared. relkt's results are
+checked against a computation in float64 for a sample of queries before anything is timed, those of the peers against
+relkt's for all queries: what they find must be the first of what relkt finds.
+
+Times: "selecting" is choosing the negatives, from embeddings in memory to rows and scores; for sentence-transformers
+from the moment that it has the embeddings to its print "Negative candidates mined, preparing dataset...", and for relkt
+all of relkt.mine. "whole" is all of the call, from texts to a data set, where relkt's is relkt.mine_hard_negatives
+(the peer relkt-dataset). "window" is the time of relkt.mine / that of relkt.search just before it, for as many
+passages, or up to the end of the range. Memory: the peak of a process' resident memory in the call, beyond what it had
+before (the embeddings, the texts, all modules loaded and a small run done) and beyond its output.
+
+Cases: the 5 best negatives with no condition ("top"), under a relative margin of 5% ("margin"), an absolute margin of
+0.2 ("wide margin") or a ceiling of 0.5 ("ceiling"), and 5 drawn from ranks 10 to 100 ("range"). A query is served if it
+gets all 5. FlagEmbedding's procedure knows ranges only; where its time was taken for the first queries (--few), it
+is multiplied accordingly, since it searches 64 queries at a time.
+
+Tuned faiss: as in compare_search.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+from mine_check import Found, Judge, served
+from mine_data import CASES, MiningData, prepare
+from mine_peers import MODULES, PEERS, work
+from mine_report import header, line, markdown, summary
+from search_peers import Ended, Worker
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "readme": {
+        "queries": 20_000,
+        "rows": 200_000,
+        "dim": 384,
+        "slow_cases": ["margin", "range"],
+        "few": 2000,
+        "repeats": 2,
+        "patience": 8.0,
+    },
+    "smoke": {"queries": 500, "rows": 5000, "dim": 64, "threads": [1], "cases": ["margin", "range"], "repeats": 1},
+}
+# Peers that are measured in --slow-cases only, and those that get the first --few queries.
+SLOW, FEW = ("st-faiss", "st-torch"), ("flag-faiss",)
+
+
+@dataclass
+class Group:
+    """All peers with one number of threads."""
+
+    data: MiningData
+    judge: Judge
+    threads: int
+    args: argparse.Namespace
+    found: dict[str, Found] = field(default_factory=dict)
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    windows: dict[str, list[float]] = field(default_factory=dict)
+    same: dict[tuple[str, str], float] = field(default_factory=dict)
+    killed: list[str] = field(default_factory=list)
+
+    def measure(self) -> list[dict[str, Any]]:
+        relkt = self.start("relkt")
+        for name in self.args.cases:
+            self.check_relkt(relkt, name)
+        for name in self.args.cases:
+            for _ in range(self.args.repeats):
+                searching = relkt.ask("search", CASES[name].ranked)
+                self.windows.setdefault(name, []).append(self.run(relkt, name)["selecting"] / searching)
+            print(line("relkt", name, self.threads, self.cell("relkt", name)), flush=True)
+        for peer in self.args.peers:
+            if peer != "relkt":
+                self.measure_peer(relkt, peer)
+        relkt.stop()
+        return [self.cell(peer, name) for name in self.args.cases for peer in PEERS if (peer, name) in self.runs]
+
+    def queries(self, peer: str) -> int:
+        return min(self.args.few or self.data.queries, self.data.queries) if peer in FEW else self.data.queries
+
+    def start(self, peer: str) -> Worker:
+        worker = Worker(peer, replace(self.data, queries=self.queries(peer)), self.threads, work)
+        worker.answer()
+        return worker
+
+    def check_relkt(self, relkt: Worker, name: str) -> None:
+        case = CASES[name]
+        ranked = relkt.ask("ranked", case) if case.sampling_strategy == "random" else None
+        first = relkt.ask("mine", case, True)
+        self.found[name] = Found(first["rows"], first["scores"], ranked)
+        self.judge.exact(case, self.found[name])
+        self.same["relkt", name] = 1.0
+
+    def measure_peer(self, relkt: Worker, peer: str) -> None:
+        worker = self.start(peer)
+        try:
+            for name in self.args.cases:
+                if self.measures(peer, name):
+                    self.run(relkt, name)
+                    first = self.run(worker, name, wanted=True)
+                    for _ in range(min(self.args.repeats, int(self.args.patience / first["whole"])) - 1):
+                        self.run(relkt, name)
+                        self.run(worker, name)
+            worker.stop()
+        except Ended:
+            worker.process.join()
+            # What a system without memory left does.
+            if worker.process.exitcode != -signal.SIGKILL or peer.startswith("relkt"):
+                raise
+            print(f"{peer}: killed, perhaps for want of memory")
+            self.killed.append(peer)
+
+    def measures(self, peer: str, name: str) -> bool:
+        if peer.startswith("flag"):
+            return CASES[name].sampling_strategy == "random"
+        return peer not in SLOW or name in (self.args.slow_cases or self.args.cases)
+
+    def run(self, worker: Worker, name: str, *, wanted: bool = False) -> dict[str, Any]:
+        # Threads of OpenMP and OpenBLAS spin for a while after their work, on cores that the next peer wants.
+        time.sleep(self.args.pause if self.threads > 1 else 0)
+        run = worker.ask("mine", CASES[name], wanted)
+        if (share := self.queries(worker.peer) / self.data.queries) < 1:
+            scaled = {key: run[key] / share for key in ("selecting", "whole")}
+            run = {**run, **scaled, "memory": None}
+        if wanted:
+            self.same[worker.peer, name] = self.judge.same(worker.peer, CASES[name], self.found[name], run["rows"])
+            run["served"] = served(run["rows"])
+            print(line(worker.peer, name, self.threads, run), flush=True)
+        self.runs.setdefault((worker.peer, name), []).append({**run, "rows": None})
+        return run
+
+    def cell(self, peer: str, name: str) -> dict[str, Any]:
+        runs = self.runs[peer, name]
+        known = [run["memory"] for run in runs if run["memory"] is not None]
+        return {
+            "peer": peer,
+            "case": name,
+            "threads": self.threads,
+            "queries": self.queries(peer),
+            "selecting": statistics.median(run["selecting"] for run in runs),
+            "whole": statistics.median(run["whole"] for run in runs),
+            "samples": [[run["selecting"], run["whole"]] for run in runs],
+            "memory": max(known, default=None),
+            "output": runs[0]["output"],
+            "served": served(self.found[name].rows) if peer == "relkt" else runs[0]["served"],
+            "same": self.same[peer, name],
+            "window": statistics.median(self.windows[name]) if peer == "relkt" else None,
+        }
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    cells: list[dict[str, Any]] = []
+    killed: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relkt-mine-")))
+        data = prepare(args.queries, args.rows, args.dim, scratch)
+        judge = Judge(data)
+        for threads in args.threads:
+            group = Group(data, judge, threads, args)
+            cells += group.measure()
+            killed += [{"peer": peer, "threads": threads} for peer in group.killed]
+    return {
+        "queries": data.queries,
+        "rows": data.rows,
+        "dim": data.dim,
+        "positive_ranks": judge.ranks(),
+        "cases": {name: CASES[name].conditions() for name in args.cases},
+        "peers": args.peers,
+        "cells": cells,
+        "killed": killed,
+        "summary": summary(cells),
+        **machine("relkt", "numpy", "torch", "faiss-cpu", "sentence-transformers", "datasets"),
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="compare.py mine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="Other defaults: the README's, or a few seconds.")
+    parser.add_argument("--queries", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=200_000, help="Passages.")
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--slow-cases", nargs="+", choices=CASES, help=f"Cases of {', '.join(SLOW)}; default: all.")
+    parser.add_argument(
+        "--few", type=int, help=f"Queries for {', '.join(FEW)}, whose times are then scaled; default: all."
+    )
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=20.0, help="Seconds for a peer's repeats of one case.")
+    parser.add_argument("--pause", type=float, default=0.2, help="Seconds before each run with several threads.")
+    parser.add_argument("--json", type=Path, help="Write everything measured to this file.")
+    parser.add_argument("--markdown", type=Path, help="Write tables to this file.")
+    if preset := parser.parse_known_args(argv)[0].preset:
+        parser.set_defaults(**PRESETS[preset])
+    args = parser.parse_args(argv)
+    if "relkt" not in args.peers:
+        args.peers.insert(0, "relkt")
+    for peer in list(args.peers):
+        if missing := [module for module in MODULES[peer] if find_spec(module) is None]:
+            if peer == "relkt":
+                raise SystemExit("relkt is not installed")
+            print(f"{peer}: left out, {', '.join(missing)} not installed")
+            args.peers.remove(peer)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    print(header())
+    report = run(args)
+    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
+    if args.markdown:
+        args.markdown.write_text(markdown(report))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Reading pairs of a query and a positive, and further passages, from JSON lines, Parquet, CSV or the BEIR layout."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
+from relkt.data.files import iter_json_lines, iter_lines, shorten, string_field
+from relkt.data.pairs import PairSet, PairSetBuilder
+from relkt.data.types import DataError, Split, parse_member
+
+Record = tuple[str, Mapping[str, Any]]
+"""File and place, for errors, and what is there."""
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """Names of the columns of a file of pairs; None for the first of the usual names that the file has.
+
+    Attributes:
+        query: Texts; usual names are anchor, query, question.
+        positive: A text, or a list of texts; positive, answer, passage.
+        query_id: Optional column: query_id, anchor_id.
+        positive_id: Optional column, a list where ``positive`` is one: positive_id, answer_id, passage_id.
+        document: Optional column, the document that the positive is from: document, document_id.
+    """
+
+    query: str | None = None
+    positive: str | None = None
+    query_id: str | None = None
+    positive_id: str | None = None
+    document: str | None = None
+
+
+@dataclass(frozen=True)
+class CorpusColumns:
+    """Names of the columns of a file of passages, as in :class:`PairColumns`.
+
+    Attributes:
+        text: text, passage, positive, answer.
+        id: Optional column: _id, id, passage_id.
+        document: Optional column: document, document_id.
+    """
+
+    text: str | None = None
+    id: str | None = None
+    document: str | None = None
+
+
+_USUAL: Mapping[type, Mapping[str, tuple[str, ...]]] = {
+    PairColumns: {
+        "query": ("anchor", "query", "question"),
+        "positive": ("positive", "answer", "passage"),
+        "query_id": ("query_id", "anchor_id"),
+        "positive_id": ("positive_id", "answer_id", "passage_id"),
+        "document": ("document", "document_id"),
+    },
+    CorpusColumns: {
+        "text": ("text", "passage", "positive", "answer"),
+        "id": ("_id", "id", "passage_id"),
+        "document": ("document", "document_id"),
+    },
+}
+_NEEDED = {"query", "positive", "text"}
+
+
+def read_pair_files(
+    pairs: Path,
+    corpus: Path | None = None,
+    *,
+    columns: PairColumns | None = None,
+    corpus_columns: CorpusColumns | None = None,
+    split: Split | str | None = None,
+) -> PairSet:
+    """Reads pairs, and further passages, and checks every row.
+
+    Args:
+        pairs: ``.jsonl``, ``.parquet``, ``.csv`` or ``.tsv`` (with a header), or a folder in the BEIR layout.
+        corpus: Further passages, in such a file or in ``.txt`` with one a line; not with a folder.
+        columns: Names of the columns of ``pairs``.
+        corpus_columns: Names of the columns of ``corpus``.
+        split: For a folder: only the queries of ``qrels/SPLIT.tsv``.
+
+    Raises:
+        DataError: If a file is missing or malformed, has no such column, or a row has no text; names the file, the row
+            and the value.
+        ValueError: If an argument does not fit the others.
+        ImportError: If a Parquet file is given and pyarrow is not installed.
+    """
+    if pairs.is_dir():
+        for name, given in (("corpus", corpus), ("columns", columns), ("corpus_columns", corpus_columns)):
+            if given is not None:
+                raise ValueError(f"{name}: expected none with {pairs}, a folder in the BEIR layout, got {given}")
+        return _read_folder(pairs, None if split is None else parse_member(Split, split, "split"))
+    if split is not None:
+        raise ValueError(f"split: expected only with a folder in the BEIR layout, got it with the file {pairs}")
+    builder = PairSetBuilder()
+    # The corpus first: a positive without an id is then the corpus's passage with the same text, id and all.
+    if corpus is not None:
+        _add_corpus(builder, corpus, corpus_columns or CorpusColumns())
+    _add_pairs(builder, pairs, columns or PairColumns())
+    found = builder.build()
+    if not len(found.pairs):
+        raise DataError(f"{pairs}: expected at least one pair, got none")
+    return found
+
+
+def input_files(pairs: Path, corpus: Path | None = None) -> dict[str, Path]:
+    """What :func:`read_pair_files` reads, by a name that does not depend on where it is."""
+    if not pairs.is_dir():
+        return {"pairs": pairs} | ({} if corpus is None else {"corpus": corpus})
+    names = [CORPUS, QUERIES, *(f"{QRELS}/{path.name}" for path in sorted((pairs / QRELS).glob("*.tsv")))]
+    return {name: pairs / name for name in names}
+
+
+def _read_folder(folder: Path, split: Split | None) -> PairSet:
+    raw = read_beir(folder)
+    if split is not None and (raw.parts is None or split not in raw.parts.values()):
+        raise DataError(f"{folder / QRELS}: expected {split.value}.tsv with judgements, for split {split.value!r}")
+    builder = PairSetBuilder()
+    row_of = {
+        p.id: builder.add_passage(p.text, id=p.id, document=p.document, where=f"{folder / CORPUS}, passage {p.id!r}")
+        for p in raw.passages
+    }
+    for query in raw.queries:
+        if split is None or (raw.parts is not None and raw.parts[query.id] is split):
+            row = builder.add_query(query.text, id=query.id, where=f"{folder / QUERIES}, query {query.id!r}")
+            for passage, relevance in raw.qrels[query.id].items():
+                if relevance > 0:
+                    builder.add_pair(row, row_of[passage])
+    return builder.build()
+
+
+def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> None:
+    if path.suffix.lower() == ".txt":
+        for number, line in iter_lines(path):
+            builder.add_passage(line.rstrip("\r\n"), where=f"{path}, line {number}")
+        return
+    names: dict[str, str] | None = None
+    for where, record in _records(path):
+        names = names or _names(wanted, record, where)
+        builder.add_passage(
+            string_field(dict(record), names["text"], where),
+            id=_id(record, names.get("id"), where),
+            document=_id(record, names.get("document"), where, optional=True),
+            where=where,
+        )
+
+
+def _add_pairs(builder: PairSetBuilder, path: Path, wanted: PairColumns) -> None:
+    names: dict[str, str] | None = None
+    for where, record in _records(path):
+        names = names or _names(wanted, record, where)
+        query = builder.add_query(
+            string_field(dict(record), names["query"], where),
+            id=_id(record, names.get("query_id"), where),
+            where=where,
+        )
+        document = _id(record, names.get("document"), where, optional=True)
+        for text, positive_id in _positives(record, names, where):
+            builder.add_pair(query, builder.add_passage(text, id=positive_id, document=document, where=where))
+
+
+def _positives(record: Mapping[str, Any], names: Mapping[str, str], where: str) -> Iterable[tuple[str, str | None]]:
+    name, id_name = names["positive"], names.get("positive_id")
+    texts = record.get(name)
+    if not isinstance(texts, list):
+        return [(string_field(dict(record), name, where), _id(record, id_name, where))]
+    if not texts:
+        raise DataError(f"{where}: expected a text or a list of texts in {name!r}, got an empty list")
+    ids = [None] * len(texts) if id_name is None else record.get(id_name)
+    if not isinstance(ids, list) or len(ids) != len(texts):
+        raise DataError(f"{where}: expected {len(texts)} ids in {id_name!r}, one for each text, got {shorten(ids)}")
+    return [
+        (string_field({name: text}, name, where), _id({"id": one}, None if id_name is None else "id", where))
+        for text, one in zip(texts, ids, strict=True)
+    ]
+
+
+def _names(wanted: PairColumns | CorpusColumns, record: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The columns to read: those asked for, and those with a usual name."""
+    found = {}
+    for field in fields(wanted):
+        given = getattr(wanted, field.name)
+        usual = _USUAL[type(wanted)][field.name]
+        name = given if given is not None else next((name for name in usual if name in record), None)
+        if name is None and field.name not in _NEEDED:
+            continue
+        if name is None or name not in record:
+            expected = repr(given) if given is not None else f"one of {', '.join(map(repr, usual))}"
+            raise DataError(
+                f"{where}: expected a column of the {field.name.replace('_', ' ')}, {expected}, got only "
+                f"{', '.join(map(repr, record)) or 'none'}"
+            )
+        found[field.name] = name
+    return found
+
+
+def _id(record: Mapping[str, Any], name: str | None, where: str, *, optional: bool = False) -> str | None:
+    """An id as a text; integers are ids too."""
+    if name is None:
+        return None
+    value = record.get(name)
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise DataError(f"{where}: expected a text or an integer in {name!r}, got {shorten(value)}")
+    return string_field({name: str(value)}, name, where)
+
+
+def _records(path: Path) -> Iterator[Record]:
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".parquet": _parquet,
+        ".csv": _csv,
+        ".tsv": _csv,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(readers)}, or a folder in the BEIR layout")
+    if not path.is_file():
+        raise DataError(f"{path}: file not found")
+    return reader(path)
+
+
+def _json_lines(path: Path) -> Iterator[Record]:
+    for number, record in iter_json_lines(path):
+        yield f"{path}, line {number}", record
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            # Embeddings, which such files often hold too, are slow to read and nothing to us.
+            names = [field.name for field in file.schema_arrow if not _is_embedding(field.type)]
+            for batch in file.iter_batches(batch_size=4096, columns=names):
+                for record in batch.to_pylist():
+                    yield f"{path}, row {row}", record
+                    row += 1
+    except arrow.ArrowInvalid as error:
+        raise DataError(f"{path}: expected a Parquet file: {error}") from None
+
+
+def _is_embedding(kind: Any) -> bool:
+    value = getattr(kind, "value_type", None)
+    return value is not None and str(value) in ("halffloat", "float", "double")
+
+
+def _csv(path: Path) -> Iterator[Record]:
+    lines = (line for _, line in iter_lines(path))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    limit = csv.field_size_limit(2**31 - 1)  # texts may be long
+    try:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        header: Sequence[str] = next(reader, [])
+        if len(set(header)) < len(header):
+            raise DataError(f"{path}, line 1: expected a header of distinct names, got {shorten(list(header))}")
+        for values in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise DataError(
+                    f"{where}: expected {len(header)} values, as in the header, got {len(values)}: {shorten(values)}"
+                )
+            yield where, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: expected CSV, got an error: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _pyarrow(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} is needed for Parquet files and cannot be imported: pip install pyarrow"
+        ) from error

@@ -1,0 +1,325 @@
+"""Which passages become negatives of a query, as ``mine_hard_negatives`` asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from relkt._relkt import Passages, check_queries
+from relkt.arrays import Embeddings, as_rows, to_border
+from relkt.index import Index
+from relkt.mining.hard_negatives_texts import Pairs, pool_of
+from relkt.mining.negatives import mine
+
+# Scores of raw candidates in memory at a time, and pairs that a cross-encoder is given at a time.
+_BLOCK_CANDIDATES = 2**20
+_BLOCK_RESCORED = 2**14
+_UPPER_LIMITS = ("absolute_margin", "relative_margin", "max_score")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What makes a candidate a negative; the arguments of ``mine_hard_negatives`` of the same names.
+
+    ``range_max`` is None if there is no limit: then conditions hold inside the search. ``draw`` is like
+    ``random.sample``, or None for the best. ``fill`` says that queries with too few options among the best
+    ``range_max`` get the missing ones by a search in which the conditions hold.
+    """
+
+    num_negatives: int
+    range_min: int
+    range_max: int | None
+    max_score: float | None
+    min_score: float | None
+    absolute_margin: float | None
+    relative_margin: float | None
+    draw: Callable[..., list[int]] | None
+    include_positives: bool
+    fill: bool
+
+    def upper_limits(self, lowest_positive: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+        """For each upper limit that is set the highest score allowed, (q,)."""
+        positive = lowest_positive.astype(np.float64)
+        limits = {}
+        if self.absolute_margin is not None:
+            limits["absolute_margin"] = positive - self.absolute_margin
+        if self.relative_margin is not None:
+            limits["relative_margin"] = positive - np.abs(positive) * self.relative_margin
+        if self.max_score is not None:
+            limits["max_score"] = np.full(len(positive), self.max_score)
+        return limits
+
+
+@dataclass(eq=False)
+class Selection:
+    """Negatives of every query.
+
+    Attributes:
+        rows: (q, m) int64 rows of the corpus, highest score first, -1 in the places that are left.
+        scores: (q, m) float32, NaN there.
+        positive_scores: (p,) float32, of each of ``Pairs.positives``.
+        candidates: Candidates that conditions were applied to.
+        skipped: How many of them each condition refused; one that several refuse counts for the first.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    positive_scores: NDArray[np.float32]
+    candidates: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def skip(self, name: str, count: int) -> None:
+        self.skipped[name] = self.skipped.get(name, 0) + count
+
+
+class Searched:
+    """Embeddings, and how they are searched.
+
+    Args:
+        queries: (q, d) float32 or float16.
+        corpus: (n, d) the same; not copied.
+        query_block: Queries searched at a time, at most.
+        threads: Of the search, or None for all.
+        verbose: Whether progress is shown.
+    """
+
+    def __init__(
+        self, queries: Embeddings, corpus: Embeddings, query_block: int, threads: int | None, verbose: bool
+    ) -> None:
+        self.queries = as_rows("model: embeddings of the queries", queries)
+        check_queries(to_border(self.queries), threads)
+        rows = to_border(as_rows("model: embeddings of the passages", corpus))
+        self._passages = Passages.borrow(rows, threads)
+        self.corpus = Index._of(self._passages, None, {}, None)
+        self.query_block = query_block
+        self.threads = threads
+        self.verbose = verbose
+
+    def positive_scores(self, pairs: Pairs) -> NDArray[np.float32]:
+        """(p,) float32: the score of each query with each of its positives, as the search scores it."""
+        query_of_pair = pairs.query_of_pair
+        scores = np.empty(len(query_of_pair), np.float32)
+        for start in range(0, len(scores), self.query_block):
+            queries = self.queries[query_of_pair[start : start + self.query_block]]
+            rows = pairs.positives[start : start + self.query_block]
+            lists = np.arange(len(rows) + 1), rows
+            scores[start : start + len(rows)] = self._passages.lowest_positive(to_border(queries), lists, self.threads)
+        return scores
+
+
+def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: Conditions) -> Selection:
+    """The best negatives under all conditions: a query gets fewer only if the corpus has no more.
+
+    ``skipped`` counts every passage above a query's upper limits, for the tightest of them; what is below ``min_score``
+    is never looked at and not counted.
+    """
+    with tqdm(total=len(searched.queries), desc="Mining negatives", disable=not searched.verbose) as bar:
+        rows, scores, too_similar = _mined(searched, pairs, np.arange(len(searched.queries)), wanted, bar.update)
+    selection = Selection(rows, scores, positives, len(rows) * len(searched.corpus) - len(positives))
+    limits = wanted.upper_limits(_lowest(positives, pairs.starts))
+    if limits:
+        tightest = np.argmin(np.stack(list(limits.values())), axis=0)
+        for position, name in enumerate(limits):
+            selection.skip(name, int(too_similar[tightest == position].sum()))
+    return selection
+
+
+def select_ranked(
+    searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: Conditions, rescore: Rescorer | None
+) -> Selection:
+    """Negatives among the valid ones of the best ``range_max`` + (most positives of a query) candidates.
+
+    Candidates are ranked by cosine; conditions, and the ranks that ``range_min`` and ``range_max`` count, go by the
+    scores of ``rescore`` if it is given.
+    """
+    assert wanted.range_max is not None
+    num_queries, m = len(searched.queries), wanted.num_negatives
+    k = min(wanted.range_max + int(pairs.rows_per_query.max()), len(searched.corpus))
+    selection = Selection(
+        np.full((num_queries, m), -1), np.full((num_queries, m), np.nan, np.float32), positives, num_queries * k
+    )
+    short = []
+    for start, stop in _blocks(num_queries, k, searched, rescore is not None):
+        own = slice(pairs.starts[start], pairs.starts[stop])
+        starts = pairs.starts[start : stop + 1] - pairs.starts[start]
+        hits = searched.corpus.search(searched.queries[start:stop], k, threads=searched.threads)
+        scores, rows = hits.scores, hits.indices
+        valid = np.ones(rows.shape, bool)
+        if not wanted.include_positives:
+            valid = ~_listed(rows, starts, pairs.positives[own], len(searched.corpus))
+        if rescore is not None:
+            scores = rescore(pairs, start, rows, valid, own, positives)
+            order = np.argsort(np.where(valid, -scores, np.inf), axis=1, kind="stable")
+            rows, scores, valid = (np.take_along_axis(a, order, axis=1) for a in (rows, scores, valid))
+        _refuse(selection, scores, valid, _lowest(positives[own], starts), wanted)
+        places, found = _choose(valid, wanted)
+        there = places >= 0
+        selection.rows[start:stop] = np.where(there, np.take_along_axis(rows, places, axis=1), -1)
+        selection.scores[start:stop] = np.where(there, np.take_along_axis(scores, places, axis=1), np.nan)
+        short.append(start + np.flatnonzero(found < m))
+    few = np.concatenate(short)
+    if wanted.fill and len(few):
+        selection.rows[few], selection.scores[few], _ = _mined(searched, pairs, few, wanted, None)
+    return selection
+
+
+class Rescorer:
+    """A cross-encoder that scores candidates, and the positives, anew.
+
+    Args:
+        predict: Its ``predict``.
+        batch_size: Pairs a batch.
+        pool: Of processes, or None.
+    """
+
+    def __init__(self, predict: Callable[..., Any], batch_size: int, pool: Any) -> None:
+        self._predict = predict
+        self._options = {"batch_size": batch_size, "convert_to_tensor": True, "show_progress_bar": False}
+        if pool is not None:
+            self._options["pool"] = pool
+
+    def __call__(
+        self,
+        pairs: Pairs,
+        first_query: int,
+        rows: NDArray[np.int64],
+        valid: NDArray[np.bool_],
+        own: slice,
+        positives: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Scores (b, k) of valid candidates ``rows`` of a block of queries, NaN elsewhere; fills in ``positives``."""
+        query, place = np.nonzero(valid)
+        query_of_pair = np.searchsorted(pairs.starts, np.arange(own.start, own.stop), side="right") - 1
+        texts = pairs.texts(
+            np.concatenate([query_of_pair, first_query + query]),
+            np.concatenate([pairs.positives[own], rows[query, place]]),
+        )
+        predicted = self._predict(texts, **self._options)
+        values = np.asarray(predicted.detach().float().cpu() if hasattr(predicted, "detach") else predicted, np.float32)
+        if values.shape != (len(texts),):
+            raise ValueError(f"cross_encoder: expected one score for each pair, ({len(texts)},), got {values.shape}")
+        if not np.isfinite(values).all():
+            pair = texts[int(np.flatnonzero(~np.isfinite(values))[0])]
+            raise ValueError(f"cross_encoder: expected finite scores, got one that is not, for {pair!r}")
+        positives[own] = values[: len(query_of_pair)]
+        scores = np.full(rows.shape, np.nan, np.float32)
+        scores[query, place] = values[len(query_of_pair) :]
+        return scores
+
+
+def rescored(
+    searched: Searched,
+    pairs: Pairs,
+    positives: NDArray[np.float32],
+    wanted: Conditions,
+    cross_encoder: Any,
+    batch_size: int,
+    use_multi_process: list[str] | bool,
+) -> Selection:
+    """:func:`select_ranked` by the scores of a cross-encoder, in processes if wanted."""
+    with pool_of(cross_encoder, use_multi_process) as pool:
+        return select_ranked(searched, pairs, positives, wanted, Rescorer(cross_encoder.predict, batch_size, pool))
+
+
+def _blocks(num_queries: int, k: int, searched: Searched, rescoring: bool) -> Iterator[tuple[int, int]]:
+    block = min(searched.query_block, max(1, (_BLOCK_RESCORED if rescoring else _BLOCK_CANDIDATES) // k))
+    name = "Rescoring with CrossEncoder" if rescoring else "Searching candidates"
+    with tqdm(total=num_queries, desc=name, disable=not searched.verbose) as bar:
+        for start in range(0, num_queries, block):
+            stop = min(start + block, num_queries)
+            yield start, stop
+            bar.update(stop - start)
+
+
+def _mined(
+    searched: Searched,
+    pairs: Pairs,
+    queries: NDArray[np.int64],
+    wanted: Conditions,
+    progress: Callable[[int], Any] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    every = len(queries) == len(searched.queries)
+    m = min(wanted.num_negatives, len(searched.corpus))
+    mined = mine(
+        searched.queries if every else searched.queries[queries],
+        searched.corpus,
+        _row_lists(pairs, queries),
+        num_negatives=m,
+        range_min=wanted.range_min,
+        min_score=wanted.min_score,
+        max_score=wanted.max_score,
+        absolute_margin=wanted.absolute_margin,
+        relative_margin=wanted.relative_margin,
+        block_size=searched.query_block,
+        progress=progress,
+        threads=searched.threads,
+    )
+    missing = ((0, 0), (0, wanted.num_negatives - m))
+    return (
+        np.pad(mined.indices, missing, constant_values=-1),
+        np.pad(mined.scores, missing, constant_values=np.nan),
+        mined.skipped.too_similar,
+    )
+
+
+def _row_lists(pairs: Pairs, queries: NDArray[np.int64]) -> NDArray[np.int64] | list[list[int]]:
+    starts, stops = pairs.starts[queries], pairs.starts[queries + 1]
+    if (stops - starts == 1).all():
+        return pairs.positives[starts]
+    rows = pairs.positives.tolist()
+    return [rows[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _lowest(positives: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.minimum.reduceat(positives, starts[:-1])  # every query has a positive
+
+
+def _listed(
+    rows: NDArray[np.int64], starts: NDArray[np.int64], listed: NDArray[np.int64], num_rows: int
+) -> NDArray[np.bool_]:
+    """(b, k): whether each of ``rows`` is in its query's list."""
+    offsets = np.arange(len(rows)) * num_rows
+    keys = np.sort(listed + np.repeat(offsets, np.diff(starts)))
+    wanted = rows + offsets[:, None]
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return keys[places] == wanted
+
+
+def _refuse(
+    selection: Selection,
+    scores: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    lowest_positive: NDArray[np.float32],
+    wanted: Conditions,
+) -> None:
+    """Takes back ``valid`` where a condition does not hold, and counts."""
+    for name, limit in wanted.upper_limits(lowest_positive).items():
+        refused = valid & (scores > limit[:, None])
+        selection.skip(name, int(refused.sum()))
+        valid &= ~refused
+    if wanted.min_score is not None:
+        refused = valid & (scores < np.float64(wanted.min_score))
+        selection.skip("min_score", int(refused.sum()))
+        valid &= ~refused
+
+
+def _choose(valid: NDArray[np.bool_], wanted: Conditions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns (b, m) of the candidates that are taken, -1 where none is left, and (b,) how many options there were."""
+    assert wanted.range_max is not None
+    m = wanted.num_negatives
+    ranks = np.cumsum(valid, axis=1) - 1 - wanted.range_min
+    width = max(m, min(wanted.range_max - wanted.range_min, valid.shape[1])) if wanted.draw else m
+    query, column = np.nonzero(valid & (ranks >= 0) & (ranks < width))
+    options = np.full((len(valid), width), -1)
+    options[query, ranks[query, column]] = column
+    found = np.count_nonzero(options >= 0, axis=1)
+    if wanted.draw is None:
+        return options, found
+    # The same draws, in the same order, as sentence-transformers makes; with fewer options than are wanted, all.
+    drawn = np.array([wanted.draw(range(count), k=m) for count in np.maximum(found, m).tolist()])
+    return np.take_along_axis(options, np.sort(drawn, axis=1), axis=1), found

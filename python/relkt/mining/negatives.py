@@ -1,0 +1,343 @@
+"""Negatives of each query, mined inside the exact search."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relkt._relkt import Passages, check_queries
+from relkt.arrays import Embeddings, as_count, as_rows, as_threads, to_border
+from relkt.index import Index
+from relkt.mining.conditions import Conditions, Strategy
+from relkt.mining.rows import Groups, RowLists, count_excluded
+from relkt.mining.sampling import draw
+
+if TYPE_CHECKING:
+    import torch
+
+    Rows: TypeAlias = Embeddings | torch.Tensor
+else:
+    Rows: TypeAlias = Embeddings
+
+Lists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]] | Sequence[NDArray[np.integer[Any]]]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Skipped:
+    """Why candidates of each query were passed over, for ``indices``; each (q,) int64.
+
+    Attributes:
+        excluded: Passages, positives apart, that ``exclude`` or the groups of its positives name.
+        too_similar: Passages, positives apart, that score above the upper limit: ``max_score``, or that which a margin
+            leaves below the positive.
+        near_positive: Candidates that ``max_positive_similarity`` refused and that would stand before the last one
+            considered.
+        range_min: Candidates passed over as they are among the ``range_min`` best.
+    """
+
+    excluded: NDArray[np.int64]
+    too_similar: NDArray[np.int64]
+    near_positive: NDArray[np.int64]
+    range_min: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class MinedNegatives:
+    """Negatives of each query, highest score first; a query with fewer has -1 and NaN in the places that are left.
+
+    Attributes:
+        indices: (q, num_negatives) int64, rows of passages.
+        scores: (q, num_negatives) float32, their cosines.
+        counts: (q,) int64, how many each query has in ``indices``.
+        hard_indices: (q, num_hard) int64, rows of passages that score above the query's positive.
+        hard_scores: (q, num_hard) float32.
+        semi_hard_indices: (q, num_semi_hard) int64, rows that score less than ``margin`` below it.
+        semi_hard_scores: (q, num_semi_hard) float32.
+        positive_scores: (q,) float32, the lowest score among each query's positives; NaN for a query without.
+        skipped: Why candidates of ``indices`` were passed over.
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    hard_indices: NDArray[np.int64]
+    hard_scores: NDArray[np.float32]
+    semi_hard_indices: NDArray[np.int64]
+    semi_hard_scores: NDArray[np.float32]
+    positive_scores: NDArray[np.float32]
+    skipped: Skipped
+
+
+def mine(
+    queries: Rows,
+    passages: Rows | Index,
+    positives: Lists | Sequence[int] | None = None,
+    *,
+    num_negatives: int | None = None,
+    strategy: Strategy | str = Strategy.TOP,
+    range_min: int = 0,
+    range_max: int | None = None,
+    min_score: float | None = None,
+    max_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    num_hard: int = 0,
+    num_semi_hard: int = 0,
+    margin: float = 0.1,
+    groups: NDArray[np.integer[Any]] | Sequence[int] | None = None,
+    exclude: Lists | None = None,
+    max_positive_similarity: float | None = None,
+    seed: int = 0,
+    block_size: int = 4096,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> MinedNegatives:
+    """Mines negatives for every query, in one exact pass over the passages.
+
+    A passage is a candidate of a query unless it is one of its positives, excluded, of the group of a positive, or a
+    near-duplicate of one. All conditions hold inside the search: nothing is fetched first and filtered afterwards, so a
+    query gets its negatives whenever there are candidates. Scores are cosines, as exact as those of
+    :func:`relkt.search`; candidates are ranked by score, and equal ones by row. s_p below is the lowest score among a
+    query's positives.
+
+    Args:
+        queries: (q, d) float32 or float16, of any norm: an array or a torch tensor.
+        passages: (n, d) the same, or an :class:`~relkt.Index`, whose rows then count by their position in it. An array
+            is not copied and must not be written to meanwhile. A CUDA tensor is mined on its GPU, with equal results.
+        positives: The row of each query's positive, several rows for each in two dimensions, or a list of rows for
+            each query, which may be empty where no condition speaks of positives. Default: none.
+        num_negatives: Negatives for each query, at most; 0 to n. Default 3 (or n, if that is less), or 0 if
+            ``num_hard`` or ``num_semi_hard`` is given.
+        strategy: ``"top"``: the best of the range; ``"random"``: drawn from it, every choice as likely as any other.
+        range_min: So many of the best candidates are passed over. Default 0.
+        range_max: Candidates beyond this rank do not count. Default: none such for ``"top"``; ``range_min`` + 10
+            ``num_negatives`` for ``"random"``.
+        min_score: Candidates score at least this.
+        max_score: Candidates score at most this: one way to leave out near-duplicates of the query.
+        absolute_margin: Candidates score at most s_p - ``absolute_margin``. May be negative.
+        relative_margin: Candidates score at most s_p - \\|s_p\\| ``relative_margin``; .05 is the "TopK-PercPos (95%)"
+            of NV-Retriever (Moreira et al., 2024).
+        num_hard: Hard negatives for each query, at most: candidates that score above s_p. Margins and ranges do not
+            apply to these and the next, ``min_score`` and ``max_score`` do. Default 0.
+        num_semi_hard: Semi-hard negatives for each query, at most: s_p - ``margin`` < s < s_p. Default 0.
+        margin: Width of the semi-hard window as a difference of cosines, 0 to 2. Default 0.1.
+        groups: (n,) The group (document) of each passage, any integers; passages of a positive's group are no
+            candidates. Default: no groups.
+        exclude: For each query, further rows that are no candidates.
+        max_positive_similarity: Passages whose cosine with one of the query's positives is above this are
+            near-duplicates of it, and no candidates.
+        seed: Of the draw; the draw of a query depends on it, on the query's position and on the number of its
+            candidates only. Default 0.
+        block_size: Queries mined at a time: beside arguments and result, memory is that of the passages' codes (a
+            quarter of float32 rows) and of ``block_size`` times the candidates ranked. Default 4096.
+        progress: Called with the number of queries finished since the last call.
+        threads: Threads to use; default: all that the process may use.
+
+    Returns:
+        :class:`MinedNegatives`.
+
+    Raises:
+        TypeError: If an array has the wrong dtype or number of dimensions, or a number or row is none.
+        ValueError: If sizes do not fit together, a row is out of range, a condition speaks of positives and a query has
+            none, a number is out of its range, nothing is asked for, or an embedding is not finite or all zeros.
+
+    Reference:
+        Hard and semi-hard negatives: CL-ReLKT (Limkonchotiwat et al., 2022), section 2.1, and the authors'
+        ``negative_mining``, which works with distances 1 - s and one positive. We depart in taking the lowest score of
+        several positives as s_p.
+    """
+    threads = as_threads(threads)
+    block_size = as_count("block_size", block_size, "of at least 1", least=1)
+    rows, size, dim = _passages(passages)
+    found = _rows("queries", queries)
+    conditions = Conditions.checked(
+        num_negatives=num_negatives,
+        strategy=strategy,
+        range_min=range_min,
+        range_max=range_max,
+        min_score=min_score,
+        max_score=max_score,
+        absolute_margin=absolute_margin,
+        relative_margin=relative_margin,
+        num_hard=num_hard,
+        num_semi_hard=num_semi_hard,
+        margin=margin,
+        max_positive_similarity=max_positive_similarity,
+        seed=seed,
+        passages=size,
+    )
+    answers = RowLists.none(len(found))
+    if positives is not None:
+        answers = RowLists.of("positives", positives, len(found), size, single=True)
+    if conditions.depends_on_positives and (answers.counts == 0).any():
+        query = int(np.flatnonzero(answers.counts == 0)[0])
+        raise ValueError(f"positives: query {query} has none; margins, hard and semi-hard negatives need at least one")
+    job = _Job(
+        conditions=conditions,
+        positives=answers,
+        exclude=None if exclude is None else RowLists.of("exclude", exclude, len(found), size, single=False),
+        groups=None if groups is None else Groups.of(_groups(groups, size)),
+        passages=size,
+    )
+    if found.shape[1] != dim:
+        raise ValueError(f"queries: expected dimension {dim} like the passages, got {found.shape[1]}")
+    backend, found = _backend(rows, found, threads)
+    results = _Results(conditions, len(found))
+    for start in range(0, len(found), block_size):
+        stop = min(start + block_size, len(found))
+        results.put(start, stop, job, backend, found[start:stop], threads)
+        if progress is not None:
+            progress(stop - start)
+    return results.finished()
+
+
+class Backend(Protocol):
+    """Who finds the candidates of a block of queries: the extension's ``Passages``, or torch on a GPU."""
+
+    def lowest_positive(
+        self, queries: Any, positives: tuple[NDArray[np.int64], NDArray[np.int64]], threads: int | None
+    ) -> NDArray[np.float32]:
+        """The lowest score among each query's positives, NaN without."""
+
+    def mine(
+        self,
+        queries: Any,
+        lists: Sequence[tuple[int, NDArray[np.float64], NDArray[np.float64]]],
+        positives: tuple[NDArray[np.int64], NDArray[np.int64]],
+        exclude: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+        groups: NDArray[np.int64] | None,
+        max_positive_similarity: float | None,
+        threads: int | None,
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
+        """For each list: rows and scores, padded; rows at or above the window; candidates too near a positive."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    conditions: Conditions
+    positives: RowLists
+    exclude: RowLists | None
+    groups: Groups | None
+    passages: int
+
+
+class _Results:
+    """Arrays of the results, filled block by block."""
+
+    def __init__(self, conditions: Conditions, queries: int) -> None:
+        def table(num: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            return np.full((queries, num), -1, dtype=np.int64), np.full((queries, num), np.nan, dtype=np.float32)
+
+        def zeros() -> NDArray[np.int64]:
+            return np.zeros(queries, dtype=np.int64)
+
+        self._top = table(conditions.num_negatives)
+        self._hard = table(conditions.num_hard)
+        self._semi_hard = table(conditions.num_semi_hard)
+        self._positive_scores = np.empty(queries, dtype=np.float32)
+        self._skipped = Skipped(zeros(), zeros(), zeros(), zeros())
+
+    def put(self, start: int, stop: int, job: _Job, backend: Backend, queries: Any, threads: int | None) -> None:
+        """Mines a block of queries."""
+        conditions, block = job.conditions, slice(start, stop)
+        positives = job.positives.block(start, stop)
+        exclude = None if job.exclude is None else job.exclude.block(start, stop)
+        lowest = backend.lowest_positive(queries, positives.to_border(), threads)
+        lists = backend.mine(
+            queries,
+            conditions.wanted(lowest, job.passages),
+            positives.to_border(),
+            None if exclude is None else exclude.to_border(),
+            None if job.groups is None else job.groups.numbers,
+            conditions.max_positive_similarity,
+            threads,
+        )
+        self._positive_scores[block] = lowest
+        for indices, values in (self._semi_hard, self._hard):
+            if indices.shape[1]:
+                indices[block], values[block], *_ = lists.pop()
+        if not lists:
+            return
+        candidates, values, too_similar, near_positive = lists.pop()
+        skipped = self._skipped
+        counts = (candidates >= 0).sum(axis=1)
+        skipped.excluded[block] = count_excluded(positives, exclude, job.groups, job.passages)
+        skipped.too_similar[block], skipped.near_positive[block] = too_similar, near_positive
+        skipped.range_min[block] = np.minimum(counts, conditions.range_min)
+        candidates, values = candidates[:, conditions.range_min :], values[:, conditions.range_min :]
+        if conditions.strategy is Strategy.RANDOM:
+            columns = draw(
+                np.maximum(counts - conditions.range_min, 0),
+                candidates.shape[1],
+                conditions.num_negatives,
+                seed=conditions.seed,
+                first_query=start,
+            )
+            candidates, values = _take(candidates, columns, -1), _take(values, columns, np.nan)
+        indices, scores = self._top
+        indices[block, : candidates.shape[1]], scores[block, : values.shape[1]] = candidates, values
+
+    def finished(self) -> MinedNegatives:
+        """All of it."""
+        indices, scores = self._top
+        counts = (indices >= 0).sum(axis=1).astype(np.int64)
+        return MinedNegatives(
+            indices, scores, counts, *self._hard, *self._semi_hard, self._positive_scores, self._skipped
+        )
+
+
+def _take(table: NDArray[Any], columns: NDArray[np.int64], padding_value: float) -> NDArray[Any]:
+    """Entries of each row; padding where the column is -1."""
+    padding = np.full((len(table), 1), padding_value, dtype=table.dtype)
+    return np.take_along_axis(np.concatenate([table, padding], axis=1), columns, axis=1)
+
+
+def _rows(name: str, rows: Any) -> Any:
+    """Checked rows: an array, or a tensor on a GPU."""
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if torch is None or not isinstance(rows, torch.Tensor):
+        return as_rows(name, rows)
+    if rows.dtype not in (torch.float32, torch.float16):
+        raise TypeError(f"{name}: expected dtype float32 or float16, got {rows.dtype}")
+    if rows.ndim != 2:
+        raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {tuple(rows.shape)}")
+    return rows.detach() if rows.is_cuda else as_rows(name, rows.detach().cpu().numpy())
+
+
+def _passages(passages: Any) -> tuple[Any, int, int]:
+    """What to mine from, its rows and its columns."""
+    if isinstance(passages, Index):
+        return passages._passages.snapshot(), len(passages), passages.dim
+    rows = _rows("passages", passages)
+    if 0 in rows.shape:
+        raise ValueError(f"passages: expected at least one row and one column, got shape {tuple(rows.shape)}")
+    return rows, *rows.shape
+
+
+def _backend(passages: Any, queries: Any, threads: int | None) -> tuple[Backend, Any]:
+    """Who mines, and the queries as it takes them."""
+    if not isinstance(passages, Passages | np.ndarray):
+        from relkt.mining.torch_backend import TorchPassages
+
+        backend = TorchPassages(passages)
+        return backend, backend.queries(queries)
+    border = to_border(queries if isinstance(queries, np.ndarray) else as_rows("queries", queries.cpu().numpy()))
+    check_queries(border, threads)
+    return passages if isinstance(passages, Passages) else Passages.borrow(to_border(passages), threads), border
+
+
+def _groups(groups: Any, passages: int) -> NDArray[np.int64]:
+    array = np.asarray(groups)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"groups: expected a 1-D array of integers, got shape {array.shape} of {array.dtype}")
+    if len(array) != passages:
+        raise ValueError(f"groups: expected {passages} values, one for each passage, got {len(array)}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError("groups: expected numbers below 2**63")
+    return array.astype(np.int64)

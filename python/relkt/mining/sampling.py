@@ -1,0 +1,42 @@
+"""A seeded draw among ranked candidates, the same wherever they were found and however queries were batched."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw(counts: NDArray[np.int64], columns: int, num: int, *, seed: int, first_query: int) -> NDArray[np.int64]:
+    """Draws ``num`` of each query's candidates, every choice of them as likely as any other.
+
+    The draw of a query depends on the seed, on the query's number and on how many candidates it has, on nothing else.
+
+    Args:
+        counts: (q,) Candidates of each query, at most ``columns``.
+        columns: Places of the table of candidates.
+        num: How many to draw.
+        seed: Any integer of at most 64 bits.
+        first_query: Number of the first query.
+
+    Returns:
+        (q, num) int64, columns of the candidates drawn, ascending; -1 in the last places where there are fewer.
+    """
+    ranks = np.arange(columns, dtype=np.uint64)
+    queries = np.arange(first_query, first_query + len(counts), dtype=np.uint64)
+    keys = _mixed(_mixed(_mixed(np.array([seed], dtype=np.uint64)) ^ queries)[:, None] ^ ranks)
+    # Those with the smallest keys are drawn; places without a candidate come last.
+    keys = np.where(ranks < counts[:, None].astype(np.uint64), keys >> np.uint64(1), np.uint64(2**64 - 1))
+    drawn = np.sort(np.argsort(keys, axis=1, kind="stable")[:, :num].astype(np.int64), axis=1)
+    drawn = np.where(drawn < counts[:, None], drawn, -1)
+    result = np.full((len(counts), num), -1, dtype=np.int64)
+    result[:, : drawn.shape[1]] = drawn
+    return result
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit depends on every bit."""
+    with np.errstate(over="ignore"):
+        values = values + np.uint64(0x9E3779B97F4A7C15)
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return values ^ (values >> np.uint64(31))

@@ -1,0 +1,139 @@
+"""Passages to mine among, with the methods of the core's ``Passages``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from relkt.arrays import as_rows
+from relkt.mining.torch_backend import passes
+from relkt.mining.torch_backend.arguments import Lists, ScoreWindow, check_groups, checked_pairs, checked_windows
+from relkt.mining.torch_backend.block import Conditions
+from relkt.mining.torch_backend.passes import Found
+from relkt.mining.torch_backend.rows import Rows, cosines
+
+
+class TorchPassages:
+    """Passages on a torch device to mine among: the same methods and results as the core's ``Passages``.
+
+    Args:
+        passages: (n, d) float32 or float16, on any device that has float64, of any norm. Not copied: it must not change
+            as long as this object is in use.
+
+    Raises:
+        TypeError: If it is no dense 2-D tensor of float32 or float16.
+        ValueError: If it is empty or too large, or a row is not finite or all zeros.
+    """
+
+    def __init__(self, passages: Tensor) -> None:
+        with torch.no_grad():
+            self._rows = Rows.checked("passages", passages)
+
+    @property
+    def rows(self) -> int:
+        """Number of passages."""
+        return len(self._rows)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return self._rows.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the passages are."""
+        return self._rows.device
+
+    def queries(self, queries: Tensor | NDArray[np.float32] | NDArray[np.float16]) -> Tensor:
+        """Queries, checked as a whole and moved to the device of the passages.
+
+        Args:
+            queries: (q, d) float32 or float16, of any norm: a tensor or an array.
+
+        Raises:
+            TypeError: If it is neither, or not of this kind.
+            ValueError: If it is empty, its width is not that of the passages, or a row is not finite or all zeros.
+        """
+        if isinstance(queries, np.ndarray):
+            queries = torch.tensor(as_rows("queries", queries))
+        with torch.no_grad():
+            return self._check_queries(queries).values
+
+    def lowest_positive(self, queries: Tensor, positives: Lists, threads: int | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+        """The lowest score among each query's positives.
+
+        Args:
+            queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
+            positives: Rows of each query's positives.
+            threads: Only there because the core has it; torch has its own setting.
+
+        Returns:
+            (b,) float32, NaN where a query has no positive.
+
+        Raises:
+            TypeError, ValueError: As :meth:`mine`.
+        """
+        with torch.no_grad():
+            rows = self._check_queries(queries)
+            pairs = checked_pairs("positives", positives, len(rows), self.rows)
+            query, row = (torch.tensor(part, device=self.device) for part in pairs)
+            scores = cosines(rows, query, self._rows, row)
+        lowest = np.full(len(rows), np.inf, dtype=np.float32)
+        np.minimum.at(lowest, pairs[0], scores.cpu().numpy())
+        lowest[np.diff(positives[0]) == 0] = np.nan
+        return lowest
+
+    def mine(
+        self,
+        queries: Tensor,
+        lists: Sequence[ScoreWindow],
+        positives: Lists,
+        exclude: Lists | None = None,
+        groups: NDArray[np.int64] | None = None,
+        max_positive_similarity: float | None = None,
+        threads: int | None = None,  # noqa: ARG002
+    ) -> list[Found]:
+        """The best candidates inside each window of scores.
+
+        No candidates are a query's positives, its rows in ``exclude``, the passages of a positive's group, and passages
+        whose cosine with a positive is above ``max_positive_similarity``.
+
+        Args:
+            queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
+            lists: For each result (num, above, below): the ``num`` best candidates, 1 to n, with above < score < below,
+                both limits (b,) float64.
+            positives: Rows of each query's positives; may be empty.
+            exclude: Further rows that are no candidates. Default: none.
+            groups: (n,) int64, group of each passage. Default: no groups.
+            max_positive_similarity: Default: no limit.
+            threads: Only there because the core has it; torch has its own setting.
+
+        Returns:
+            For each list rows (b, num) int64, highest score first, ties by lower row, -1 where there are none left;
+            scores (b, num) float32, NaN there; too_similar (b,) int64, passages apart from positives that score
+            ``below`` or more; near_positive (b,) int64, candidates inside the window refused for
+            ``max_positive_similarity`` that rank before the last one returned, all of them if fewer than ``num`` were
+            found.
+
+        Raises:
+            TypeError: If queries are no dense 2-D tensor of float32 or float16.
+            ValueError: If sizes do not fit together, a row is out of range, or a query is not finite or all zeros.
+            RuntimeError: If the device's float32 products are less exact than IEEE arithmetic makes them.
+        """
+        with torch.no_grad():
+            rows = self._check_queries(queries)
+            size = len(rows)
+            windows = checked_windows(lists, size, self.rows)
+            named = checked_pairs("positives", positives, size, self.rows)
+            banned = None if exclude is None else checked_pairs("exclude", exclude, size, self.rows)
+            if groups is not None:
+                check_groups(groups, self.rows)
+            conditions = Conditions(self._rows, rows, windows, named, banned, groups, max_positive_similarity)
+            return passes.mine(conditions)
+
+    def _check_queries(self, queries: Tensor) -> Rows:
+        return Rows.checked("queries", queries, device=self.device, dim=self.dim)

@@ -1,0 +1,379 @@
+"""Mining against its definition, applied to the full matrix of scores, and at its border."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import relkt
+from relkt._relkt import available_kernels
+from relkt.mining.sampling import draw
+
+FIELDS = (
+    "indices",
+    "scores",
+    "counts",
+    "hard_indices",
+    "hard_scores",
+    "semi_hard_indices",
+    "semi_hard_scores",
+    "positive_scores",
+)
+REASONS = ("excluded", "too_similar", "near_positive", "range_min")
+
+
+def score_matrix(queries, passages):
+    hits = relkt.search(queries, passages, len(passages))
+    scores = np.empty(hits.scores.shape, dtype=np.float32)
+    np.put_along_axis(scores, hits.indices, hits.scores, axis=1)
+    return scores
+
+
+def definition(
+    queries,
+    passages,
+    positives,
+    *,
+    num_negatives=0,
+    strategy="top",
+    range_min=0,
+    range_max=None,
+    min_score=None,
+    max_score=None,
+    absolute_margin=None,
+    relative_margin=None,
+    num_hard=0,
+    num_semi_hard=0,
+    margin=0.1,
+    groups=None,
+    exclude=None,
+    max_positive_similarity=None,
+    seed=0,
+):
+    """Every condition, one after the other, on lists of Python; the outcome of each query as a dict."""
+    matrix, among = score_matrix(queries, passages), score_matrix(passages, passages)
+    outcomes = []
+    for query in range(len(queries)):
+        own = set(positives[query])
+        score = [float(s) for s in matrix[query]]
+        lowest = min((score[row] for row in own), default=math.nan)
+        banned = set(exclude[query]) if exclude is not None else set()
+        if groups is not None:
+            banned |= {row for row in range(len(passages)) if groups[row] in {groups[p] for p in own}}
+        banned -= own
+        near = {
+            row
+            for row in range(len(passages))
+            if max_positive_similarity is not None and any(among[p][row] > max_positive_similarity for p in own)
+        }
+        order = sorted(set(range(len(passages))) - own - banned, key=lambda row: (-score[row], row))
+        low = -math.inf if min_score is None else min_score
+        high = math.inf if max_score is None else max_score
+        limits = [high]
+        if absolute_margin is not None:
+            limits.append(lowest - absolute_margin)
+        if relative_margin is not None:
+            limits.append(lowest - abs(lowest) * relative_margin)
+        limit = min(limits)
+        valid = [row for row in order if low <= score[row] <= limit]
+        last = range_min + num_negatives
+        if strategy == "random":
+            last = range_max if range_max is not None else range_min + 10 * num_negatives
+        ranked = [row for row in valid if row not in near][:last]
+        full = 0 < len(ranked) == min(last, len(passages))
+        near_before = [row for row in valid if row in near and (not full or valid.index(row) < valid.index(ranked[-1]))]
+        taken = ranked[range_min:]
+        if strategy == "random":
+            columns = draw(np.array([len(taken)]), max(len(taken), 1), num_negatives, seed=seed, first_query=query)[0]
+            taken = [taken[column] for column in columns if column >= 0]
+        taken = taken[:num_negatives] if num_negatives else []
+        free = [row for row in order if row not in near and low <= score[row] <= high]
+        outcomes.append(
+            {
+                "indices": taken,
+                "hard_indices": [row for row in free if score[row] > lowest][:num_hard],
+                "semi_hard_indices": [row for row in free if lowest - margin < score[row] < lowest][:num_semi_hard],
+                "positive_scores": lowest,
+                "score": score,
+                "excluded": len(banned) if num_negatives else 0,
+                "too_similar": sum(score[row] > limit for row in set(range(len(passages))) - own)
+                if num_negatives
+                else 0,
+                "near_positive": len(near_before) if num_negatives else 0,
+                "range_min": min(range_min, len(ranked)) if num_negatives else 0,
+            }
+        )
+    return outcomes
+
+
+def check(mined, outcomes):
+    for query, expected in enumerate(outcomes):
+        for name in ("indices", "hard_indices", "semi_hard_indices"):
+            rows = getattr(mined, name)[query]
+            wanted = expected[name] + [-1] * (len(rows) - len(expected[name]))
+            assert rows.tolist() == wanted, (query, name)
+            scores = getattr(mined, name.replace("indices", "scores"))[query]
+            for row, score in zip(rows, scores, strict=True):
+                assert np.isnan(score) if row == -1 else score == np.float32(expected["score"][row])
+        assert mined.counts[query] == len(expected["indices"])
+        assert np.array_equal(mined.positive_scores[query], np.float32(expected["positive_scores"]), equal_nan=True)
+        for reason in REASONS:
+            assert getattr(mined.skipped, reason)[query] == expected[reason], (query, reason)
+
+
+def assert_same(a, b):
+    for name in FIELDS:
+        assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan="scores" in name), name
+    for reason in REASONS:
+        assert np.array_equal(getattr(a.skipped, reason), getattr(b.skipped, reason)), reason
+
+
+@st.composite
+def conditions(draw_from, rows):
+    """Options of a call, most of them absent most of the time."""
+    maybe = lambda values: draw_from(st.one_of(st.none(), st.none(), st.sampled_from(values)))  # noqa: E731
+    count = st.integers(0, min(4, rows))
+    options = {
+        "num_negatives": draw_from(count),
+        "num_hard": draw_from(count),
+        "num_semi_hard": draw_from(count),
+        "margin": draw_from(st.sampled_from([0.0, 0.05, 0.3, 2.0])),
+        "strategy": draw_from(st.sampled_from(["top", "random"])),
+        "range_min": draw_from(st.sampled_from([0, 0, 1, 3, 100])),
+        "min_score": maybe([-0.5, 0.0, 0.4]),
+        "max_score": maybe([0.5, 0.9]),
+        "absolute_margin": maybe([0.0, 0.1, -0.2]),
+        "relative_margin": maybe([0.0, 0.05, 0.5]),
+        "max_positive_similarity": maybe([0.5, 0.9]),
+        "seed": draw_from(st.integers(0, 9)),
+    }
+    if sum(options[name] for name in ("num_negatives", "num_hard", "num_semi_hard")) == 0:
+        options["num_negatives"] = 1
+    if draw_from(st.booleans()):
+        options["range_max"] = options["range_min"] + max(options["num_negatives"], 1) + draw_from(st.integers(0, 6))
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 60), st.data())
+def test_equals_the_definition(seed, queries, rows, data):
+    rng = np.random.default_rng(seed)
+    # Whole numbers tie, reals do not.
+    make = rng.standard_normal if data.draw(st.booleans()) else lambda shape: rng.integers(1, 4, shape)
+    dtype = data.draw(st.sampled_from([np.float32, np.float16]))
+    q, p = make((queries, 4)).astype(dtype), make((rows, 4)).astype(dtype)
+    positives = [rng.integers(0, rows, rng.integers(1, 4)).tolist() for _ in range(queries)]
+    groups = rng.integers(-3, 9, rows) if data.draw(st.booleans()) else None
+    exclude = [rng.integers(0, rows, rng.integers(0, 5)).tolist() for _ in range(queries)]
+    exclude = exclude if data.draw(st.booleans()) else None
+    options = data.draw(conditions(rows))
+    if not (options["num_hard"] or options["num_semi_hard"] or options.keys() & {"absolute_margin", "relative_margin"}):
+        positives[0] = []
+    block_size = data.draw(st.sampled_from([1, 7, 4096]))
+    mined = relkt.mine(q, p, positives, groups=groups, exclude=exclude, block_size=block_size, **options)
+    check(mined, definition(q, p, positives, groups=groups, exclude=exclude, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_negatives": 50},
+        {"num_negatives": 5, "range_min": 10, "range_max": 100, "strategy": "random"},
+        {"num_negatives": 60, "relative_margin": 0.05},
+        {"num_negatives": 40, "num_hard": 40, "num_semi_hard": 40, "margin": 0.4, "max_positive_similarity": 0.8},
+    ],
+)
+def test_long_lists_of_many_passages(options):
+    rng = np.random.default_rng(11)
+    p = rng.standard_normal((4_000, 16)).astype(np.float32)
+    q = (p[:60] + 0.7 * rng.standard_normal((60, 16))).astype(np.float32)
+    positives = [[i, i + 60] for i in range(60)]
+    mined = relkt.mine(q, p, positives, groups=np.arange(4_000) // 5, **options)
+    check(mined, definition(q, p, positives, groups=np.arange(4_000) // 5, **options))
+
+
+def test_no_query_runs_out_where_fetching_first_does():
+    rng = np.random.default_rng(5)
+    p = rng.standard_normal((3_000, 8)).astype(np.float32)
+    q = rng.standard_normal((50, 8)).astype(np.float32)
+    positives = rng.integers(0, 3_000, 50)
+    mined = relkt.mine(q, p, positives, num_negatives=5, absolute_margin=0.1)
+    scores = score_matrix(q, p)
+    valid = (scores <= scores[np.arange(50), positives][:, None].astype(np.float64) - 0.1).sum(axis=1)
+    assert np.array_equal(mined.counts, np.minimum(valid, 5))
+    fetched = relkt.search(q, p, 60).scores <= mined.positive_scores[:, None].astype(np.float64) - 0.1
+    assert (fetched.sum(axis=1) < 5).sum() > 20, "fetching 60 first does not serve many queries here"
+    assert (mined.counts == 5).sum() > 40
+
+
+def test_without_positives():
+    rng = np.random.default_rng(6)
+    q, p = (rng.standard_normal((n, 4)).astype(np.float32) for n in (3, 20))
+    mined = relkt.mine(q, p, num_negatives=4, exclude=[[0], [], [1, 2]])
+    hits = relkt.search(q, p, 20)
+    for query, banned in enumerate([{0}, set(), {1, 2}]):
+        assert mined.indices[query].tolist() == [row for row in hits.indices[query] if row not in banned][:4]
+    assert np.isnan(mined.positive_scores).all()
+    assert relkt.mine(q, p).indices.shape == (3, 3), "three negatives if nothing is said"
+    assert relkt.mine(q, p, [0, 1, 2], num_hard=1).indices.shape == (3, 0)
+    assert relkt.mine(q, p[:2]).indices.shape == (3, 2), "or as many as there are passages"
+
+
+def test_an_index_is_mined_as_its_rows_are(tmp_path):
+    rng = np.random.default_rng(7)
+    q, p = (rng.standard_normal((n, 24)).astype(np.float32) for n in (9, 300))
+    expected = relkt.mine(q, p, np.arange(9), num_negatives=5, absolute_margin=0.05)
+    index = relkt.Index(p, ids=[f"p{row}" for row in range(300)])
+    index.save(tmp_path / "index.relkt")
+    for passages in (index, relkt.Index.open(tmp_path / "index.relkt")):
+        assert_same(relkt.mine(q, passages, np.arange(9), num_negatives=5, absolute_margin=0.05), expected)
+
+
+def test_tensors_are_mined_as_arrays_are():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    q, p = (rng.standard_normal((n, 24)).astype(np.float32) for n in (9, 300))
+    expected = relkt.mine(q, p, np.arange(9))
+    assert_same(relkt.mine(torch.from_numpy(q).requires_grad_(), torch.from_numpy(p), np.arange(9)), expected)
+    assert_same(relkt.mine(q, torch.from_numpy(p), np.arange(9)), expected)
+    with pytest.raises(TypeError, match=r"queries: expected dtype float32 or float16, got torch\.bfloat16"):
+        relkt.mine(torch.from_numpy(q).bfloat16(), p)
+    with pytest.raises(TypeError, match=r"passages: expected 2 dimensions \(rows, columns\), got shape \(24,\)"):
+        relkt.mine(q, torch.ones(24))
+
+
+def test_arguments_stay_as_they_are():
+    rng = np.random.default_rng(9)
+    q, p = (rng.standard_normal((n, 8)).astype(np.float32) for n in (5, 50))
+    before = q.copy(), p.copy()
+    expected = relkt.mine(q, p, np.arange(5))
+    assert np.array_equal(q, before[0])
+    assert np.array_equal(p, before[1])
+    read_only = p.copy()
+    read_only.flags.writeable = False
+    wide = np.zeros((50, 16), dtype=np.float32)
+    wide[:, ::2] = p
+    for passages in (read_only, np.asfortranarray(p), wide[:, ::2]):
+        assert_same(relkt.mine(q, passages, np.arange(5)), expected)
+
+
+def test_kernels_and_threads_and_blocks_agree(monkeypatch):
+    rng = np.random.default_rng(4)
+    q, p = (rng.standard_normal((n, 40)).astype(np.float32) for n in (100, 20_000))
+    options = {"num_negatives": 40, "num_hard": 7, "num_semi_hard": 7, "margin": 0.3, "max_score": 0.5}
+    options |= {"groups": np.arange(20_000) // 5, "strategy": "random", "seed": 3}
+    reference = relkt.mine(q, p, np.arange(100), threads=1, **options)
+    for kernel in available_kernels():
+        monkeypatch.setenv("RELKT_KERNEL", kernel)
+        for threads, block_size in ((1, 33), (2, 4096)):
+            assert_same(relkt.mine(q, p, np.arange(100), threads=threads, block_size=block_size, **options), reference)
+
+
+def test_progress_counts_all_queries():
+    rng = np.random.default_rng(4)
+    q, p = (rng.standard_normal((n, 8)).astype(np.float32) for n in (10, 30))
+    seen = []
+    relkt.mine(q, p, block_size=4, progress=seen.append)
+    assert seen == [4, 4, 2]
+
+
+def test_positives_in_every_form():
+    rng = np.random.default_rng(5)
+    q, p = (rng.standard_normal((n, 4)).astype(np.float32) for n in (3, 20))
+    forms = [
+        [4, 5, 6],
+        np.array([4, 5, 6]),
+        np.array([4, 5, 6], dtype=np.uint8),
+        np.array([[4, 4], [5, 5], [6, 6]]),
+        [[4], [5], [6]],
+        [np.array(4), np.array([5]), (6,)],
+        [np.int32(4), {5}, range(6, 7)],
+    ]
+    first, *others = (relkt.mine(q, p, form) for form in forms)
+    for other in others:
+        assert_same(other, first)
+
+
+def test_a_draw_is_uniform():
+    counts = np.full(60_000, 5)
+    drawn = draw(counts, 8, 2, seed=1, first_query=0)
+    assert ((drawn >= 0) & (drawn < 5)).all()
+    assert (drawn[:, 0] < drawn[:, 1]).all()
+    pairs = np.bincount(drawn[:, 0] * 5 + drawn[:, 1], minlength=25)
+    pairs = pairs[pairs > 0]
+    assert len(pairs) == 10
+    # Chi-square with 9 degrees of freedom: above 27.9 once in a thousand.
+    assert ((pairs - 6_000) ** 2 / 6_000).sum() < 27.9
+
+
+def test_a_draw_depends_on_seed_and_query_only():
+    drawn = draw(np.array([30] * 40), 30, 5, seed=2, first_query=0)
+    assert np.array_equal(draw(np.array([30] * 10), 64, 5, seed=2, first_query=7), drawn[7:17])
+    assert not np.array_equal(draw(np.array([30] * 40), 30, 5, seed=3, first_query=0), drawn)
+    assert draw(np.array([0, 1, 3]), 3, 2, seed=0, first_query=0).min(axis=1).tolist()[:2] == [-1, -1]
+    assert draw(np.array([2]), 2, 4, seed=0, first_query=0).tolist() == [[0, 1, -1, -1]]
+
+
+ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"positives": [0, 1, 2]}, ValueError, "positives: expected 4 entries, one for each query, got 3"),
+        ({"positives": [0, 1, 2, 4]}, ValueError, "positives: query 3 names the row 4, expected a row from 0 to 3"),
+        ({"positives": [0, [1, 7], 2, 4]}, ValueError, "positives: query 1 names the row 7, expected a row from 0 to"),
+        ({"positives": [0, 1, 2, -1]}, ValueError, "positives: query 3 names the row -1, expected a row from 0 to 3"),
+        ({"positives": [0, 1, 2, 10**30]}, ValueError, "positives: query 3: expected an integer row number"),
+        ({"positives": [0, 1, 2, True]}, TypeError, "positives: query 3: expected an integer row number"),
+        ({"positives": [[0], [1], [], [2]], "num_hard": 1}, ValueError, "positives: query 2 has none; margins, hard"),
+        ({"positives": None, "relative_margin": 0.1}, ValueError, "positives: query 0 has none"),
+        ({"positives": [0, 1, 2, 1.5]}, TypeError, "positives: query 3: expected an integer row number"),
+        ({"positives": [0, 1, 2, "3"]}, TypeError, "positives: query 3: expected a row or a list of rows, got '3'"),
+        ({"positives": np.zeros(4)}, TypeError, "positives: expected integers, got dtype float64"),
+        ({"positives": np.zeros((4, 1, 1), int)}, TypeError, r"positives: expected shape \(queries,\) or \(queries, "),
+        ({"positives": np.full(4, 2**63, np.uint64)}, ValueError, r"positives: expected row numbers below 2\*\*63"),
+        ({"positives": "0123"}, TypeError, "positives: expected a sequence with one entry for each query, got str"),
+        ({"num_negatives": 0}, ValueError, "num_negatives, num_hard, num_semi_hard: expected at least one"),
+        ({"num_negatives": 5}, ValueError, "num_negatives: expected a number from 0 to 4, the number of passages, got"),
+        ({"num_hard": -1}, ValueError, "num_hard: expected an integer of at least 0, got -1"),
+        ({"num_semi_hard": 1.0}, TypeError, "num_semi_hard: expected an integer of at least 0, got 1.0"),
+        ({"strategy": "best"}, ValueError, "strategy: expected 'top' or 'random', got 'best'"),
+        ({"range_min": -1}, ValueError, "range_min: expected an integer of at least 0, got -1"),
+        ({"range_min": 2, "range_max": 4}, ValueError, r"range_max: expected at least range_min \+ num_negatives = 5"),
+        ({"range_max": 0}, ValueError, "range_max: expected an integer of at least 1, or None, got 0"),
+        ({"min_score": 0.5, "max_score": 0.4}, ValueError, "min_score: expected at most max_score = 0.4, got 0.5"),
+        ({"max_score": float("nan")}, ValueError, "max_score: expected a finite number, or None, got nan"),
+        ({"relative_margin": 10**400}, ValueError, "relative_margin: expected a finite number, or None, got 1000"),
+        ({"absolute_margin": "wide"}, TypeError, "absolute_margin: expected a number, or None, got 'wide'"),
+        ({"max_positive_similarity": True}, TypeError, "max_positive_similarity: expected a number, or None, got True"),
+        ({"margin": -0.1}, ValueError, "margin: expected a number from 0 to 2, got -0.1"),
+        ({"margin": float("nan")}, ValueError, "margin: expected a number from 0 to 2, got nan"),
+        ({"margin": "wide"}, TypeError, "margin: expected a number from 0 to 2, got 'wide'"),
+        ({"margin": 10**400}, ValueError, "margin: expected a number from 0 to 2, got 1000"),
+        ({"num_hard": 5}, ValueError, "num_hard: expected a number from 0 to 4, the number of passages, got 5"),
+        ({"num_semi_hard": 10**12}, ValueError, "num_semi_hard: expected a number from 0 to 4"),
+        ({"groups": [0, 1, 2]}, ValueError, "groups: expected 4 values, one for each passage, got 3"),
+        ({"groups": [0.5] * 4}, TypeError, "groups: expected a 1-D array of integers"),
+        ({"exclude": [[0], [1], [2], [9]]}, ValueError, "exclude: query 3 names the row 9"),
+        ({"exclude": [0, 1, 2, 3]}, TypeError, "exclude: query 0: expected a list of rows, got 0"),
+        ({"exclude": np.arange(4)}, TypeError, r"exclude: expected shape \(queries, rows\), got \(4,\)"),
+        ({"seed": 1.5}, TypeError, "seed: expected an integer, got 1.5"),
+        ({"seed": -1}, ValueError, r"seed: expected an integer from 0 to 2\*\*64 - 1, got -1"),
+        ({"block_size": 0}, ValueError, "block_size: expected an integer of at least 1, got 0"),
+        ({"threads": 0}, ValueError, "threads: expected an integer of at least 1"),
+        ({"queries": ROWS.astype(np.float64)}, TypeError, "queries: expected dtype float32 or float16, got float64"),
+        ({"queries": ROWS * np.nan}, ValueError, "queries: expected finite values, got NaN at row 0, column 0"),
+        ({"queries": ROWS * [[1], [1], [0], [1]]}, TypeError, "queries: expected dtype float32"),
+        ({"queries": ROWS * np.float32([[1], [1], [0], [1]])}, ValueError, "queries: row 2 is all zeros"),
+        ({"passages": ROWS * np.float32(np.inf)}, ValueError, "passages: expected finite values, got"),
+        ({"passages": ROWS[:, :2]}, ValueError, "queries: expected dimension 2 like the passages, got 3"),
+        ({"passages": ROWS[:0]}, ValueError, "passages: expected at least one row and one column"),
+    ],
+)
+def test_bad_arguments(change, error, message):
+    arguments = {"queries": ROWS, "passages": ROWS, "positives": [0, 1, 2, 3], "block_size": 2} | change
+    with pytest.raises(error, match=message):
+        relkt.mine(**arguments, progress=lambda _: pytest.fail("work was done before the arguments were checked"))

@@ -1,0 +1,513 @@
+"""``relkt mine``: what it reads and writes, how it fails, and that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from typer.testing import CliRunner
+
+import relkt
+from relkt.cli import app
+from relkt.data.pairs import PairSetBuilder
+from relkt.encoders import encode_passages, encode_queries, load_encoder
+from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, job, mine_files
+from relkt.mining_files.work_folder import WorkFolder
+
+TOPICS = ("tide", "moon", "bread", "glass", "train", "river", "stone", "cloud")
+ROWS = [
+    {
+        "query": f"why {topic} {number} ?",
+        "answer": f"{topic} has {TOPICS[(i + number) % 8]} number {number}",
+        "document": f"about {topic}",
+    }
+    for i, topic in enumerate(TOPICS)
+    for number in range(3)
+]
+FURTHER = [{"_id": f"c{i}", "text": f"{a} and {b} and more", "document": f"about {a}"} for i, (a, b) in
+           enumerate(zip(TOPICS, TOPICS[3:] + TOPICS[:3], strict=True))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    """A random vector for each word, with prompts."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    texts = [text for row in (*ROWS, *FURTHER) for text in row.values()]
+    tokenizer.train_from_iterator([*texts, "ask tell"], trainers.WordLevelTrainer(special_tokens=["[UNK]"]))
+    torch.manual_seed(0)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu")
+    folder = tmp_path_factory.mktemp("encoder")
+    model.save(str(folder))
+    return str(folder)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, encoder):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    write_jsonl(tmp_path / "corpus.jsonl", FURTHER)
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(
+        app, ["mine", "--encoder", encoder, *(str(argument) for argument in arguments)]
+    )
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def expected(encoder: str, rows=ROWS, further=(), documents=True, **conditions):
+    """Queries, passages and what relkt.mine finds among them."""
+    model = load_encoder(encoder)
+    queries = list(dict.fromkeys(row["query"] for row in rows))
+    document_of = {row["text"]: row["document"] for row in further} | {row["answer"]: row["document"] for row in rows}
+    passages = list(dict.fromkeys([row["text"] for row in further] + [row["answer"] for row in rows]))
+    positives = [[passages.index(row["answer"]) for row in rows if row["query"] == query] for query in queries]
+    names = sorted(set(document_of.values()))
+    groups = [names.index(document_of[text]) for text in passages] if documents else None
+    return queries, passages, relkt.mine(
+        encode_queries(model, queries), encode_passages(model, passages), positives, groups=groups, **conditions
+    )  # fmt: skip
+
+
+def test_triplets_are_those_of_mine(run, tmp_path, encoder):
+    result = run("pairs.jsonl", "--output", "out.jsonl", "--corpus", "corpus.jsonl", "--scores",
+                 "--num-negatives", 2, "--relative-margin", 0.1)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    queries, passages, mined = expected(encoder, further=FURTHER, num_negatives=2, relative_margin=0.1)
+    ids = {row["text"]: row["_id"] for row in FURTHER}
+    wanted = [
+        {
+            "anchor": row["query"],
+            "positive": row["answer"],
+            "negative": passages[negative],
+            "scores": [float(mined.positive_scores[query]), float(score)],
+            "positive_id": ids.get(row["answer"]),
+            "negative_id": ids.get(passages[negative]),
+        }
+        for row in ROWS
+        for query in [queries.index(row["query"])]
+        for negative, score in zip(mined.indices[query], mined.scores[query], strict=True)
+        if negative >= 0
+    ]
+    assert read_jsonl(tmp_path / "out.jsonl") == wanted
+    assert not (tmp_path / "out.jsonl.work").exists()
+    assert f"{len(queries)}" in result.stderr
+    assert f"{(mined.indices >= 0).sum()}" in result.stderr
+    assert f"{mined.scores[mined.indices >= 0].mean():.4f}" in result.stderr
+    assert f"wrote out.jsonl: {len(wanted)} rows" in result.stderr
+    assert result.stdout == ""
+
+
+CONDITIONS = [
+    {"num_negatives": 1},
+    {"range_min": 2},
+    {"strategy": "random"},
+    {"strategy": "random", "seed": 7},
+    {"strategy": "random", "range_max": 5},
+    {"min_score": 0.1},
+    {"max_score": 0.1},
+    {"absolute_margin": 0.4},
+    {"relative_margin": 0.8},
+    {"max_positive_similarity": 0.7},
+]
+
+
+@pytest.mark.parametrize("conditions", CONDITIONS, ids=lambda conditions: list(conditions)[-1])
+def test_every_condition_is_an_option(run, tmp_path, encoder, conditions):
+    options = [part for name, value in conditions.items() for part in (f"--{name.replace('_', '-')}", value)]
+    arguments = ["--format", "labeled-list", "--no-exclude-same-document", "--batch-size", 5, "--threads", 1]
+    result = run("pairs.jsonl", "--output", "out.parquet", *arguments, *options)
+    assert result.exit_code == 0, result.output
+    queries, passages, mined = expected(encoder, documents=False, **conditions)
+    found = {row["anchor"]: row["passages"][1:] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()}
+    wanted = {query: [passages[i] for i in mined.indices[row] if i >= 0] for row, query in enumerate(queries)}
+    assert found == {query: negatives for query, negatives in wanted.items() if negatives}
+    assert len(found) > 5
+    without = {name: conditions[name] for name in list(conditions)[:-1]}
+    assert mined.indices.tolist() != expected(encoder, documents=False, **without)[2].indices.tolist()
+
+
+def test_formats(run, tmp_path, encoder):
+    rows = [*ROWS[:6], {**ROWS[0], "answer": ROWS[5]["answer"]}]  # a query with two positives
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    queries, passages, mined = expected(encoder, rows, documents=False, num_negatives=2, min_score=0.1)
+    assert set(mined.counts.tolist()) == {0, 1, 2}
+    of = {query: [passages[i] for i in mined.indices[row] if i >= 0] for row, query in enumerate(queries)}
+    tables = {}
+    for kind in OutputFormat:
+        for scores in (False, True):
+            arguments = [
+                "--format",
+                kind.value,
+                "--min-score",
+                0.1,
+                "--num-negatives",
+                2,
+                *(["--scores"] if scores else []),
+            ]
+            result = run(
+                "pairs.jsonl", "--output", "o.parquet", "--overwrite", "--no-exclude-same-document", *arguments
+            )
+            assert result.exit_code == 0, result.output
+            tables[kind.value, scores] = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    pairs = [(row["query"], row["answer"]) for row in rows]
+    assert tables["triplet", False] == [
+        {"anchor": q, "positive": p, "negative": n} for q, p in pairs for n in of[q]
+    ]  # fmt: skip
+    assert tables["n-tuple", False] == [
+        {"anchor": q, "positive": p, "negative_1": of[q][0], "negative_2": of[q][1]}
+        for q, p in pairs
+        if len(of[q]) == 2
+    ]
+    assert tables["labeled-list", False] == [
+        {"anchor": q, "passages": [p, *of[q]], "labels": [1] + [0] * len(of[q])} for q, p in pairs if of[q]
+    ]
+    assert tables["labeled-pair", False] == [
+        {"anchor": query, "passage": text, "label": label}
+        for query in queries
+        for label, texts in ((1, [p for q, p in pairs if q == query]), (0, of[query]))
+        for text in texts
+    ]
+    # Scores: those of the model, the positive's own first.
+    model = load_encoder(encoder)
+    score = lambda q, p: float(encode_queries(model, [q])[0] @ encode_passages(model, [p])[0])  # noqa: E731
+    for row in tables["triplet", True]:
+        assert row["scores"] == pytest.approx(
+            [score(row["anchor"], row[k]) for k in ("positive", "negative")], abs=1e-6
+        )
+    for row in tables["n-tuple", True]:
+        texts = [row[name] for name in ("positive", "negative_1", "negative_2")]
+        assert row["scores"] == pytest.approx([score(row["anchor"], text) for text in texts], abs=1e-6)
+    for row in tables["labeled-list", True]:
+        assert row["scores"] == pytest.approx([score(row["anchor"], text) for text in row["passages"]], abs=1e-6)
+    for row in tables["labeled-pair", True]:
+        assert row["score"] == pytest.approx(score(row["anchor"], row["passage"]), abs=1e-6)
+        assert "label" not in row
+
+
+def test_the_summary_says_what_is_missing(run, tmp_path, encoder):
+    write_jsonl(tmp_path / "pairs.jsonl", [*ROWS[:6], ROWS[0]])
+    result = run("pairs.jsonl", "--output", "o.jsonl", "--format", "n-tuple", "--min-score", 0.0,
+                 "--no-exclude-same-document")  # fmt: skip
+    _, _, mined = expected(encoder, ROWS[:6], documents=False, num_negatives=3, min_score=0.0)
+    lines = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in result.stderr.splitlines() if line}
+    served, fewer = (mined.counts == 3).sum(), ((mined.counts > 0) & (mined.counts < 3)).sum()
+    assert served > 0 < fewer
+    assert lines["queries"] == "6"
+    assert lines["with all 3 negatives"] == str(served)
+    assert lines["with fewer"] == str(fewer)
+    assert lines["pairs without a row, as negatives are missing"] == str(6 - served)
+    assert lines["pairs given more than once, and used once"] == "1"
+    assert len(read_jsonl(tmp_path / "o.jsonl")) == served
+
+
+def test_files_of_all_kinds_give_the_same(run, tmp_path):
+    rows = [{**row, "query_id": f"q{i}", "passage_id": 100 + i} for i, row in enumerate(ROWS)]
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows).append_column("e", pa.array([[0.5]] * len(rows))), tmp_path / "p.parquet")
+    for name, delimiter in (("p.csv", ","), ("p.tsv", "\t")):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+    (tmp_path / "c.txt").write_text("".join(f"{row['text']}\n" for row in FURTHER), encoding="utf-8")
+    write_jsonl(tmp_path / "c.jsonl", [{"text": row["text"]} for row in FURTHER])
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    write_jsonl(beir / "corpus.jsonl", [
+        *({"_id": f"c{i}", "text": row["text"]} for i, row in enumerate(FURTHER)),
+        *({"_id": str(row["passage_id"]), "text": row["answer"], "document": row["document"]} for row in rows),
+    ])  # fmt: skip
+    write_jsonl(beir / "queries.jsonl", [{"_id": row["query_id"], "text": row["query"]} for row in rows])
+    for part, some in (("train", rows[:10]), ("test", rows[10:])):
+        lines = ["query-id\tcorpus-id\tscore", *(f"{row['query_id']}\t{row['passage_id']}\t1" for row in some)]
+        (beir / "qrels" / f"{part}.tsv").write_text("\n".join(lines) + "\n")
+
+    found = {}
+    for source, corpus in [
+        ("p.jsonl", "c.txt"), ("p.parquet", "c.jsonl"), ("p.csv", "c.txt"), ("p.tsv", "c.txt"), ("beir", None)
+    ]:  # fmt: skip
+        result = run(source, "--output", f"{source}.out.jsonl", *(["--corpus", corpus] if corpus else []))
+        assert result.exit_code == 0, result.output
+        found[source] = read_jsonl(tmp_path / f"{source}.out.jsonl")
+    first = found["p.jsonl"]
+    assert all(rows == first for name, rows in found.items() if name != "beir")
+    texts = [{key: row[key] for key in ("anchor", "positive", "negative", "query_id", "positive_id")} for row in first]
+    assert [{key: row[key] for key in texts[0]} for row in found["beir"]] == texts
+    assert first[0]["query_id"] == "q0"
+    assert first[0]["positive_id"] == "100"
+    further = {row["text"] for row in FURTHER}
+    assert {row["negative_id"] is None for row in first if row["negative"] in further} == {True}
+    assert {row["negative_id"] for row in found["beir"]} & {f"c{i}" for i in range(8)}
+    # One part of the folder.
+    assert run("beir", "--output", "train.jsonl", "--split", "train").exit_code == 0
+    assert read_jsonl(tmp_path / "train.jsonl") == [
+        row for row in found["beir"] if row["query_id"] in {r["query_id"] for r in rows[:10]}
+    ]
+    # No ids.
+    assert run("p.jsonl", "--output", "plain.jsonl", "--corpus", "c.txt", "--no-ids").exit_code == 0
+    assert read_jsonl(tmp_path / "plain.jsonl") == [
+        {k: r[k] for k in ("anchor", "positive", "negative")} for r in first
+    ]
+
+
+def test_columns_by_name_and_lists_of_positives(run, tmp_path):
+    renamed = [{"q": row["query"], "p": [row["answer"]], "pid": [f"p{i}"]} for i, row in enumerate(ROWS)]
+    renamed[0]["p"].append(ROWS[4]["answer"])
+    renamed[0]["pid"].append("p4")
+    write_jsonl(tmp_path / "n.jsonl", renamed)
+    result = run("n.jsonl", "--output", "o.jsonl", "--query-column", "q", "--positive-column", "p",
+                 "--positive-id-column", "pid", "--num-negatives", 1)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = [row for row in read_jsonl(tmp_path / "o.jsonl") if row["anchor"] == ROWS[0]["query"]]
+    assert [row["positive_id"] for row in found] == ["p0", "p4"]
+    assert found[0]["negative"] not in (ROWS[0]["answer"], ROWS[4]["answer"])
+
+
+def test_prompts(run, tmp_path, encoder):
+    for name, options in (("a", ["--query-prompt", "tide ", "--passage-prompt", "moon "]), ("b", [])):
+        assert run("pairs.jsonl", "--output", f"{name}.jsonl", "--scores", *options).exit_code == 0
+    model = load_encoder(encoder)
+    row = read_jsonl(tmp_path / "a.jsonl")[0]
+    score = encode_queries(model, ["tide " + row["anchor"]])[0] @ encode_passages(model, ["moon " + row["positive"]])[0]
+    assert row["scores"][0] == pytest.approx(float(score), abs=1e-6)
+    assert (tmp_path / "a.jsonl").read_text() != (tmp_path / "b.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pairs.jsonl", "--output", "o.csv"], "output: expected a file that ends in .parquet or .jsonl, got o.csv"),
+        (["pairs.jsonl", "--output", "none/o.jsonl"], "--output: the folder of none/o.jsonl does not exist"),
+        (["pairs.jsonl", "--output", "taken.jsonl"], "--output: taken.jsonl exists; give --overwrite to replace it"),
+        (["missing.jsonl", "--output", "o.jsonl"], "missing.jsonl: file not found"),
+        (["pairs.xlsx", "--output", "o.jsonl"], "pairs.xlsx: expected a file that ends in .jsonl"),
+        (["blank.jsonl", "--output", "o.jsonl"], "blank.jsonl, line 2: expected the text of a query, got ' '"),
+        (["number.jsonl", "--output", "o.jsonl"], "number.jsonl, line 1: expected a string in 'answer', got 3"),
+        (["empty.jsonl", "--output", "o.jsonl"], "empty.jsonl: expected at least one pair, got none"),
+        (["broken.csv", "--output", "o.jsonl"], "broken.csv, line 3: expected 2 values, as in the header, got 3"),
+        (["fake.parquet", "--output", "o.jsonl"], "fake.parquet: expected a Parquet file"),
+        (["ids.jsonl", "--output", "o.jsonl"], "ids.jsonl, line 2: query id '1' has the text 'b', but 'a' before"),
+        (["noid.jsonl", "--output", "o.jsonl"], "noid.jsonl, line 2: expected a text or an integer in 'query_id'"),
+        (["other.jsonl", "--output", "o.jsonl"], "other.jsonl, line 1: expected a column of the query, one of"),
+        (
+            ["pairs.jsonl", "--output", "o.jsonl", "--query-column", "q"],
+            "pairs.jsonl, line 1: expected a column of the query, 'q', got only 'query', 'answer', 'document'",
+        ),
+        (["pairs.jsonl", "--output", "o.jsonl", "--corpus", "half.txt"], "half.txt, line 2: expected the text of"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--corpus-id-column", "x"], "--corpus: expected a file to go with"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--split", "train"], "split: expected only with a folder"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--range-max", "2"], "range_max: expected at least"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--min-score", "nan"], "min_score: expected a finite number"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--num-negatives", "25"], "num_negatives: expected a number from 0"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
+        (["pairs.jsonl", "--output", "stranger.jsonl"], "stranger.jsonl.work: expected a folder of ours"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_before_anything_is_encoded(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr("relkt.encoders.encode_passages", None)
+    files = {
+        "taken.jsonl": "mine",
+        "pairs.xlsx": "",
+        "blank.jsonl": '{"query": "a", "answer": "b"}\n{"query": " ", "answer": "b"}\n',
+        "number.jsonl": '{"query": "a", "answer": 3}\n',
+        "empty.jsonl": "",
+        "broken.csv": "query,answer\na,b\na,b,c\n",
+        "fake.parquet": "no",
+        "ids.jsonl": '{"query": "a", "answer": "b", "query_id": 1}\n{"query": "b", "answer": "b", "query_id": 1}\n',
+        "noid.jsonl": '{"query": "a", "answer": "b", "query_id": 1}\n{"query": "b", "answer": "b"}\n',
+        "other.jsonl": '{"text": "a", "answer": "b"}\n',
+        "half.txt": "one\n\nthree\n",
+        "stranger.jsonl.work/photo": "mine",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_help_has_an_example_that_runs(run, tmp_path):
+    page = run("--help").stdout
+    assert "Example: relkt mine relkt-mini --output negatives.parquet --relative-margin 0.05" in page
+    conditions = [name for one in CONDITIONS for name in one]
+    for name in (*conditions, "exclude_same_document", "corpus", "threads", "batch_size", "query_prompt", "overwrite"):
+        assert f"--{name.replace('_', '-')}" in page
+    for kind in OutputFormat:
+        assert kind.value in page
+    result = run("relkt-mini", "--output", "negatives.parquet", "--relative-margin", "0.05")  # with the tiny encoder
+    assert result.exit_code == 0, result.output
+    assert pq.read_table(tmp_path / "negatives.parquet").column_names == [
+        "anchor", "positive", "negative", "query_id", "positive_id", "negative_id"
+    ]  # fmt: skip
+
+
+# Killed runs
+
+
+def mine_small(
+    folder: Path, encoder: str, output: str = "out.parquet", kill_at: int | None = None, **options
+) -> object:
+    """Mines with parts of a few texts; is killed when so many files are complete, before the next gets its name."""
+    job.ENCODE_PART, job.MINE_PART = 5, 10
+    done = 0
+    rename = Path.replace
+
+    def count(self: Path, target: Path) -> Path:
+        nonlocal done
+        if done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+        return rename(self, target)
+
+    Path.replace = count
+    try:
+        return mine_files(
+            folder / "pairs.jsonl",
+            folder / output,
+            encoder=encoder,
+            options=replace(MiningOptions(num_negatives=2, relative_margin=0.1), **options),
+            threads=1,
+            scores=True,
+        )
+    finally:
+        Path.replace = rename
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(job, "ENCODE_PART", job.ENCODE_PART)
+    monkeypatch.setattr(job, "MINE_PART", job.MINE_PART)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, encoder, monkeypatch):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    assert mine_small(tmp_path, encoder, "whole.parquet").resumed is False
+    context = multiprocessing.get_context("fork")
+    # 24 passages and 24 queries in 5 parts each, the index, 3 parts of negatives, manifest and output.
+    for kill_at in range(15):
+        process = context.Process(target=mine_small, args=(tmp_path, encoder, "out.parquet", kill_at))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        work = tmp_path / "out.parquet.work"
+        assert not (tmp_path / "out.parquet").exists()
+        there = {path.name for path in work.iterdir() if not path.name.endswith(".partial")}
+        encoded: list[tuple[str, int]] = []
+        for kind, encode in (("queries", encode_queries), ("passages", encode_passages)):
+
+            def counted(model, texts, *, encode=encode, kind=kind, encoded=encoded, **options):
+                encoded.append((kind, len(texts)))
+                return encode(model, texts, **options)
+
+            monkeypatch.setattr(f"relkt.encoders.encode_{kind}", counted)
+        summary = mine_small(tmp_path, encoder)
+        monkeypatch.undo()
+        job.ENCODE_PART, job.MINE_PART = 5, 10
+        assert summary.resumed is (kill_at > 0)
+        assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+        assert not work.exists()
+        # What was there was not encoded again.
+        parts = {kind: 5 - sum(name.startswith(kind + "-") for name in there) for kind in ("passages", "queries")}
+        if "passages.relkt" in there:
+            parts["passages"] = 0
+        assert {kind: sum(one == kind for one, _ in encoded) for kind in parts} == parts
+        (tmp_path / "out.parquet").unlink()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_work_of_other_inputs_or_options_is_an_error(tmp_path, encoder):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    process = multiprocessing.get_context("fork").Process(target=mine_small, args=(tmp_path, encoder, "out.parquet", 4))
+    process.start()
+    process.join(60)
+    work = tmp_path / "out.parquet.work"
+    before = {path.name: path.read_bytes() for path in work.iterdir()}
+    with pytest.raises(
+        WorkFolderError, match=r"options: num_negatives differs: 2 then, 3 now.*--overwrite to start an"
+    ):
+        mine_small(tmp_path, encoder, num_negatives=3)
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS[1:])
+    with pytest.raises(WorkFolderError, match="inputs: pairs differs"):
+        mine_small(tmp_path, encoder)
+    assert {path.name: path.read_bytes() for path in work.iterdir()} == before
+    summary = mine_files(tmp_path / "pairs.jsonl", tmp_path / "out.parquet", encoder=encoder, overwrite=True)
+    assert summary.resumed is False
+    assert summary.pairs == len(ROWS) - 1
+
+
+def test_the_manifest_names_what_differs(tmp_path):
+    folder = WorkFolder(tmp_path / "o.jsonl")
+    assert folder.open({"a": {"b": 1}, "c": "x" * 99, "old": 1}, overwrite=False) is False
+    assert folder.open({"a": {"b": 1}, "c": "x" * 99, "old": 1}, overwrite=False) is True
+    with pytest.raises(WorkFolderError) as error:
+        folder.open({"a": {"b": 2}, "c": "y" * 99, "new": 1}, overwrite=False)
+    assert (
+        "a: b differs: 1 then, 2 now; c differs; old is there then but not now; new is there now but not then."
+        in str(error.value)
+    )
+    (folder.path / "manifest.json").write_text("[]")
+    with pytest.raises(WorkFolderError, match=r"its manifest was \[\]"):
+        folder.open({}, overwrite=False)
+
+
+# Pairs
+
+
+def test_candidacy_with_ids_and_documents():
+    builder = PairSetBuilder()
+    rows = [builder.add_passage(text, id=one, document=document, where="here") for text, one, document in [
+        ("x", "0", "d"), ("y", "1", "d"), ("x", "2", "e"), ("z", "3", None), ("ask", "4", None),
+    ]]  # fmt: skip
+    query, other = builder.add_query("ask", where="here"), builder.add_query("else", where="here")
+    builder.add_pair(query, rows[0])
+    builder.add_pair(other, builder.add_passage("z", where="here"))
+    builder.add_pair(other, rows[3])
+    found = builder.build()
+    assert found.repeated == 1
+    assert found.pairs.tolist() == [[0, 0], [1, 3]]
+    positives, groups, exclude = found.candidacy()
+    assert positives == [[0], [3]]
+    assert groups.tolist() == [0, 0, 1, 5, 6]
+    assert exclude == [[2, 4], []]  # the same text, and the query's own
+    assert found.candidacy(same_document=False).groups is None
+
+
+def test_a_text_in_several_documents():
+    builder = PairSetBuilder()
+    for text, document in [("x", "d"), ("x", "e"), ("y", "e"), ("z", "d"), ("w", "f")]:
+        builder.add_passage(text, document=document, where="here")
+    builder.add_pair(builder.add_query("q", where="here"), 0)
+    builder.add_pair(builder.add_query("r", where="here"), 3)
+    positives, groups, exclude = builder.build().candidacy()
+    assert positives == [[0], [3]]
+    assert groups is None
+    assert exclude == [[0, 1, 2], [3]]
+    assert np.array(builder.build().documents[0]).tolist() == ["d", "e"]
