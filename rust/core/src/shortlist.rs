@@ -220,7 +220,10 @@ fn score(
     k: usize,
 ) -> Vec<Best> {
     let pairs = in_row_order(passages.rows(), &lists);
-    let begin = |list: Listing| Best { hits: list.best, floor: list.floor, scored: list.scored };
+    let begin = |mut list: Listing| {
+        list.best.reserve(list.rows.len());
+        Best { hits: list.best, floor: list.floor, scored: list.scored }
+    };
     let mut best: Vec<Best> = lists.into_iter().map(begin).collect();
     for (at, &(row, lane)) in pairs.iter().enumerate() {
         if let Some(soon) = pairs.get(at + AHEAD) {
