@@ -48,7 +48,7 @@ pub(crate) fn expect_writes<T>(memory: &mut [T]) {
         // Whole pages of any size that Linux has.
         const PAGE: usize = 64 << 10;
         let start = memory.as_mut_ptr().cast::<u8>();
-        let skipped = start.align_offset(PAGE);
+        let skipped = start.addr().wrapping_neg() % PAGE;
         let len = (size_of_val(memory) - skipped) / PAGE * PAGE;
         // SAFETY: skipped + len bytes lie within the memory, which is ours to write; what it holds is not changed.
         unsafe {
