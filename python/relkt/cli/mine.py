@@ -274,10 +274,16 @@ def _table(summary: MiningSummary, num_negatives: int) -> Table:
     add("negatives", summary.negatives)
     add("mean score of positives", summary.positive_score)
     add("mean score of negatives", summary.negative_score)
-    add("passed over, summed over queries: in a positive's document, or its text", summary.excluded, always=False)
-    add("  above --max-score or a margin's limit", summary.too_similar, always=False)
-    add("  near-duplicates of a positive", summary.near_positive, always=False)
-    add("  among the --range-min best", summary.range_min, always=False)
+    reasons = {
+        "  same document or text as a positive, or the query's": summary.excluded,
+        "  above --max-score or a margin's limit": summary.too_similar,
+        "  near-duplicates of a positive": summary.near_positive,
+        "  among the --range-min best": summary.range_min,
+    }
+    if any(reasons.values()):
+        table.add_row("passed over, summed over queries", "")
+    for reason, passages in reasons.items():
+        add(reason, passages, always=False)
     add("pairs given more than once, and used once", summary.repeated_pairs, always=False)
     add("pairs without a row, as negatives are missing", summary.left_out, always=False)
     return table

@@ -176,7 +176,7 @@ def test_variants_of_loading(tmp_path, model_of, pairs, arguments):
         assert seen[1][1][1] != seen[1][1][0]
 
 
-def test_no_duplicates_in_a_dict_with_prompts(tmp_path, model_of, pairs, monkeypatch):
+def test_no_duplicates_in_a_dict_with_prompts(tmp_path, model_of, pairs, monkeypatch, caplog):
     """The sampler and the collator read current texts, wherever in a dict the data set is."""
     model = model_of(prompts={"query": "query : ", "document": ""})
     remine = RemineCallback(pairs, model, **CONDITIONS)
@@ -208,6 +208,7 @@ def test_no_duplicates_in_a_dict_with_prompts(tmp_path, model_of, pairs, monkeyp
     record = lambda self, rows: (batches.append((len(spy.rows), rows)), collate(self, rows))[1]  # noqa: E731
     monkeypatch.setattr(kind, "__call__", record)
     trainer.train()
+    assert "does not look up" not in caplog.text
     current = {}
     for epoch, rows in enumerate(spy.rows, start=1):
         current[epoch] = {(r["anchor"], r["positive"]): (r["negative_1"], r["negative_2"]) for r in rows}
