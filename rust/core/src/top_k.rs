@@ -14,7 +14,13 @@ pub struct Hit {
 /// Order of results: higher score first, then lower row.
 #[must_use]
 pub fn rank(a: &Hit, b: &Hit) -> Ordering {
-    b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+    // One comparison of one number, whose upper half is ordered as `f32::total_cmp` orders, the other way round.
+    let key = |hit: &Hit| {
+        let bits = hit.score.to_bits();
+        let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
+        u64::from(descending) << 32 | u64::from(hit.row)
+    };
+    key(a).cmp(&key(b))
 }
 
 /// Scores that are wanted: those strictly between two limits.
@@ -251,6 +257,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hits_are_ordered_by_score_and_row() {
+        let scores = [-0.0f32, 0.0, 1.0, -1.0, 0.5, -0.5, f32::MIN_POSITIVE, f32::NEG_INFINITY, f32::INFINITY, 1e-45];
+        let hits: Vec<Hit> = scores.iter().flat_map(|&score| [0, 7, u32::MAX].map(|row| Hit { score, row })).collect();
+        for a in &hits {
+            for b in &hits {
+                assert_eq!(rank(a, b), b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)), "{a:?} {b:?}");
+            }
+        }
+    }
 
     /// The definition.
     fn reference(scores: &[f32], k: usize, window: Window) -> Vec<Hit> {
