@@ -100,7 +100,7 @@ class Conditions:
                     f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, so that "
                     f"the range holds the negatives wanted, got {range_max}"
                 )
-        values = {name: _number(name, value) for name, value in numbers.items()}
+        values = {name: as_number(name, value) for name, value in numbers.items()}
         if num_negatives == 0:
             of_num_negatives = {
                 "strategy": strategy != Strategy.TOP,
@@ -190,7 +190,8 @@ def _num(name: str, value: Any, passages: int) -> int:
     return num
 
 
-def _number(name: str, value: Any) -> float | None:
+def as_number(name: str, value: Any) -> float | None:
+    """A finite number, or None."""
     if value is None:
         return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
