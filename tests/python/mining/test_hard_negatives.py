@@ -705,7 +705,7 @@ def test_no_file_of_the_cache_holds_what_is_not_finite(bad: float, tmp_path: Pat
     for model in (plane, sane):
         model.model_card_data = SimpleNamespace(base_model="plane")
     plane.encode_query = Mock(return_value=np.array([[1, 0], [0, bad]], np.float32))
-    with pytest.raises(ValueError, match="model: embeddings of the queries: expected finite values, .* in row 1"):
+    with pytest.raises(ValueError, match=r"model: embeddings of the queries: expected finite values, .* in row 1"):
         ours(PLANE_PAIRS, plane, cache_folder=tmp_path)
     assert [file.name.split("_")[0] for file in tmp_path.iterdir()] == ["corpus"]
     assert len(ours(PLANE_PAIRS, sane, num_negatives=1, cache_folder=tmp_path)) == 2
