@@ -71,6 +71,7 @@ CASES = {
         Case("margin", relative_margin=0.05),
         Case("wide margin", absolute_margin=0.2),
         Case("ceiling", max_score=0.5),
+        Case("low ceiling", max_score=0.1),
         Case("range", range_min=10, range_max=100, sampling_strategy="random"),
     )
 }

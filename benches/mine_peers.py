@@ -71,6 +71,7 @@ class Relkt:
 
     def __init__(self, inputs: Inputs, threads: int) -> None:
         self.inputs, self.threads = inputs, threads
+        self.index: Any = None
 
     def mine(self, case: Case) -> Mined:
         import relkt
@@ -80,12 +81,16 @@ class Relkt:
         seconds, mined = time_of(lambda: relkt.mine(given.queries, given.passages, given.positives, **arguments))
         return Mined(seconds, mined)
 
-    def search(self, k: int) -> float:
-        """Seconds of a plain search."""
+    def window(self, case: Case) -> float:
+        """Time of mining in a ready index / time of a plain search in it for as many passages, right after."""
         import relkt
 
         given = self.inputs
-        return time_of(lambda: relkt.search(given.queries, given.passages, k, threads=self.threads))[0]
+        if self.index is None:
+            self.index = relkt.Index(given.passages, threads=self.threads)
+        arguments = {**case.arguments("strategy"), "threads": self.threads}
+        mining = time_of(lambda: relkt.mine(given.queries, self.index, given.positives, **arguments))[0]
+        return mining / time_of(lambda: self.index.search(given.queries, case.ranked, threads=self.threads))[0]
 
     @staticmethod
     def rows(mined: Any, case: Case) -> np.ndarray:  # noqa: ARG004 - as other peers
@@ -280,7 +285,7 @@ def work(peer: str, data: MiningData, threads: int, pipe: Connection) -> None:
     """Answers until told to stop:
 
     ("mine", case, whether rows are wanted) with a dictionary of seconds, bytes and rows; and, if it is relkt,
-    ("ranked", case) with the rows and scores that a draw is from, and ("search", k) with seconds.
+    ("ranked", case) with the rows and scores that a draw is from, and ("window", case) with a ratio.
     """
     if hasattr(os, "sched_setaffinity"):
         # For calls that cannot be told how many threads to use.
@@ -315,6 +320,6 @@ def work(peer: str, data: MiningData, threads: int, pipe: Connection) -> None:
                 mined = opened.mine(case.all_ranked())
                 pipe.send((mined.result.indices, mined.result.scores))
                 del mined
-            case ("search", k):
+            case ("window", case):
                 assert isinstance(opened, Relkt)
-                pipe.send(opened.search(k))
+                pipe.send(opened.window(case))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ Embeddings = NDArray[np.float32] | NDArray[np.float16]
 
 def as_rows(name: str, array: object) -> Embeddings:
     """A 2-D float32 or float16 array, aligned and C-contiguous; copies only if it must."""
+    rows = check_rows(name, array)
+    return np.require(rows, rows.dtype, ["C", "A"])
+
+
+def check_rows(name: str, array: object) -> Embeddings:
+    """The same array, if it is a 2-D one of float32 or float16."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}")
     if isinstance(array, np.ma.MaskedArray):
@@ -21,7 +28,18 @@ def as_rows(name: str, array: object) -> Embeddings:
         raise TypeError(f"{name}: expected dtype float32 or float16, got {array.dtype}")
     if array.ndim != 2:
         raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {array.shape}")
-    return np.require(array, array.dtype, ["C", "A"])
+    return array
+
+
+def is_tensor(value: object) -> bool:
+    """Whether something is a torch tensor; does not import torch, as whoever has one did."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def without_tensor(value: Any) -> Any:
+    """A torch tensor as an array, anything else as it is."""
+    return value.detach().cpu().numpy() if is_tensor(value) else value
 
 
 def to_border(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:

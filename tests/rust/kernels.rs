@@ -266,7 +266,7 @@ fn codes_miss_no_more_than_they_say() {
                 let left = left.map(|(&v, &c)| f64::from(v) / norm - f64::from(scale) * f64::from(c));
                 let left = left.map(|difference| difference * difference).sum::<f64>().sqrt();
                 assert!(left <= f64::from(error), "{}: {left} > {error} for {values:?}", kernel.name());
-                assert!(f64::from(error) <= left * 1.000_001 + 2e-12, "{}: {error} for {left}", kernel.name());
+                assert!(f64::from(error) <= left * 1.000_001 + 3e-7, "{}: {error} for {left}", kernel.name());
                 assert!(error < 1.000_001);
             }
         }

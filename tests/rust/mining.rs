@@ -209,13 +209,32 @@ fn a_wrong_guess_costs_nothing() {
     for row in 0..8_192 {
         let query = row % 40;
         let copy: Vec<f32> = case.queries[query * dim..][..dim].to_vec();
-        let sign = if row / 16 % 16 == 0 { 1.0 } else { -1.0 };
+        let sign = if row / 16 % 24 == 0 { 1.0 } else { -1.0 };
         for (value, copied) in case.passages[row * dim..][..dim].iter_mut().zip(copy) {
             *value = sign * copied + 0.1 * *value;
         }
     }
     case.lists[1].1 = vec![Window { above: f64::NEG_INFINITY, below: 0.5 }; 40];
     assert_equal(&case.mine(Kernel::detect(), 1, false), &case.definition(), "misled");
+}
+
+/// So many near-duplicates of positives that they are counted in a second pass.
+#[test]
+fn any_number_of_near_duplicates_is_counted() {
+    let mut case = case(40, 6, 6_000, 4, false, &[(3, 0), (2, 3)]);
+    case.max_positive_similarity = Some(0.3);
+    case.positives = (0..6).map(|query| vec![query, query + 9]).collect();
+    // Queries are their first positives, so that their best passages are all near-duplicates.
+    case.queries = case.passages[..24].to_vec();
+    case.lists[1].1 = vec![Window { above: -0.9, below: 0.95 }; 6];
+    let expected = case.definition();
+    assert!(expected[0].near_positive.iter().all(|&count| count > 1_500), "{:?}", expected[0].near_positive);
+    for threads in [1, 3] {
+        assert_equal(&case.mine(Kernel::detect(), threads, false), &expected, "near-duplicates");
+    }
+    // And where nothing is left.
+    case.max_positive_similarity = Some(-1.0);
+    assert_equal(&case.mine(Kernel::detect(), 1, false), &case.definition(), "nothing but near-duplicates");
 }
 
 /// A sketch decides first, and what it lets pass is counted and judged as ever.

@@ -146,7 +146,7 @@ fn a_sketch_changes_no_result() {
 }
 
 /// Many queries and results, where a sample of the rows suggests thresholds: among them queries whose best rows all lie in
-/// the sample (the first of every sixteen blocks), so that what it suggests is far too high.
+/// the sample (the first of every 24 blocks), so that what it suggests is far too high.
 #[test]
 fn a_misleading_sample_costs_no_results() {
     let (dim, rows, k) = (12, 20_000, 40);
@@ -154,8 +154,8 @@ fn a_misleading_sample_costs_no_results() {
     let mut p = random.reals(rows * dim);
     let q = random.reals(50 * dim);
     for (row, values) in p.chunks_exact_mut(dim).enumerate() {
-        if row / 16 % 16 == 0 && row % 16 < 3 {
-            let query = &q[row / 256 % 25 * dim..][..dim];
+        if row / 16 % 24 == 0 && row % 16 < 6 {
+            let query = &q[row / (16 * 24) % 25 * dim..][..dim];
             values.iter_mut().zip(query).for_each(|(value, q)| *value = q + 0.01 * *value);
         }
     }

@@ -89,7 +89,7 @@ class Conditions:
         num_negatives = _num("num_negatives", num_negatives, passages)
         if num_negatives + num_hard + num_semi_hard == 0:
             raise ValueError("num_negatives, num_hard, num_semi_hard: expected at least one of them to be above 0")
-        if strategy not in list(Strategy):
+        if not isinstance(strategy, str) or strategy not in list(Strategy):
             expected = " or ".join(repr(known.value) for known in Strategy)
             raise ValueError(f"strategy: expected {expected}, got {strategy!r}")
         range_min = as_count("range_min", range_min, "of at least 0", least=0)
@@ -100,7 +100,20 @@ class Conditions:
                     f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, so that "
                     f"the range holds the negatives wanted, got {range_max}"
                 )
-        values = {name: _number(name, value) for name, value in numbers.items()}
+        values = {name: as_number(name, value) for name, value in numbers.items()}
+        if num_negatives == 0:
+            of_num_negatives = {
+                "strategy": strategy != Strategy.TOP,
+                "range_min": range_min > 0,
+                "range_max": range_max is not None,
+                "absolute_margin": values["absolute_margin"] is not None,
+                "relative_margin": values["relative_margin"] is not None,
+            }
+            if ignored := [name for name, given in of_num_negatives.items() if given]:
+                raise ValueError(
+                    f"{', '.join(ignored)}: expected only with num_negatives above 0, as hard and semi-hard negatives "
+                    "have windows of their own, got num_negatives = 0"
+                )
         low, high = values["min_score"], values["max_score"]
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_score: expected at most max_score = {high}, got {low}")
@@ -136,13 +149,20 @@ class Conditions:
             last = self.range_max if self.range_max is not None else default
         return min(last, passages)
 
+    def most_ranks(self, passages: int) -> int:
+        """The most candidates that a list holds for each query."""
+        return max(self.ranks(passages), self.num_hard, self.num_semi_hard)
+
     def wanted(self, positive_scores: NDArray[np.float32], passages: int) -> list[Wanted]:
         """The lists of negatives: of ``num_negatives``, of ``num_hard`` and of ``num_semi_hard``, where not 0.
 
         Scores are float32, so a limit that belongs to the window is the same as the next number of double precision
         that does not.
         """
-        positive = positive_scores.astype(np.float64)
+        with np.errstate(all="ignore"):  # limits may be subnormal or overflow, whatever the caller wants to hear of
+            return self._wanted(positive_scores.astype(np.float64), passages)
+
+    def _wanted(self, positive: NDArray[np.float64], passages: int) -> list[Wanted]:
         low = np.nextafter(-math.inf if self.min_score is None else self.min_score, -math.inf)
         high = np.nextafter(math.inf if self.max_score is None else self.max_score, math.inf)
         above, below = np.full(positive.shape, low), np.full(positive.shape, high)
@@ -170,7 +190,8 @@ def _num(name: str, value: Any, passages: int) -> int:
     return num
 
 
-def _number(name: str, value: Any) -> float | None:
+def as_number(name: str, value: Any) -> float | None:
+    """A finite number, or None."""
     if value is None:
         return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from datasets import Dataset
 
 from relkt.arrays import as_count, as_threads
+from relkt.mining.conditions import as_number
 from relkt.mining.hard_negatives_formats import FORMATS, OutputFormat, format_negatives, new_columns, print_statistics
 from relkt.mining.hard_negatives_selection import (
     Conditions,
@@ -159,10 +159,10 @@ def mine_hard_negatives(
             margin,
         )
     limits = {
-        "max_score": _number("max_score", max_score),
-        "min_score": _number("min_score", min_score),
-        "absolute_margin": _number("absolute_margin", absolute_margin),
-        "relative_margin": _number("relative_margin", relative_margin),
+        "max_score": as_number("max_score", max_score),
+        "min_score": as_number("min_score", min_score),
+        "absolute_margin": as_number("absolute_margin", absolute_margin),
+        "relative_margin": as_number("relative_margin", relative_margin),
     }
     limited = any(limit is not None for limit in limits.values())
     if include_positives and (limited or range_min != 0 or range_max is not None or sampling_strategy != "top"):
@@ -283,18 +283,6 @@ def _format(
         if output_format == known:
             return known, bool(output_scores)
     raise ValueError(f"output_format: expected one of {', '.join(map(repr, FORMATS))}, got {output_format!r}")
-
-
-def _number(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except TypeError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise (ValueError if isinstance(value, float) else TypeError)(f"{name}: expected a number, got {value!r}")
-    return number
 
 
 def _check_new_names(names: tuple[str, str], new: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,10 +159,11 @@ def embed(model: Any, pairs: Pairs, encoding: Encoding) -> tuple[Embeddings, Emb
         (q, d) and (n, d) float32, or both float16 if the model's are.
 
     Raises:
-        ValueError: If a file of the cache, or what the model gives, does not have one row for each text, or the
-            embeddings of queries and corpus differ in width.
+        ValueError: If a file of the cache, or what the model gives, does not have one row for each text or is not
+            finite, the model has no prompt of a name, or the embeddings of queries and corpus differ in width.
         OSError: If the cache cannot be read or written.
     """
+    _check_prompt_names(model, encoding)
     queries = _Texts("query", "queries", pairs.queries.to_pylist(), encoding.query_prompt, encoding.query_prompt_name)
     corpus = _Texts("corpus", "passages", pairs.corpus.to_pylist(), encoding.corpus_prompt, encoding.corpus_prompt_name)
     files: dict[str, Path | None] = {"query": None, "corpus": None}
@@ -186,7 +188,7 @@ def embed(model: Any, pairs: Pairs, encoding: Encoding) -> tuple[Embeddings, Emb
                         prompt_name=texts.prompt_name,
                         prompt=texts.prompt,
                     )
-                    _check_shape(f"model: embeddings of the {texts.plural}", embeddings, len(texts.texts))
+                    _check(f"model: embeddings of the {texts.plural}", embeddings, len(texts.texts))
                     _save(files[texts.kind], texts, embeddings, encoding.verbose)
     return _comparable(_as_float(found["query"]), _as_float(found["corpus"]))
 
@@ -213,7 +215,7 @@ def _load(file: Path | None, texts: _Texts, verbose: bool) -> NDArray[Any] | Non
     if file is None or not file.exists():
         return None
     embeddings = np.load(file)
-    _check_shape(f"cache_folder: {file}", embeddings, len(texts.texts))
+    _check(f"cache_folder: {file}", embeddings, len(texts.texts))
     if verbose:
         print(f"[Cache] Loaded {texts.kind} embeddings from {file} (shape={embeddings.shape})")  # noqa: T201
     return embeddings
@@ -223,9 +225,9 @@ def _save(file: Path | None, texts: _Texts, embeddings: NDArray[Any], verbose: b
     if file is None:
         return
     # Under another name until it is complete: a run that is cut off leaves no half file to the next one.
-    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.tmp")
+    unfinished = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.tmp")
     try:
-        with unfinished.open("wb") as stream:
+        with unfinished.open("xb") as stream:
             np.save(stream, embeddings)
         unfinished.replace(file)
     except BaseException:
@@ -235,10 +237,22 @@ def _save(file: Path | None, texts: _Texts, embeddings: NDArray[Any], verbose: b
         print(f"[Cache] Saved {texts.kind} embeddings to {file}")  # noqa: T201
 
 
-def _check_shape(name: str, embeddings: Any, rows: int) -> None:
+def _check(name: str, embeddings: Any, rows: int) -> None:
     shape = getattr(embeddings, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != rows:
         raise ValueError(f"{name}: expected an array of shape ({rows}, d), one row for each text, got {shape}")
+    # In double precision no sum of squares of float32 overflows, so it is finite if and only if all values are.
+    finite = np.isfinite(np.einsum("ij,ij->i", embeddings, embeddings, dtype=np.float64))
+    if not finite.all():
+        raise ValueError(f"{name}: expected finite values, got a NaN or an infinity in row {int(np.argmin(finite))}")
+
+
+def _check_prompt_names(model: Any, encoding: Encoding) -> None:
+    for argument in ("query_prompt_name", "corpus_prompt_name"):
+        name, instead = getattr(encoding, argument), getattr(encoding, argument.removesuffix("_name"))
+        prompts = getattr(model, "prompts", None) or {}
+        if name is not None and instead is None and name not in prompts:
+            raise ValueError(f"{argument}: expected one of the model's prompts, {sorted(prompts)}, got {name!r}")
 
 
 def _as_float(embeddings: Any) -> Embeddings:

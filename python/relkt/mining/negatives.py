@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relkt._relkt import Passages, check_queries
-from relkt.arrays import Embeddings, as_count, as_rows, as_threads, to_border
+from relkt.arrays import Embeddings, as_count, as_rows, as_threads, check_rows, is_tensor, to_border, without_tensor
 from relkt.index import Index
 from relkt.mining.conditions import Conditions, Strategy
 from relkt.mining.results import Backend, Job, MinedNegatives, Results
@@ -25,6 +24,9 @@ else:
 
 Lists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]] | Sequence[NDArray[np.integer[Any]]]
 Progress = Callable[[int], None]
+
+_MOST_CANDIDATES = 1 << 22
+"""Candidates of a block of queries, at most: a few hundred MiB with all that is made of them."""
 
 
 def mine(
@@ -62,7 +64,8 @@ def mine(
     Args:
         queries: (q, d) float32 or float16, of any norm: an array or a torch tensor.
         passages: (n, d) the same, or an :class:`~relkt.Index`, whose rows then count by their position in it. An array
-            is not copied and must not be written to meanwhile. A CUDA tensor is mined on its GPU, with equal results.
+            in C order is not copied: until this returns, no thread may write to it or free it
+            (``resize(refcheck=False)``). A CUDA tensor is mined on its GPU, with equal results.
         positives: The row of each query's positive, several rows for each in two dimensions, or a list of rows for
             each query, which may be empty where no condition speaks of positives. Default: none.
         num_negatives: Negatives for each query, at most; 0 to n. Default 3 (or n, if that is less), or 0 if
@@ -82,15 +85,17 @@ def mine(
         margin: Width of the semi-hard window as a difference of cosines, 0 to 2. Default 0.1.
         groups: (n,) The group (document) of each passage, any integers; passages of a positive's group are no
             candidates. Default: no groups.
-        exclude: For each query, further rows that are no candidates.
+        exclude: For each query, further rows that are no candidates; in two dimensions, -1 stands for none, as in
+            ``indices`` of an earlier result.
         max_positive_similarity: Passages whose cosine with one of the query's positives is above this are
             near-duplicates of it, and no candidates.
         seed: Of the draw; the draw of a query depends on it, on the query's position and on the number of its
             candidates only. Default 0.
-        block_size: Queries mined at a time: beside arguments and result, memory is that of the passages' codes (a
-            quarter of float32 rows) and of ``block_size`` times the candidates ranked. Default 4096.
+        block_size: Queries mined at a time, at most; fewer, if very many candidates are ranked for each. Beside
+            arguments and result, memory is that of the passages' codes (a quarter of float32 rows) and of these
+            candidates. Default 4096.
         progress: Called with the number of queries finished since the last call.
-        threads: Threads to use; default: all that the process may use.
+        threads: Threads to use on the CPU; default: all that the process may use.
 
     Returns:
         :class:`MinedNegatives`.
@@ -162,11 +167,15 @@ def mine_from(
     """
     threads = as_threads(threads)
     block_size = as_count("block_size", block_size, "of at least 1", least=1)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function of a number of queries, got {progress!r}")
     rows, size, dim = _passages(passages)
-    found = _rows("queries", queries)
+    found = _checked("queries", queries)
     checked = Conditions.checked(**conditions, passages=size)
     answers = RowLists.none(len(found))
-    if positives is not None:
+    if positives is None:
+        _expect_no_positives(groups=groups, max_positive_similarity=checked.max_positive_similarity)
+    else:
         answers = RowLists.of("positives", positives, len(found), size, single=True)
     if checked.depends_on_positives and (answers.counts == 0).any():
         query = int(np.flatnonzero(answers.counts == 0)[0])
@@ -183,6 +192,7 @@ def mine_from(
         raise ValueError(f"queries: expected dimension {dim} like the passages, got {found.shape[1]}")
     backend, found = _backend(rows, found, threads)
     results = Results(checked, len(found))
+    block_size = min(block_size, max(1, _MOST_CANDIDATES // checked.most_ranks(size)))
     for start in range(0, len(found), block_size):
         stop = min(start + block_size, len(found))
         results.put(start, stop, job, backend, found[start:stop], threads)
@@ -191,23 +201,25 @@ def mine_from(
     return results.finished()
 
 
-def _rows(name: str, rows: Any) -> Any:
-    """Checked rows: an array, or a tensor on a GPU."""
-    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
-    if torch is None or not isinstance(rows, torch.Tensor):
-        return as_rows(name, rows)
+def _checked(name: str, rows: Any) -> Any:
+    """The same rows, if they are an array or a tensor that embeddings can be."""
+    if not is_tensor(rows):
+        return check_rows(name, rows)
+    import torch
+
     if rows.dtype not in (torch.float32, torch.float16):
         raise TypeError(f"{name}: expected dtype float32 or float16, got {rows.dtype}")
     if rows.ndim != 2:
         raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {tuple(rows.shape)}")
-    return rows.detach() if rows.is_cuda else as_rows(name, rows.detach().cpu().numpy())
+    return rows.detach()
 
 
 def _passages(passages: Any) -> tuple[Any, int, int]:
     """What to mine from, its rows and its columns."""
     if isinstance(passages, Index):
-        return passages._passages.snapshot(), len(passages), passages.dim
-    rows = _rows("passages", passages)
+        now = passages._passages.snapshot()
+        return now, now.rows, now.dim
+    rows = _checked("passages", passages)
     if 0 in rows.shape:
         raise ValueError(f"passages: expected at least one row and one column, got shape {tuple(rows.shape)}")
     return rows, *rows.shape
@@ -215,18 +227,29 @@ def _passages(passages: Any) -> tuple[Any, int, int]:
 
 def _backend(passages: Any, queries: Any, threads: int | None) -> tuple[Backend, Any]:
     """Who mines, and the queries as it takes them."""
-    if not isinstance(passages, Passages | np.ndarray):
+    if is_tensor(passages) and passages.is_cuda:
         from relkt.mining.torch_backend import TorchPassages
 
-        backend = TorchPassages(passages)
-        return backend, backend.queries(queries)
-    border = to_border(queries if isinstance(queries, np.ndarray) else as_rows("queries", queries.cpu().numpy()))
+        on_device = TorchPassages(passages)
+        return on_device, on_device.queries(queries)
+    border = to_border(as_rows("queries", without_tensor(queries)))
     check_queries(border, threads)
-    return passages if isinstance(passages, Passages) else Passages.borrow(to_border(passages), threads), border
+    if isinstance(passages, Passages):
+        return passages, border
+    return Passages.borrow(to_border(as_rows("passages", without_tensor(passages))), threads), border
+
+
+def _expect_no_positives(**conditions: Any) -> None:
+    for name, value in conditions.items():
+        if value is not None:
+            raise ValueError(f"{name}: expected only with positives, which it is about, got none")
 
 
 def _groups(groups: Any, passages: int) -> NDArray[np.int64]:
-    array = np.asarray(groups)
+    try:
+        array = np.asarray(without_tensor(groups))
+    except ValueError as error:
+        raise TypeError(f"groups: expected a 1-D array of integers, got {type(groups).__name__} ({error})") from None
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"groups: expected a 1-D array of integers, got shape {array.shape} of {array.dtype}")
     if len(array) != passages:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relkt.arrays import as_count
+from relkt.arrays import as_count, without_tensor
 
 Integers = NDArray[np.int64]
 
@@ -36,11 +36,14 @@ class RowLists:
     def of(cls, name: str, lists: Any, queries: int, passages: int, *, single: bool) -> RowLists:
         """Checks what a user gives: a row for each query (if ``single``), rows in two dimensions, or lists of rows.
 
+        In two dimensions -1 stands for no row, as in the tables that :func:`relkt.mine` returns.
+
         Raises:
             TypeError: If it is something else, or a row is no integer.
             ValueError: If there is not one entry for each query, or a row is not one of the passages; the message names
                 the query.
         """
+        lists = without_tensor(lists)
         if not isinstance(lists, Sequence | np.ndarray) or isinstance(lists, str | bytes):
             raise TypeError(f"{name}: expected a sequence with one entry for each query, got {type(lists).__name__}")
         if len(lists) != queries:
@@ -85,9 +88,11 @@ def _of_array(name: str, rows: NDArray[Any], single: bool) -> RowLists:
         raise TypeError(f"{name}: expected shape {shape}, got {rows.shape}")
     if rows.dtype == np.uint64 and rows.size and rows.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected row numbers below 2**63, got {rows.max()}")
-    each = 1 if rows.ndim == 1 else rows.shape[1]
-    starts = np.arange(len(rows) + 1, dtype=np.int64) * each
-    return RowLists(starts, rows.astype(np.int64).reshape(-1))
+    if rows.ndim == 1:
+        return RowLists(np.arange(len(rows) + 1, dtype=np.int64), rows.astype(np.int64))
+    given = rows != -1
+    starts = np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int64)
+    return RowLists(starts, rows[given].astype(np.int64))
 
 
 def _of_sequence(name: str, lists: Sequence[Any], single: bool) -> RowLists:
@@ -138,16 +143,24 @@ class Groups:
 def count_excluded(positives: RowLists, exclude: RowLists | None, groups: Groups | None, passages: int) -> Integers:
     """(q,) How many passages, positives apart, each query's excluded rows and its positives' groups have together."""
     counts = np.zeros(len(positives), dtype=np.int64)
+    if exclude is None and groups is None:
+        return counts
     # Pairs of a query and a row, as one number each.
-    own = np.unique(positives.queries * passages + positives.rows)
+    own = _distinct(positives.queries * passages + positives.rows)
     named = np.empty(0, dtype=np.int64)
     if exclude is not None:
-        named = np.setdiff1d(exclude.queries * passages + exclude.rows, own)
+        named = np.setdiff1d(_distinct(exclude.queries * passages + exclude.rows), own, assume_unique=True)
     if groups is not None:
         many = len(groups.sizes)
-        blocked = np.unique(positives.queries * many + groups.numbers[positives.rows])
+        blocked = _distinct(positives.queries * many + groups.numbers[positives.rows])
         np.add.at(counts, blocked // many, groups.sizes[blocked % many])
         np.subtract.at(counts, own // passages, 1)
         named = named[~np.isin(named // passages * many + groups.numbers[named % passages], blocked)]
     np.add.at(counts, named // passages, 1)
     return counts
+
+
+def _distinct(numbers: Integers) -> Integers:
+    """Each number once, ascending; by sorting, which is much faster than hashing where they are nearly in order."""
+    ordered = np.sort(numbers)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if ordered.size else ordered

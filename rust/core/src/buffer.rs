@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
-use crate::mapping::{Lent, Mapping};
+use crate::mapping::{Lent, Mapping, expect_writes};
 
 /// Alignment of the first number, in bytes: one cache line, one AVX-512 register.
 pub(crate) const ALIGN: usize = 64;
@@ -125,6 +125,7 @@ impl<T: Pod> Buffer<T> {
         lines
             .try_reserve_exact(bytes.len().div_ceil(ALIGN))
             .map_err(|_| Error::Memory { what: name, bytes: bytes.len() })?;
+        expect_writes(lines.spare_capacity_mut());
         lines.extend(whole.iter().map(|line| Line(*line)));
         if !rest.is_empty() {
             let mut last = Line::zeroed();
@@ -147,6 +148,7 @@ impl<T: Pod> Buffer<T> {
             let missing = wanted - lines.len();
             let reserved = if lines.is_empty() { lines.try_reserve_exact(missing) } else { lines.try_reserve(missing) };
             reserved.map_err(|_| Error::Memory { what: name, bytes })?;
+            expect_writes(lines.spare_capacity_mut());
         }
         // What was cut off earlier may still stand in the last line; new lines are zeros.
         let (cleared, old) = (self.len.min(len), lines.len() * ALIGN / size_of::<T>());

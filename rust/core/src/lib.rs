@@ -25,6 +25,7 @@ mod row_lists;
 mod scan;
 pub mod search;
 pub mod selection;
+mod shortlist;
 pub mod sketch;
 pub mod top_k;
 

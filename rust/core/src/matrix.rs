@@ -151,10 +151,21 @@ impl Matrix {
 
     /// A row divided by its norm, rounded to float32.
     pub(crate) fn unit_row(&self, row: usize) -> Vec<f32> {
-        let inverse = 1.0 / self.norm(row);
-        let mut unit = Vec::with_capacity(self.dim);
-        self.row(row).for_each(|value| unit.push((f64::from(value) * inverse) as f32));
-        unit
+        self.unit_rows(std::iter::once(row))
+    }
+
+    /// Rows divided by their norms, rounded to float32, one after the other.
+    pub(crate) fn unit_rows(&self, rows: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
+        let mut units = Vec::with_capacity(rows.len() * self.dim);
+        for row in rows {
+            let inverse = 1.0 / self.norm(row);
+            let unit = |value: f32| (f64::from(value) * inverse) as f32;
+            match self.row(row) {
+                Row::Single(values) => units.extend(values.iter().map(|&value| unit(value))),
+                Row::Half(values) => units.extend(values.iter().map(|&value| unit(value.widened()))),
+            }
+        }
+        units
     }
 
     /// The values of consecutive rows.

@@ -14,7 +14,7 @@ use crate::row_lists::RowLists;
 use crate::scan::{Collector, Scan, SharedFloor, scan};
 use crate::search::{Sample, check_dims};
 use crate::selection::Selection;
-use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge, rank};
+use crate::top_k::{Candidate, Exact, Hit, Refused, TopK, Window, merge};
 
 /// Queries whose positives are scored in one task.
 const CHUNK: usize = 1024;
@@ -129,20 +129,66 @@ pub fn mine(
             found[query] = combine(parts, options);
         }
     }
+    let near = count_near_positives(request, options, &found)?;
+    let similar = count_similar_positives(request, options)?;
     for (query, found) in found.into_iter().enumerate() {
-        for ((mined, list), found) in mined.iter_mut().zip(options.lists).zip(found) {
-            let below = list.windows[query].below;
-            let positives = if below < f64::INFINITY { options.positives.of(query) } else { &[] };
-            let score = |&row: &u32| f64::from(cosine(kernel, queries, query, passages.matrix(), row as usize));
-            let too_similar = distinct(positives).iter().map(score).filter(|&score| score >= below).count();
-            let last = found.best.get(list.num - 1);
-            let before = |hit: &&Hit| last.is_none_or(|last| rank(hit, last).is_lt());
-            mined.too_similar.push(found.above_window as i64 - too_similar as i64);
-            mined.near_positive.push(found.refused.iter().filter(before).count() as i64);
-            append(mined, &found.best, list.num);
+        for (at, (mined, found)) in mined.iter_mut().zip(found).enumerate() {
+            mined.too_similar.push(found.above_window as i64 - similar[query][at]);
+            mined.near_positive.push(near[query][at] as i64);
+            append(mined, &found.best, options.lists[at].num);
         }
     }
     Ok(mined)
+}
+
+/// For each query and list, how many near-duplicates of positives stand before the last negative. Where too many were
+/// refused to keep them all, the query is searched once more, now that its last negative is known.
+fn count_near_positives(request: Scan<'_>, options: &MiningOptions<'_>, found: &[Vec<Found>]) -> Result<Vec<Vec<u64>>> {
+    let last = |query: usize, list: usize| found[query][list].best.get(options.lists[list].num - 1);
+    let known = |query: usize, list: usize| found[query][list].refused.before(last(query, list));
+    let lists = || 0..options.lists.len();
+    let mut counts: Vec<Vec<u64>> =
+        (0..found.len()).map(|query| lists().map(|list| known(query, list).unwrap_or(0)).collect()).collect();
+    let unknown: Vec<usize> =
+        (0..found.len()).filter(|&query| lists().any(|list| known(query, list).is_none())).collect();
+    let outcomes = scan(request, &unknown, |query| {
+        let mut miner = Miner::new(request, options, query);
+        let known = |(at, list): (usize, TopK)| match last(query, at) {
+            Some(last) => list.counting_before(*last),
+            None => list,
+        };
+        miner.lists = miner.lists.into_iter().enumerate().map(known).collect();
+        miner
+    })?;
+    for (query, parts) in unknown.into_iter().zip(outcomes) {
+        for (at, recounted) in combine(parts, options).iter().enumerate() {
+            counts[query][at] = recounted.refused.before(None).unwrap_or(0);
+        }
+    }
+    Ok(counts)
+}
+
+/// For each query and list, how many of the positives score at least the window's upper limit.
+fn count_similar_positives(request: Scan<'_>, options: &MiningOptions<'_>) -> Result<Vec<Vec<i64>>> {
+    let Scan { kernel, queries, passages, execution, .. } = request;
+    let chunks = (0..queries.rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(queries.rows()));
+    let counted = parallel::for_each(execution, chunks, |chunk| {
+        execution.check()?;
+        let count = |query: usize| -> Vec<i64> {
+            let below = || options.lists.iter().map(|list| list.windows[query].below);
+            let wanted = below().any(|below| below < f64::INFINITY);
+            let positives = distinct(if wanted { options.positives.of(query) } else { &[] });
+            let score = |&row: &u32| f64::from(cosine(kernel, queries, query, passages.matrix(), row as usize));
+            let scores: Vec<f64> = positives.iter().map(score).collect();
+            below().map(|below| scores.iter().filter(|&&score| score >= below).count() as i64).collect()
+        };
+        Ok(chunk.map(count).collect::<Vec<_>>())
+    })?;
+    let mut all = Vec::with_capacity(queries.rows());
+    for chunk in counted {
+        all.extend(chunk?);
+    }
+    Ok(all)
 }
 
 /// For each query and list, a score that the last negative probably reaches; minus infinity where a sample of the rows does
@@ -209,7 +255,7 @@ fn distinct(rows: &[i64]) -> Vec<u32> {
 #[derive(Debug, Default)]
 struct Found {
     best: Vec<Hit>,
-    refused: Vec<Hit>,
+    refused: Refused,
     above_window: u64,
 }
 
@@ -219,7 +265,7 @@ fn combine(parts: Vec<Vec<Found>>, options: &MiningOptions<'_>) -> Vec<Found> {
     for part in parts {
         for ((best, all), found) in combined.iter_mut().zip(part) {
             best.push(found.best);
-            all.refused.extend(found.refused);
+            all.refused.merge(found.refused);
             all.above_window += found.above_window;
         }
     }

@@ -25,7 +25,7 @@
 //! together less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u with terms of second order. The slope and r are rounded up. The
 //! score itself, which the bound is compared with, is the cosine after rounding by at most u, with a double-precision
 //! error below 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17, as has q̂ · μ. Underflow of a product in the kernel adds less than
-//! 2^-124. `SLACK` = 64 u covers all of it; e is measured in double precision from the stored codes and scale and rounded
+//! 2^-124. `SLACK` = 64 u covers all of it; e is computed in double precision from the stored codes and scale and rounded
 //! up (`kernel::codes`), with what computing y and R y rounds added (`CENTRING_SLACK`, `rotation::SLACK`).
 
 use std::sync::Arc;
@@ -386,7 +386,9 @@ pub(crate) fn put_codes(
 ) {
     let mut row_codes = vec![0i8; dim];
     let block_bytes = groups(dim) * GROUP_BYTES;
-    codes.fill(128);
+    if rows < scales.len() || !dim.is_multiple_of(8) {
+        codes.fill(128);
+    }
     for (at, (scale, error)) in scales.iter_mut().zip(errors).enumerate() {
         if at >= rows {
             (*scale, *error) = (0.0, f32::NEG_INFINITY);

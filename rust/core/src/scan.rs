@@ -2,7 +2,7 @@
 //! of a group is scored against them, and row ranges over threads when queries are few.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -68,7 +68,7 @@ pub(crate) trait Collector {
 pub(crate) struct SharedFloor(AtomicU32);
 
 impl SharedFloor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU32::new(ordered(f32::NEG_INFINITY)))
     }
 
@@ -102,7 +102,7 @@ pub(crate) struct Scan<'a> {
 }
 
 /// Offers every row that may matter to the collector of each of `queries` and returns, in their order, the outcomes of the
-/// row ranges in which the rows were scanned (one, unless rows were split over threads).
+/// parts of the rows that were scanned together (one, unless rows were split over threads).
 pub(crate) fn scan<C: Collector>(
     scan: Scan<'_>,
     queries: &[usize],
@@ -113,16 +113,22 @@ pub(crate) fn scan<C: Collector>(
     let execution = if work < PARALLEL_MIN { scan.execution.single_threaded() } else { scan.execution.clone() };
     let (groups, ranges) = plan(queries.len(), scan.selection.len(), execution.threads());
     let floors: Vec<SharedFloor> = queries.iter().map(|_| SharedFloor::new()).collect();
-    let tasks = groups.iter().flat_map(|group| ranges.iter().map(move |range| (group.clone(), range.clone())));
-    let outcomes = parallel::for_each(&execution, tasks, |(group, range)| {
+    // Threads take ranges of rows one after the other, and go on with what they know of their queries' floors.
+    let workers = execution.threads().min(ranges.len());
+    let taken: Vec<AtomicUsize> = groups.iter().map(|_| AtomicUsize::new(0)).collect();
+    let tasks = groups.iter().zip(&taken).flat_map(|task| std::iter::repeat_n(task, workers));
+    let outcomes = parallel::for_each(&execution, tasks, |(group, taken)| {
         let floors = (ranges.len() > 1).then(|| &floors[group.clone()]);
-        let mut state = Group::new(scan, &queries[group], &collector);
-        state.scan(range, floors)?;
-        Ok(state.finish())
+        let mut state = None;
+        while let Some(range) = ranges.get(taken.fetch_add(1, Ordering::Relaxed)) {
+            let state = state.get_or_insert_with(|| Group::new(scan, &queries[group.clone()], &collector));
+            state.scan(range.clone(), floors)?;
+        }
+        Ok(state.map_or_else(Vec::new, Group::finish))
     })?;
-    let mut by_query: Vec<Vec<C::Output>> = queries.iter().map(|_| Vec::with_capacity(ranges.len())).collect();
+    let mut by_query: Vec<Vec<C::Output>> = queries.iter().map(|_| Vec::with_capacity(workers)).collect();
     for (task, outcome) in outcomes.into_iter().enumerate() {
-        let first = groups[task / ranges.len()].start;
+        let first = groups[task / workers].start;
         for (i, output) in outcome?.into_iter().enumerate() {
             by_query[first + i].push(output);
         }
@@ -182,6 +188,8 @@ struct Group<'a, C> {
     full: Level,
     sketch: Option<(&'a Sketch, Level)>,
     pace: Pace,
+    /// Panels scanned so far.
+    panels: usize,
     collectors: Vec<C>,
     passed: Survivors,
     survivors: Survivors,
@@ -202,6 +210,7 @@ impl<'a, C: Collector> Group<'a, C> {
             full: Level::new(kernel, passages.codes(), coded),
             sketch,
             pace: Pace::default(),
+            panels: 0,
             collectors: queries.iter().map(|&query| collector(query)).collect(),
             passed: Survivors::default(),
             survivors: Survivors::default(),
@@ -212,7 +221,6 @@ impl<'a, C: Collector> Group<'a, C> {
     /// Scans a range of the selection's blocks.
     fn scan(&mut self, range: Range<usize>, floors: Option<&[SharedFloor]>) -> Result<()> {
         let mut start = range.start;
-        let mut panels = 0usize;
         while start < range.end {
             self.scan.execution.check()?;
             let way = if self.sketch.is_some() { self.pace.choose() } else { Way::Full };
@@ -224,14 +232,14 @@ impl<'a, C: Collector> Group<'a, C> {
             let most = (PANEL / bytes).min(PAIRS / BLOCK_ROWS / self.queries.len());
             let most = (most / FIRST_BLOCKS * FIRST_BLOCKS).max(FIRST_BLOCKS);
             // The first panels are short, since nothing is known of the floors yet.
-            let step = if panels < 8 { (FIRST_BLOCKS << panels).min(most) } else { most };
+            let step = if self.panels < 8 { (FIRST_BLOCKS << self.panels).min(most) } else { most };
             let end = (start + step).min(range.end);
             self.set_limits(floors);
             let begun = Instant::now();
             self.panel(start..end, way);
             self.pace.note(way, begun.elapsed(), end - start);
-            panels += 1;
-            if panels.is_power_of_two() || self.collectors[0].is_eager() {
+            self.panels += 1;
+            if self.panels.is_power_of_two() || self.collectors[0].is_eager() {
                 self.settle();
             }
             start = end;

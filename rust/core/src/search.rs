@@ -7,6 +7,7 @@ use crate::parallel::Execution;
 use crate::passages::Passages;
 use crate::scan::{Collector, Scan, SharedFloor, scan};
 use crate::selection::{Allow, Selection};
+use crate::shortlist::{Listing, Shortlist, best_of, unlikely};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge};
 
 /// Results of a search: for query q, entries q * k to (q + 1) * k, best first.
@@ -29,7 +30,7 @@ pub(crate) struct Found {
 }
 
 /// Blocks of which one is sampled, and the fewest results, or queries, for which that pays.
-const SAMPLE_STRIDE: usize = 16;
+const SAMPLE_STRIDE: usize = 24;
 const SAMPLE_MIN_K: usize = 32;
 const SAMPLE_MIN_QUERIES: usize = 8;
 
@@ -71,14 +72,25 @@ pub fn search(
     let selection = Selection::new(passages.codes().blocks(), allow);
     let request = Scan { kernel, queries, passages, selection, use_sketch: true, execution };
     let all: Vec<usize> = (0..queries.rows()).collect();
-    let guesses = guess(request, &all, k, rows, &mut hits.scored)?;
-    let parts = scan(request, &all, |query| TopK::new(k, Window::ALL).with_guess(guesses[query]))?;
-    let mut best = merge_parts(parts, &all, k, &mut hits.scored);
-    // A guess that was too high may have cost results; those queries go once more, without.
-    let missed = |&query: &usize| best[query].get(k - 1).is_none_or(|worst| worst.score < guesses[query]);
+    let guesses = guess(request, &all, k, rows)?;
+    let unlikely = unlikely(passages.dim());
+    let lists = scan(request, &all, |query| Shortlist::new(k, guesses[query], unlikely))?;
+    let found = best_of(kernel, queries, passages, lists, k, execution)?;
+    // A floor that was too high may have cost results; those queries go once more, with proven floors.
+    let missed = |&query: &usize| found[query].hits.get(k - 1).is_none_or(|worst| worst.score < found[query].floor);
     let again: Vec<usize> = all.into_iter().filter(missed).collect();
+    let mut best = Vec::with_capacity(found.len());
+    for (query, found) in found.into_iter().enumerate() {
+        hits.scored[query] += found.scored;
+        best.push(found.hits);
+    }
     if !again.is_empty() {
-        let parts = scan(request, &again, |_| TopK::new(k, Window::ALL))?;
+        let proven = |query: usize| best[query].get(k - 1).map_or(f32::NEG_INFINITY, |hit: &Hit| hit.score);
+        let parts = scan(request, &again, |query| {
+            let mut top = TopK::new(k, Window::ALL);
+            top.raise(proven(query));
+            top
+        })?;
         let found = merge_parts(parts, &again, k, &mut hits.scored);
         for (query, found) in again.into_iter().zip(found) {
             best[query] = found;
@@ -96,14 +108,14 @@ pub fn search(
 
 /// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k
 /// very rarely have so many rows in. Where no sample pays, minus infinity.
-fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize, scored: &mut [usize]) -> Result<Vec<f32>> {
+fn guess(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
     let Some(sample) = Sample::of(request.passages, queries.len(), k, rows) else {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
     };
     let rank = sample.rank(k);
-    let parts = scan(sample.scan(request), queries, |_| TopK::new(rank, Window::ALL))?;
-    let score = |best: Vec<Hit>| best.get(rank - 1).map_or(f32::NEG_INFINITY, |hit| hit.score);
-    Ok(merge_parts(parts, queries, rank, scored).into_iter().map(score).collect())
+    let unlikely = unlikely(request.passages.dim());
+    let lists = scan(sample.scan(request), queries, |_| Shortlist::new(rank, f32::NEG_INFINITY, unlikely))?;
+    Ok(lists.into_iter().map(|parts| Listing::merge(parts, rank).floor()).collect())
 }
 
 /// Every `stride`-th block of the rows.
@@ -123,9 +135,9 @@ impl Sample {
 
     /// The rank in the sample whose score the k-th best of all rows very probably reaches.
     pub(crate) fn rank(self, k: usize) -> usize {
-        // The number of the best k in the sample is about Poisson distributed.
+        // The number of the best k in the sample is about Poisson distributed, or a little wider: neighbours are alike.
         let expected = k as f64 / self.stride as f64;
-        (expected + 3.0 * expected.sqrt()).ceil() as usize + 1
+        (expected + 4.0 * expected.sqrt()).ceil() as usize + 1
     }
 
     /// The pass over it.

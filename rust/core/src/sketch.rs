@@ -35,8 +35,8 @@ const MIN_ROWS: usize = 16_384;
 const MIN_DIM: usize = 128;
 /// Rows that directions are found from, rows that a sketch is judged by, and how many of them play the queries.
 const SAMPLE: usize = 3072;
-const JUDGED: usize = 8192;
-const JUDGES: usize = 64;
+const JUDGED: usize = 4096;
+const JUDGES: usize = 48;
 /// The rank, among all rows, of what a search typically knows of its results while it scans.
 const WANTED: usize = 30;
 /// Numbers of directions that are tried.
@@ -51,6 +51,9 @@ const OVERHEAD: f64 = 0.1;
 const MARGIN: f32 = 0.02;
 /// A sketch must promise to take less than this share of the time.
 const WORTH: f64 = 0.8;
+/// The same, of the directions after [`FEW_ROUNDS`]: if they promise less, better ones are not worth looking for.
+const HOPELESS: f64 = 2.0;
+const FEW_ROUNDS: usize = 1;
 
 /// Directions and the codes of all rows' projections on them.
 #[derive(Debug)]
@@ -169,15 +172,21 @@ impl Basis {
         }
         let sample = |most: usize| -> Vec<f32> {
             let count = matrix.rows().min(most);
-            (0..count).flat_map(|i| matrix.unit_row(i * matrix.rows() / count)).collect()
+            matrix.unit_rows((0..count).map(|i| i * matrix.rows() / count))
         };
-        let values = principal_directions(&sample(SAMPLE), dim, most, kernel, execution)?;
-        let most = values.len() / dim;
-        execution.check()?;
         let judged = sample(JUDGED);
         // The best of the sample that correspond to the best of all rows, and one at least.
         let wanted = (WANTED * (judged.len() / dim)).div_ceil(matrix.rows());
-        let Some(width) = width_that_pays(&judged, &values, dim, most, wanted, kernel) else { return Ok(None) };
+        let judgement = Judgement::new(&judged, dim, wanted, kernel);
+        let promising =
+            |basis: &[f32]| judgement.costs(basis, &[basis.len() / dim]).iter().all(|&(cost, _)| cost < HOPELESS);
+        let Some(values) = principal_directions(&sample(SAMPLE), dim, most, promising, kernel, execution)? else {
+            return Ok(None);
+        };
+        execution.check()?;
+        let widths: Vec<usize> = WIDTHS.into_iter().filter(|&width| width * dim <= values.len()).collect();
+        let best = judgement.costs(&values, &widths).into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, width)) = best.filter(|&(cost, _)| cost < WORTH) else { return Ok(None) };
         Ok(Self::new(Buffer::copy_of("sketch", &values[..width * dim])?, width, dim, kernel))
     }
 
@@ -200,7 +209,7 @@ impl Basis {
         errors: &mut [f32],
     ) {
         let rows = first_row..matrix.rows().min(first_row + scales.len());
-        let units: Vec<f32> = rows.clone().flat_map(|row| matrix.unit_row(row)).collect();
+        let units = matrix.unit_rows(rows.clone());
         let mut projections = vec![0.0f32; rows.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         put_codes(self.width, rows.len(), codes, scales, errors, |at, row_codes| {
@@ -227,7 +236,7 @@ impl Basis {
 
     /// Codes the projections of queries.
     pub(crate) fn encode_queries(&self, matrix: &Matrix, queries: &[usize], kernel: Kernel) -> Vec<CodedQuery> {
-        let units: Vec<f32> = queries.iter().flat_map(|&query| matrix.unit_row(query)).collect();
+        let units = matrix.unit_rows(queries.iter().copied());
         let mut projections = vec![0.0f32; queries.len() * self.width];
         kernel.products(&units, self.values(), self.dim, &mut projections);
         let encode = |y: &[f32]| {
@@ -265,14 +274,16 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     turned
 }
 
-/// The principal directions of a sample, without centring, by subspace iteration; fewer if the sample spans fewer.
+/// The principal directions of a sample, without centring, by subspace iteration; fewer if the sample spans fewer, none if
+/// a first idea of them is not promising.
 fn principal_directions(
     sample: &[f32],
     dim: usize,
     width: usize,
+    promising: impl Fn(&[f32]) -> bool,
     kernel: Kernel,
     execution: &Execution,
-) -> Result<Vec<f32>> {
+) -> Result<Option<Vec<f32>>> {
     let rows = sample.len() / dim;
     let columns = transposed(sample, dim);
     // Rows of the sample itself are a better start than random directions.
@@ -282,11 +293,14 @@ fn principal_directions(
         if round + 1 == ROUNDS || basis.is_empty() {
             break;
         }
+        if round == FEW_ROUNDS && !promising(&basis) {
+            return Ok(None);
+        }
         execution.check()?;
         let scores = products(&basis, sample, dim, kernel, execution)?;
         basis = products(&scores, &columns, rows, kernel, execution)?;
     }
-    Ok(basis)
+    Ok(Some(basis))
 }
 
 /// All dot products of rows of `a` with rows of `b`, over threads.
@@ -334,64 +348,69 @@ fn orthonormalize(basis: &mut Vec<f32>, dim: usize, kernel: Kernel) {
     basis.truncate(kept * dim);
 }
 
-/// The width that promises the least time, if any promises enough: some rows of the sample play the queries, and what each
-/// width would rule out of the others, for a query that wants the best `wanted` of them, is counted.
-fn width_that_pays(
-    sample: &[f32],
-    basis: &[f32],
+/// Judges directions: some rows of a sample play the queries, and what the directions would rule out of the others, for a
+/// query that wants the best `wanted` of them, is counted.
+struct Judgement<'a> {
+    sample: &'a [f32],
     dim: usize,
-    most: usize,
-    wanted: usize,
     kernel: Kernel,
-) -> Option<usize> {
-    let rows = sample.len() / dim;
-    let judges: Vec<usize> = (0..rows).step_by(rows.div_ceil(JUDGES)).collect();
-    let of_judges = |values: &[f32], columns: usize| -> Vec<f32> {
-        judges.iter().flat_map(|&judge| values[judge * columns..(judge + 1) * columns].to_vec()).collect()
-    };
-    let mut scores = vec![0.0f32; judges.len() * rows];
-    kernel.products(&of_judges(sample, dim), sample, dim, &mut scores);
-    let floors: Vec<f32> = scores
-        .chunks_exact_mut(rows)
-        .zip(&judges)
-        .map(|(scores, &judge)| {
+    judges: Vec<usize>,
+    floors: Vec<f32>,
+}
+
+impl<'a> Judgement<'a> {
+    fn new(sample: &'a [f32], dim: usize, wanted: usize, kernel: Kernel) -> Self {
+        let rows = sample.len() / dim;
+        let judges = (0..rows).step_by(rows.div_ceil(JUDGES)).collect();
+        let mut judgement = Self { sample, dim, kernel, judges, floors: Vec::new() };
+        let mut scores = judgement.products(sample, dim);
+        let floor = |(scores, &judge): (&mut [f32], &usize)| {
             scores[judge] = f32::NEG_INFINITY;
             *scores.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a)).1
-        })
-        .collect();
-    // Products of the projections, and what is left of the rows, grow and shrink with the width.
-    let mut inside = vec![0.0f32; judges.len() * rows];
-    let mut left = vec![1.0f32; rows];
-    let (mut best, mut from): (Option<(f64, usize)>, usize) = (None, 0);
-    for width in WIDTHS.into_iter().filter(|&width| width <= most) {
-        let more = width - from;
-        let mut parts = vec![0.0f32; rows * more];
-        kernel.products(sample, &basis[from * dim..width * dim], dim, &mut parts);
-        let mut products = vec![0.0f32; judges.len() * rows];
-        kernel.products(&of_judges(&parts, more), &parts, more, &mut products);
-        inside.iter_mut().zip(&products).for_each(|(sum, product)| *sum += product);
-        let squares = parts.chunks_exact(more).map(|part| part.iter().map(|v| v * v).sum::<f32>());
-        left.iter_mut().zip(squares).for_each(|(left, square)| *left = (*left - square).max(0.0));
-        let tails: Vec<f32> = left.iter().map(|left| left.sqrt()).collect();
-        let blocks: f64 = judges
-            .iter()
-            .zip(inside.chunks_exact(rows))
-            .zip(&floors)
-            .map(|((&judge, inside), &floor)| {
+        };
+        judgement.floors = scores.chunks_exact_mut(rows).zip(&judgement.judges).map(floor).collect();
+        judgement
+    }
+
+    /// Dot products of what the judges have among `values`, `columns` of each row of the sample, with what all have.
+    fn products(&self, values: &[f32], columns: usize) -> Vec<f32> {
+        let of_judge = |&judge: &usize| values[judge * columns..(judge + 1) * columns].iter().copied();
+        let of_judges: Vec<f32> = self.judges.iter().flat_map(of_judge).collect();
+        let mut products = vec![0.0f32; self.judges.len() * (values.len() / columns)];
+        self.kernel.products(&of_judges, values, columns, &mut products);
+        products
+    }
+
+    /// The time that a search takes with the first directions, for some ascending numbers of them, in units of what it
+    /// takes without; with the numbers.
+    fn costs(&self, basis: &[f32], widths: &[usize]) -> Vec<(f64, usize)> {
+        let (dim, rows) = (self.dim, self.sample.len() / self.dim);
+        // Products of the projections, and what is left of the rows, grow and shrink with the width.
+        let mut inside = vec![0.0f32; self.judges.len() * rows];
+        let mut left = vec![1.0f32; rows];
+        let mut from = 0;
+        let mut costs = Vec::with_capacity(widths.len());
+        for &width in widths {
+            let more = width - from;
+            let mut parts = vec![0.0f32; rows * more];
+            self.kernel.products(self.sample, &basis[from * dim..width * dim], dim, &mut parts);
+            inside.iter_mut().zip(self.products(&parts, more)).for_each(|(sum, product)| *sum += product);
+            let squares = parts.chunks_exact(more).map(|part| part.iter().map(|v| v * v).sum::<f32>());
+            left.iter_mut().zip(squares).for_each(|(left, square)| *left = (*left - square).max(0.0));
+            let tails: Vec<f32> = left.iter().map(|left| left.sqrt()).collect();
+            let judged = self.judges.iter().zip(inside.chunks_exact(rows)).zip(&self.floors);
+            let blocks = judged.map(|((&judge, inside), &floor)| {
                 let bounds = inside.iter().zip(&tails).map(|(product, tail)| product + tail * tails[judge] + MARGIN);
                 let share = bounds.filter(|&bound| bound >= floor).count() as f64 / rows as f64;
                 // A block is looked at if one of its rows is left.
                 1.0 - (1.0 - share).powi(BLOCK_ROWS as i32)
-            })
-            .sum::<f64>()
-            / judges.len() as f64;
-        let cost = width as f64 / dim as f64 + OVERHEAD + blocks * REFINE_COST;
-        if cost < WORTH && best.is_none_or(|(least, _)| cost < least) {
-            best = Some((cost, width));
+            });
+            let blocks = blocks.sum::<f64>() / self.judges.len() as f64;
+            costs.push((width as f64 / dim as f64 + OVERHEAD + blocks * REFINE_COST, width));
+            from = width;
         }
-        from = width;
+        costs
     }
-    best.map(|(_, width)| width)
 }
 
 #[cfg(test)]

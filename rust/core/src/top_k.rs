@@ -14,7 +14,13 @@ pub struct Hit {
 /// Order of results: higher score first, then lower row.
 #[must_use]
 pub fn rank(a: &Hit, b: &Hit) -> Ordering {
-    b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+    // One comparison of one number, whose upper half is ordered as `f32::total_cmp` orders, the other way round.
+    let key = |hit: &Hit| {
+        let bits = hit.score.to_bits();
+        let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
+        u64::from(descending) << 32 | u64::from(hit.row)
+    };
+    key(a).cmp(&key(b))
 }
 
 /// Scores that are wanted: those strictly between two limits.
@@ -74,8 +80,9 @@ pub struct TopK {
     /// A few more than k at times, in no order.
     best: Vec<Hit>,
     waiting: Vec<Candidate>,
-    /// Rows that were not admitted, and score at least the floor.
-    refused: Vec<Hit>,
+    refused: Refused,
+    /// Only rows before this one are counted as refused.
+    last: Option<Hit>,
     scored: usize,
     above_window: u64,
 }
@@ -100,7 +107,8 @@ impl TopK {
             guessed: false,
             best: Vec::new(),
             waiting: Vec::new(),
-            refused: Vec::new(),
+            refused: Refused::default(),
+            last: None,
             scored: 0,
             above_window: 0,
         }
@@ -110,6 +118,12 @@ impl TopK {
     #[must_use]
     pub fn with_guess(self, guess: f32) -> Self {
         Self { floor: self.floor.max(guess), guessed: guess > self.floor, ..self }
+    }
+
+    /// The same, where the last of the best is known: it only counts what is refused before that.
+    #[must_use]
+    pub(crate) fn counting_before(self, last: Hit) -> Self {
+        Self { last: Some(last), ..self.with_guess(last.score) }
     }
 
     /// Whether candidates had better be scored soon: a guess leaves few, which are worth it.
@@ -148,8 +162,8 @@ impl TopK {
         self.above_window += 1;
     }
 
-    /// Rows in the window that were not admitted ([`Exact::admits`]); those that score less than the floor may lack.
-    pub(crate) fn take_refused(&mut self) -> Vec<Hit> {
+    /// Rows in the window that were not admitted ([`Exact::admits`]).
+    pub(crate) fn take_refused(&mut self) -> Refused {
         std::mem::take(&mut self.refused)
     }
 
@@ -198,13 +212,15 @@ impl TopK {
             } else if hit.score >= self.floor && self.window.contains(hit.score) {
                 if exact.admits(hit.row) {
                     self.keep(hit);
-                } else {
-                    self.refused.push(hit);
+                } else if self.last.is_none_or(|last| rank(&hit, &last).is_lt()) {
+                    self.refused.count += 1;
+                    if self.last.is_none() {
+                        self.refused.keep(hit, self.floor, REFUSED_FOR_EACH * self.k + REFUSED);
+                    }
                 }
             }
         }
         self.waiting.clear();
-        self.refused.retain(|hit| hit.score >= self.floor);
     }
 
     fn keep(&mut self, hit: Hit) {
@@ -230,6 +246,54 @@ impl TopK {
     }
 }
 
+/// Refused rows that are kept: so many, and as many for each that is wanted.
+const REFUSED: usize = 256;
+const REFUSED_FOR_EACH: usize = 4;
+
+/// Rows in a window that were not admitted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refused {
+    /// Those that score at least the floor.
+    hits: Vec<Hit>,
+    /// All that were seen.
+    count: u64,
+    /// There were too many to keep.
+    overflowed: bool,
+}
+
+impl Refused {
+    fn keep(&mut self, hit: Hit, floor: f32, most: usize) {
+        if self.overflowed {
+            return;
+        }
+        if self.hits.len() >= most {
+            self.hits.retain(|hit| hit.score >= floor);
+            if self.hits.len() >= most {
+                (self.hits, self.overflowed) = (Vec::new(), true);
+                return;
+            }
+        }
+        self.hits.push(hit);
+    }
+
+    /// Adds those of other rows.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.hits.extend(other.hits);
+        self.count += other.count;
+        self.overflowed |= other.overflowed;
+    }
+
+    /// How many stand before the last of the best; all of them, if the best are fewer than wanted. None where that is not
+    /// known any more.
+    pub(crate) fn before(&self, last: Option<&Hit>) -> Option<u64> {
+        match last {
+            None => Some(self.count),
+            Some(_) if self.overflowed => None,
+            Some(last) => Some(self.hits.iter().filter(|hit| rank(hit, last).is_lt()).count() as u64),
+        }
+    }
+}
+
 /// The best `k` of the best of several streams of distinct rows.
 #[must_use]
 pub fn merge(parts: impl IntoIterator<Item = Vec<Hit>>, k: usize) -> Vec<Hit> {
@@ -251,6 +315,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hits_are_ordered_by_score_and_row() {
+        let scores = [-0.0f32, 0.0, 1.0, -1.0, 0.5, -0.5, f32::MIN_POSITIVE, f32::NEG_INFINITY, f32::INFINITY, 1e-45];
+        let hits: Vec<Hit> = scores.iter().flat_map(|&score| [0, 7, u32::MAX].map(|row| Hit { score, row })).collect();
+        for a in &hits {
+            for b in &hits {
+                assert_eq!(rank(a, b), b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)), "{a:?} {b:?}");
+            }
+        }
+    }
 
     /// The definition.
     fn reference(scores: &[f32], k: usize, window: Window) -> Vec<Hit> {

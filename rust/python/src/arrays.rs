@@ -84,9 +84,9 @@ pub(crate) fn borrowed(
 fn lent<T: numpy::Element + bytemuck::Pod + Sync>(name: &str, array: PyReadonlyArray2<'_, T>) -> PyResult<Lent> {
     let bytes: *const [u8] = bytemuck::cast_slice(contiguous(name, &array)?);
     let owner: Py<PyArray2<T>> = array.as_unbound().clone_ref(array.py());
-    // SAFETY: NumPy neither moves nor frees the memory of an array that somebody else refers to (`resize` refuses), and the
-    // owner is such a reference. Python code that writes to the array meanwhile makes results wrong, as with any library
-    // that releases the GIL while it reads an array.
+    // SAFETY: NumPy neither moves nor frees the memory of an array that somebody else refers to, and the owner is such a
+    // reference. `resize(refcheck=False)` does, and Python code may write to the array meanwhile: both are forbidden to the
+    // caller by the documentation of `relkt.mine`, as by any library that reads arrays without the GIL.
     Ok(unsafe { Lent::new(&*bytes, Box::new(owner)) })
 }
 

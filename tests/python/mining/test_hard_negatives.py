@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -636,10 +637,13 @@ BAD: list[tuple[dict[str, Any] | Any, dict[str, Any], type[Exception], str]] = [
     (PLANE_PAIRS, {"num_negatives": 1.5}, TypeError, "num_negatives: expected an integer"),
     (PLANE_PAIRS, {"range_min": -1}, ValueError, "range_min: expected an integer of at least 0, got -1"),
     (PLANE_PAIRS, {"range_min": 2, "range_max": 4}, ValueError, r"range_max: expected at least .* = 5, got 4"),
-    (PLANE_PAIRS, {"max_score": "0.5"}, TypeError, "max_score: expected a number, got '0.5'"),
-    (PLANE_PAIRS, {"min_score": float("nan")}, ValueError, "min_score: expected a number, got nan"),
-    (PLANE_PAIRS, {"relative_margin": [0.1]}, TypeError, r"relative_margin: expected a number, got \[0.1\]"),
-    (PLANE_PAIRS, {"margin": "x"}, TypeError, "absolute_margin: expected a number, got 'x'"),
+    (PLANE_PAIRS, {"max_score": "0.5"}, TypeError, "max_score: expected a number, or None, got '0.5'"),
+    (PLANE_PAIRS, {"min_score": float("nan")}, ValueError, "min_score: expected a finite number, or None, got nan"),
+    (PLANE_PAIRS, {"relative_margin": [0.1]}, TypeError, r"relative_margin: expected a number, or None, got \[0.1\]"),
+    (PLANE_PAIRS, {"max_score": 10**400}, ValueError, "max_score: expected a finite number, or None, got 1000"),
+    (PLANE_PAIRS, {"query_prompt_name": "qery"}, ValueError, "query_prompt_name: expected one of the model's prompts"),
+    (PLANE_PAIRS, {"corpus_prompt_name": "doc"}, ValueError, r"corpus_prompt_name: .* prompts, \[\], got 'doc'"),
+    (PLANE_PAIRS, {"margin": "x"}, TypeError, "absolute_margin: expected a number, or None, got 'x'"),
     (
         PLANE_PAIRS,
         {"sampling_strategy": "best"},
@@ -693,6 +697,22 @@ def test_what_the_model_gives_is_checked(shape: tuple[int, ...] | None) -> None:
     plane.encode_document = Mock(return_value=None if shape is None else np.ones(shape, np.float32))
     with pytest.raises(ValueError, match=r"model: embeddings of the passages: expected an array of shape \(2, d\)"):
         ours(PLANE_PAIRS, plane)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_file_of_the_cache_holds_what_is_not_finite(bad: float, tmp_path: Path) -> None:
+    plane, sane = PlaneModel(PLANE), PlaneModel(PLANE)
+    for model in (plane, sane):
+        model.model_card_data = SimpleNamespace(base_model="plane")
+    plane.encode_query = Mock(return_value=np.array([[1, 0], [0, bad]], np.float32))
+    with pytest.raises(ValueError, match=r"model: embeddings of the queries: expected finite values, .* in row 1"):
+        ours(PLANE_PAIRS, plane, cache_folder=tmp_path)
+    assert [file.name.split("_")[0] for file in tmp_path.iterdir()] == ["corpus"]
+    assert len(ours(PLANE_PAIRS, sane, num_negatives=1, cache_folder=tmp_path)) == 2
+    for file in tmp_path.iterdir():
+        np.save(file, np.array([[1, 0], [0, bad]], np.float32))
+    with pytest.raises(ValueError, match=r"cache_folder: .*embeddings_.*\.npy: expected finite values"):
+        ours(PLANE_PAIRS, sane, cache_folder=tmp_path)
 
 
 def test_widths_of_queries_and_passages_must_agree() -> None:

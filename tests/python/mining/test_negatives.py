@@ -151,8 +151,11 @@ def conditions(draw_from, rows):
     }
     if sum(options[name] for name in ("num_negatives", "num_hard", "num_semi_hard")) == 0:
         options["num_negatives"] = 1
-    if draw_from(st.booleans()):
-        options["range_max"] = options["range_min"] + max(options["num_negatives"], 1) + draw_from(st.integers(0, 6))
+    if options["num_negatives"] == 0:
+        for name in ("strategy", "range_min", "absolute_margin", "relative_margin"):
+            del options[name]
+    elif draw_from(st.booleans()):
+        options["range_max"] = options["range_min"] + options["num_negatives"] + draw_from(st.integers(0, 6))
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -290,6 +293,8 @@ def test_positives_in_every_form():
         [[4], [5], [6]],
         [np.array(4), np.array([5]), (6,)],
         [np.int32(4), {5}, range(6, 7)],
+        np.array([[4, -1], [-1, 5], [6, 6]]),
+        pytest.importorskip("torch").tensor([4, 5, 6]),
     ]
     first, *others = (relkt.mine(q, p, form) for form in forms)
     for other in others:
@@ -353,6 +358,21 @@ ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
         ({"margin": float("nan")}, ValueError, "margin: expected a number from 0 to 2, got nan"),
         ({"margin": "wide"}, TypeError, "margin: expected a number from 0 to 2, got 'wide'"),
         ({"margin": 10**400}, ValueError, "margin: expected a number from 0 to 2, got 1000"),
+        ({"num_hard": 1, "range_min": 1, "max_score": 1}, ValueError, "range_min: expected only with num_negatives"),
+        (
+            {"num_hard": 1, "absolute_margin": 0, "strategy": "random"},
+            ValueError,
+            "strategy, absolute_margin: expected only with num_negatives above 0",
+        ),
+        ({"positives": None, "groups": [0, 1, 2, 3]}, ValueError, "groups: expected only with positives"),
+        (
+            {"positives": None, "max_positive_similarity": 0.9},
+            ValueError,
+            "max_positive_similarity: expected only with",
+        ),
+        ({"strategy": np.ones(2)}, ValueError, "strategy: expected 'top' or 'random'"),
+        ({"groups": [[0], [1, 2], 3, 4]}, TypeError, "groups: expected a 1-D array of integers, got list"),
+        ({"exclude": np.array([[0], [1], [2], [-2]])}, ValueError, "exclude: query 3 names the row -2"),
         ({"num_hard": 5}, ValueError, "num_hard: expected a number from 0 to 4, the number of passages, got 5"),
         ({"num_semi_hard": 10**12}, ValueError, "num_semi_hard: expected a number from 0 to 4"),
         ({"groups": [0, 1, 2]}, ValueError, "groups: expected 4 values, one for each passage, got 3"),
@@ -377,3 +397,25 @@ def test_bad_arguments(change, error, message):
     arguments = {"queries": ROWS, "passages": ROWS, "positives": [0, 1, 2, 3], "block_size": 2} | change
     with pytest.raises(error, match=message):
         relkt.mine(**arguments, progress=lambda _: pytest.fail("work was done before the arguments were checked"))
+
+
+def test_progress_is_a_function():
+    with pytest.raises(TypeError, match="progress: expected a function of a number of queries, got 5"):
+        relkt.mine(ROWS, ROWS, progress=5)
+
+
+def test_limits_that_underflow_are_nobody_s_business():
+    with np.errstate(all="raise"):
+        mined = relkt.mine(ROWS, ROWS, range(4), num_negatives=1, min_score=0, max_score=0, relative_margin=1)
+    assert (mined.counts == 0).all()
+    with np.errstate(all="raise"):
+        assert relkt.mine(ROWS, ROWS, min_score=-1.7e308, max_score=1.7e308).counts.tolist() == [3] * 4
+
+
+def test_what_was_mined_can_be_excluded():
+    first = relkt.mine(ROWS, ROWS, range(4), num_negatives=2, max_score=-0.1)
+    assert (first.indices == -1).any()
+    again = relkt.mine(ROWS, ROWS, range(4), num_negatives=4, exclude=first.indices)
+    for query in range(4):
+        assert not set(again.indices[query]) & set(first.indices[query]) - {-1}
+        assert again.skipped.excluded[query] == first.counts[query]

@@ -336,6 +336,13 @@ impl Value for f32 {
 #[repr(transparent)]
 pub struct Half(pub u16);
 
+impl Half {
+    /// Its value; exact.
+    pub(crate) fn widened(self) -> f32 {
+        self.widen()
+    }
+}
+
 impl Value for Half {
     /// Arithmetic that every instruction set has vectors for, and in which no subnormal float32 appears, since a process
     /// may have them flushed to zero. Infinities and NaN have been refused.

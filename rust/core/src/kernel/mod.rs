@@ -535,14 +535,6 @@ impl Row<'_> {
         self.len() == 0
     }
 
-    /// All values, widened, in order.
-    pub(crate) fn for_each(&self, mut use_value: impl FnMut(f32)) {
-        match self {
-            Self::Single(values) => values.iter().for_each(|&value| use_value(value)),
-            Self::Half(values) => values.iter().for_each(|&value| use_value(lanes::Value::widen(value))),
-        }
-    }
-
     /// The first value that is not finite, with its column.
     #[must_use]
     pub fn not_finite(&self) -> Option<(usize, f32)> {
