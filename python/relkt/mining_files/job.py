@@ -73,7 +73,6 @@ def mine_files(
         raise ValueError(f"output: expected a file that ends in {' or '.join(SUFFIXES)}, got {output}")
     options.check()
     found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
-    options.check(len(found.passages))
 
     work = WorkFolder(output)
     manifest = {

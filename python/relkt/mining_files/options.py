@@ -50,18 +50,15 @@ class MiningOptions:
         """All conditions of :func:`relkt.mine`."""
         others = ("exclude_same_document", "query_prompt", "passage_prompt", "batch_size")
         given = {name: value for name, value in asdict(self).items() if name not in others}
-        return given | {"num_hard": 0, "num_semi_hard": 0, "margin": 0.0}
+        return given | {"num_hard": 0, "num_semi_hard": 0, "margin": None}
 
-    def check(self, passages: int | None = None) -> None:
-        """Checks all that can be checked.
-
-        Args:
-            passages: How many there are; None if that is not known yet.
+    def check(self) -> None:
+        """Checks all of them.
 
         Raises:
             TypeError: If an option has the wrong type.
             ValueError: If an option is out of its range, or contradicts another.
         """
         as_count("batch_size", self.batch_size, "of at least 1", least=1)
-        num_negatives = as_count("num_negatives", self.num_negatives, "of at least 1", least=1)
-        Conditions.checked(**self.conditions(), passages=num_negatives if passages is None else passages)
+        as_count("num_negatives", self.num_negatives, "of at least 1", least=1)
+        Conditions.checked(**self.conditions())
