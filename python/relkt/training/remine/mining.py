@@ -87,7 +87,7 @@ class Miner:
         self.conditions = Conditions.checked(**conditions)
         most = len(pairs.distinct.passages)
         for name in ("num_negatives", "num_hard", "num_semi_hard"):
-            if getattr(self.conditions, name) > most:
+            if conditions[name] is not None and conditions[name] > most:
                 raise ValueError(
                     f"{name}: expected at most {most}, the number of distinct passages, got {conditions[name]}"
                 )
