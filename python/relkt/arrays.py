@@ -21,11 +21,16 @@ def as_rows(name: str, array: object) -> Embeddings:
 def check_rows(name: str, array: object) -> Embeddings:
     """The same array, if it is a 2-D one of float32 or float16."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}")
+        raise TypeError(
+            f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}; texts are encoded "
+            "first, and np.asarray(rows, dtype=np.float32) makes an array of anything else"
+        )
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a plain array, got a masked one; fill it, or select the rows that count")
     if array.dtype not in (np.float32, np.float16):
-        raise TypeError(f"{name}: expected dtype float32 or float16, got {array.dtype}")
+        raise TypeError(
+            f"{name}: expected dtype float32 or float16, got {array.dtype}; .astype(np.float32) converts it"
+        )
     if array.ndim != 2:
         raise TypeError(f"{name}: expected 2 dimensions (rows, columns), got shape {array.shape}")
     return array

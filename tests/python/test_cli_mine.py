@@ -321,7 +321,6 @@ def test_prompts(run, tmp_path, encoder):
         (["pairs.jsonl", "--output", "o.jsonl", "--split", "train"], "split: expected only with a folder"),
         (["pairs.jsonl", "--output", "o.jsonl", "--range-max", "2"], "range_max: expected at least"),
         (["pairs.jsonl", "--output", "o.jsonl", "--min-score", "nan"], "min_score: expected a finite number"),
-        (["pairs.jsonl", "--output", "o.jsonl", "--num-negatives", "25"], "num_negatives: expected a number from 0"),
         (["pairs.jsonl", "--output", "o.jsonl", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
         (["pairs.jsonl", "--output", "stranger.jsonl"], "stranger.jsonl.work: expected a folder of ours"),
     ],

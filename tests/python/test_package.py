@@ -71,6 +71,7 @@ def test_rust_modules_run_one_way():
         {"index_file"},
         {"mining", "limits"},
         {"search"},
+        {"shortlist"},
         {"scan"},
         {"selection", "passages"},
         {"sketch"},

@@ -20,6 +20,19 @@ RANDOM_RANGE = 10
 """Candidates to draw from for each negative, where no range is given."""
 
 
+DEFAULT_MARGIN = 0.1
+"""Width of the semi-hard window."""
+
+# What scores, which are cosines, and their differences can be.
+_BOUNDS = {
+    "min_score": (-1, 1),
+    "max_score": (-1, 1),
+    "max_positive_similarity": (-1, 1),
+    "absolute_margin": (-2, 2),
+    "relative_margin": (-2, 2),
+}
+
+
 class Strategy(str, Enum):
     """Which of the candidates in the range become negatives."""
 
@@ -73,7 +86,6 @@ class Conditions:
         num_semi_hard: Any,
         margin: Any,
         seed: Any,
-        passages: int,
         **numbers: Any,
     ) -> Conditions:
         """Checks all arguments.
@@ -82,11 +94,11 @@ class Conditions:
             TypeError: If one has the wrong type.
             ValueError: If one is out of range, or they contradict each other.
         """
-        num_hard = _num("num_hard", num_hard, passages)
-        num_semi_hard = _num("num_semi_hard", num_semi_hard, passages)
+        num_hard = as_count("num_hard", num_hard, "of at least 0", least=0)
+        num_semi_hard = as_count("num_semi_hard", num_semi_hard, "of at least 0", least=0)
         if num_negatives is None:
-            num_negatives = 0 if num_hard or num_semi_hard else min(DEFAULT_NUM_NEGATIVES, passages)
-        num_negatives = _num("num_negatives", num_negatives, passages)
+            num_negatives = 0 if num_hard or num_semi_hard else DEFAULT_NUM_NEGATIVES
+        num_negatives = as_count("num_negatives", num_negatives, "of at least 0", least=0)
         if num_negatives + num_hard + num_semi_hard == 0:
             raise ValueError("num_negatives, num_hard, num_semi_hard: expected at least one of them to be above 0")
         if not isinstance(strategy, str) or strategy not in list(Strategy):
@@ -100,7 +112,7 @@ class Conditions:
                     f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, so that "
                     f"the range holds the negatives wanted, got {range_max}"
                 )
-        values = {name: as_number(name, value) for name, value in numbers.items()}
+        values = {name: _within(name, value, *_BOUNDS[name]) for name, value in numbers.items()}
         if num_negatives == 0:
             of_num_negatives = {
                 "strategy": strategy != Strategy.TOP,
@@ -117,10 +129,12 @@ class Conditions:
         low, high = values["min_score"], values["max_score"]
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_score: expected at most max_score = {high}, got {low}")
-        if isinstance(margin, bool | np.bool_) or not isinstance(margin, int | float | np.integer | np.floating):
-            raise TypeError(f"margin: expected a number from 0 to 2, got {margin!r}")
-        if not 0 <= margin <= 2:
-            raise ValueError(f"margin: expected a number from 0 to 2, got {margin}")
+        margin = _within("margin", margin, 0, 2)
+        if margin is not None and num_semi_hard == 0:
+            raise ValueError(
+                f"margin: expected only with num_semi_hard above 0, whose window it is, got {margin}; a distance from "
+                "the positive is absolute_margin or relative_margin"
+            )
         return cls(
             num_negatives=num_negatives,
             strategy=Strategy(strategy),
@@ -128,7 +142,7 @@ class Conditions:
             range_max=range_max,
             num_hard=num_hard,
             num_semi_hard=num_semi_hard,
-            margin=float(margin),
+            margin=DEFAULT_MARGIN if margin is None else margin,
             seed=_seed(seed),
             **values,
         )
@@ -151,7 +165,7 @@ class Conditions:
 
     def most_ranks(self, passages: int) -> int:
         """The most candidates that a list holds for each query."""
-        return max(self.ranks(passages), self.num_hard, self.num_semi_hard)
+        return min(passages, max(self.ranks(passages), self.num_hard, self.num_semi_hard))
 
     def wanted(self, positive_scores: NDArray[np.float32], passages: int) -> list[Wanted]:
         """The lists of negatives: of ``num_negatives``, of ``num_hard`` and of ``num_semi_hard``, where not 0.
@@ -175,19 +189,24 @@ class Conditions:
                 limit = np.minimum(limit, np.nextafter(positive - abs(positive) * self.relative_margin, math.inf))
             lists.append(Wanted(ranks, above, limit))
         if self.num_hard:
-            lists.append(Wanted(self.num_hard, np.maximum(above, positive), below))
+            lists.append(Wanted(min(self.num_hard, passages), np.maximum(above, positive), below))
         if self.num_semi_hard:
             lists.append(
-                Wanted(self.num_semi_hard, np.maximum(above, positive - self.margin), np.minimum(below, positive))
+                Wanted(
+                    min(self.num_semi_hard, passages),
+                    np.maximum(above, positive - self.margin),
+                    np.minimum(below, positive),
+                )
             )
         return lists
 
 
-def _num(name: str, value: Any, passages: int) -> int:
-    num = as_count(name, value, "of at least 0", least=0)
-    if num > passages:
-        raise ValueError(f"{name}: expected a number from 0 to {passages}, the number of passages, got {num}")
-    return num
+def _within(name: str, value: Any, low: float, high: float) -> float | None:
+    """A number between two limits, which say how percentages are not meant."""
+    number = as_number(name, value)
+    if number is not None and not low <= number <= high:
+        raise ValueError(f"{name}: expected a number from {low} to {high}, got {value}")
+    return number
 
 
 def as_number(name: str, value: Any) -> float | None:

@@ -44,7 +44,7 @@ def mine(
     relative_margin: float | None = None,
     num_hard: int = 0,
     num_semi_hard: int = 0,
-    margin: float = 0.1,
+    margin: float | None = None,
     groups: NDArray[np.integer[Any]] | Sequence[int] | None = None,
     exclude: Lists | None = None,
     max_positive_similarity: float | None = None,
@@ -68,21 +68,21 @@ def mine(
             (``resize(refcheck=False)``). A CUDA tensor is mined on its GPU, with equal results.
         positives: The row of each query's positive, several rows for each in two dimensions, or a list of rows for
             each query, which may be empty where no condition speaks of positives. Default: none.
-        num_negatives: Negatives for each query, at most; 0 to n. Default 3 (or n, if that is less), or 0 if
-            ``num_hard`` or ``num_semi_hard`` is given.
+        num_negatives: Negatives for each query, at most. Default 3, or 0 if ``num_hard`` or ``num_semi_hard`` is given.
         strategy: ``"top"``: the best of the range; ``"random"``: drawn from it, every choice as likely as any other.
         range_min: So many of the best candidates are passed over. Default 0.
         range_max: Candidates beyond this rank do not count. Default: none such for ``"top"``; ``range_min`` + 10
             ``num_negatives`` for ``"random"``.
-        min_score: Candidates score at least this.
-        max_score: Candidates score at most this: one way to leave out near-duplicates of the query.
-        absolute_margin: Candidates score at most s_p - ``absolute_margin``. May be negative.
-        relative_margin: Candidates score at most s_p - \\|s_p\\| ``relative_margin``; .05 is the "TopK-PercPos (95%)"
-            of NV-Retriever (Moreira et al., 2024).
+        min_score: Candidates score at least this, -1 to 1.
+        max_score: Candidates score at most this, -1 to 1: one way to leave out near-duplicates of the query.
+        absolute_margin: Candidates score at most s_p - ``absolute_margin``, -2 to 2.
+        relative_margin: Candidates score at most s_p - \\|s_p\\| ``relative_margin``, -2 to 2; .05 is the "TopK-PercPos
+            (95%)" of NV-Retriever (Moreira et al., 2024).
         num_hard: Hard negatives for each query, at most: candidates that score above s_p. Margins and ranges do not
             apply to these and the next, ``min_score`` and ``max_score`` do. Default 0.
         num_semi_hard: Semi-hard negatives for each query, at most: s_p - ``margin`` < s < s_p. Default 0.
-        margin: Width of the semi-hard window as a difference of cosines, 0 to 2. Default 0.1.
+        margin: Width of the semi-hard window as a difference of cosines, 0 to 2; only with ``num_semi_hard``.
+            Default 0.1.
         groups: (n,) The group (document) of each passage, any integers; passages of a positive's group are no
             candidates. Default: no groups.
         exclude: For each query, further rows that are no candidates; in two dimensions, -1 stands for none, as in
@@ -171,7 +171,7 @@ def mine_from(
         raise TypeError(f"progress: expected a function of a number of queries, got {progress!r}")
     rows, size, dim = _passages(passages)
     found = _checked("queries", queries)
-    checked = Conditions.checked(**conditions, passages=size)
+    checked = Conditions.checked(**conditions)
     answers = RowLists.none(len(found))
     if positives is None:
         _expect_no_positives(groups=groups, max_positive_similarity=checked.max_positive_similarity)
@@ -251,7 +251,10 @@ def _groups(groups: Any, passages: int) -> NDArray[np.int64]:
     except ValueError as error:
         raise TypeError(f"groups: expected a 1-D array of integers, got {type(groups).__name__} ({error})") from None
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"groups: expected a 1-D array of integers, got shape {array.shape} of {array.dtype}")
+        raise TypeError(
+            f"groups: expected a 1-D array of integers, got shape {array.shape} of {array.dtype}; "
+            "np.unique(groups, return_inverse=True)[1] numbers groups of any kind"
+        )
     if len(array) != passages:
         raise ValueError(f"groups: expected {passages} values, one for each passage, got {len(array)}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:

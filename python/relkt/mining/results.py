@@ -134,9 +134,9 @@ class Results:
             threads,
         )
         self._positive_scores[block] = lowest
-        for indices, values in (self._semi_hard, self._hard):
-            if indices.shape[1]:
-                indices[block], values[block], *_ = lists.pop()
+        for table in (self._semi_hard, self._hard):
+            if table[0].shape[1]:
+                _fill(table, block, *lists.pop()[:2])
         if not lists:
             return
         candidates, values, too_similar, near_positive = lists.pop()
@@ -155,8 +155,7 @@ class Results:
                 first_query=job.first_query + start,
             )
             candidates, values = _take(candidates, columns, -1), _take(values, columns, np.nan)
-        indices, scores = self._top
-        indices[block, : candidates.shape[1]], scores[block, : values.shape[1]] = candidates, values
+        _fill(self._top, block, candidates, values)
 
     def finished(self) -> MinedNegatives:
         """All of it."""
@@ -165,6 +164,17 @@ class Results:
         return MinedNegatives(
             indices, scores, counts, *self._hard, *self._semi_hard, self._positive_scores, self._skipped
         )
+
+
+def _fill(
+    table: tuple[NDArray[np.int64], NDArray[np.float32]],
+    block: slice,
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Puts a block's rows and scores into the first places: more than there are passages stay empty."""
+    table[0][block, : rows.shape[1]] = rows
+    table[1][block, : scores.shape[1]] = scores
 
 
 def _take(table: NDArray[Any], columns: NDArray[np.int64], padding_value: float) -> NDArray[Any]:

@@ -112,6 +112,7 @@ def _of_sequence(name: str, lists: Sequence[Any], single: bool) -> RowLists:
 
 
 def _entry(name: str, query: int, entry: Any, single: bool) -> list[Any]:
+    entry = without_tensor(entry)
     if isinstance(entry, np.ndarray):
         entry = entry.tolist()  # a number if it has no dimension
     if isinstance(entry, Iterable) and not isinstance(entry, str | bytes):

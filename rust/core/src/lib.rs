@@ -4,8 +4,8 @@
 //! those are scored again with double-precision accumulation in one fixed order. The result is therefore the true top-k by
 //! cosine and does not depend on the kernel, the number of threads or how queries are batched.
 //!
-//! Layers, each using only those after it: [`index_file`], [`mod@search`] and [`limits`] and [`mining`], `scan`, [`selection`] and [`passages`], [`sketch`], [`quantize`], `rotation`,
-//! [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`] and `row_lists`, [`error`].
+//! Layers, each using only those after it: [`index_file`], [`mining`] and [`limits`], [`mod@search`], `shortlist`, `scan`, [`selection`] and
+//! [`passages`], [`sketch`], [`quantize`], `rotation`, [`matrix`], [`top_k`] and [`kernel`] and [`parallel`] and [`buffer`] and `row_lists`, [`error`].
 
 #![deny(unsafe_code)]
 

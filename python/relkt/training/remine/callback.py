@@ -128,7 +128,7 @@ class RemineCallback(TrainerCallback):
         relative_margin: float | None = None,
         num_hard: int = 0,
         num_semi_hard: int = 0,
-        margin: float = 0.1,
+        margin: float | None = None,
         max_positive_similarity: float | None = None,
         seed: int = 0,
         threads: int | None = None,

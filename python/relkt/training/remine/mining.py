@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,14 @@ class Miner:
         self._pairs, self._query_prompt, self._passage_prompt = pairs, query_prompt, passage_prompt
         self._threads = as_threads(threads)
         self._batch_size = as_count("batch_size", batch_size, "of at least 1", least=1)
-        self.conditions = Conditions.checked(**conditions, passages=len(pairs.distinct.passages))
+        self.conditions = Conditions.checked(**conditions)
+        most = len(pairs.distinct.passages)
+        for name in ("num_negatives", "num_hard", "num_semi_hard"):
+            if conditions[name] is not None and conditions[name] > most:
+                raise ValueError(
+                    f"{name}: expected at most {most}, the number of distinct passages, got {conditions[name]}"
+                )
+        self._given = dict(conditions)
         self.places = self.conditions.num_negatives + self.conditions.num_hard + self.conditions.num_semi_hard
         self._last: tuple[str, int, Remined] | None = None
 
@@ -104,7 +111,7 @@ class Miner:
         if self._last is not None and self._last[:2] == (weights, seed):
             return replace(self._last[2], seconds=0.0), before
         start = time.perf_counter()
-        mined = self._found(model, replace(self.conditions, seed=seed), f"epoch {epoch + 1}", show)
+        mined = self._found(model, seed, f"epoch {epoch + 1}", show)
         rows = np.concatenate([mined.indices, mined.hard_indices, mined.semi_hard_indices], axis=1)
         scores = np.concatenate([mined.scores, mined.hard_scores, mined.semi_hard_scores], axis=1)
         rows, scores = without_repeats(rows, scores)
@@ -131,7 +138,7 @@ class Miner:
         """Mines the next time in any case: the negatives in use are not those of the last mining."""
         self._last = None
 
-    def _found(self, model: SentenceTransformer, conditions: Conditions, when: str, show: bool) -> MinedNegatives:
+    def _found(self, model: SentenceTransformer, seed: int, when: str, show: bool) -> MinedNegatives:
         pairs, candidacy = self._pairs.distinct, self._pairs.candidacy
         texts = len(pairs.queries) + len(pairs.passages)
         with _untouched(model), original_forward(model):
@@ -148,7 +155,7 @@ class Miner:
                     exclude=candidacy.exclude,
                     threads=self._threads,
                     progress=bar.update,
-                    **asdict(conditions),
+                    **{**self._given, "seed": seed},
                 )
 
 
