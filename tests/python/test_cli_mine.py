@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -26,6 +28,7 @@ from relkt.data.pairs import PairSetBuilder
 from relkt.encoders import encode_passages, encode_queries, load_encoder
 from relkt.mining import Strategy
 from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, mine_files, steps
+from relkt.mining_files.lock import locked
 from relkt.mining_files.work_folder import WorkFolder
 
 TOPICS = ("tide", "moon", "bread", "glass", "train", "river", "stone", "cloud")
@@ -44,14 +47,17 @@ FURTHER = [{"_id": f"c{i}", "text": f"{a} and {b} and more", "document": f"about
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> str:
-    """A random vector for each word, with prompts."""
+    texts = [text for row in (*ROWS, *FURTHER) for text in row.values()]
+    return word_encoder(tmp_path_factory.mktemp("encoder"), [*texts, "ask tell"])
+
+
+def word_encoder(folder: Path, texts: list[str]) -> str:
+    """A random vector for each word."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    texts = [text for row in (*ROWS, *FURTHER) for text in row.values()]
-    tokenizer.train_from_iterator([*texts, "ask tell"], trainers.WordLevelTrainer(special_tokens=["[UNK]"]))
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["[UNK]"]))
     torch.manual_seed(0)
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu")
-    folder = tmp_path_factory.mktemp("encoder")
     model.save(str(folder))
     return str(folder)
 
@@ -96,15 +102,12 @@ def test_triplets_are_those_of_mine(run, tmp_path, encoder):
                  "--num-negatives", 2, "--relative-margin", 0.1)  # fmt: skip
     assert result.exit_code == 0, result.output
     queries, passages, mined = expected(encoder, further=FURTHER, num_negatives=2, relative_margin=0.1)
-    ids = {row["text"]: row["_id"] for row in FURTHER}
     wanted = [
         {
             "anchor": row["query"],
             "positive": row["answer"],
             "negative": passages[negative],
             "scores": [float(mined.positive_scores[query]), float(score)],
-            "positive_id": ids.get(row["answer"]),
-            "negative_id": ids.get(passages[negative]),
         }
         for row in ROWS
         for query in [queries.index(row["query"])]
@@ -223,6 +226,85 @@ def test_the_summary_says_what_is_missing(run, tmp_path, encoder):
     assert len(read_jsonl(tmp_path / "o.jsonl")) == served
 
 
+def test_no_negatives_at_all_is_an_error_that_names_the_conditions(run, tmp_path, encoder):
+    arguments = ["--output", "o.jsonl", "--corpus", "corpus.jsonl"]
+    result = run("pairs.jsonl", *arguments, "--min-score", 0.99, "--max-score", 1, "--strategy", "random")
+    assert result.exit_code == 1, result.output
+    assert (
+        "error: no negatives: none of the 24 queries has one among the 32 passages under these conditions "
+        "(--min-score 0.99; --max-score 1.0; no passages of a positive's document, see "
+        "--no-exclude-same-document); loosen them"
+    ) in result.stderr
+    assert not (tmp_path / "o.jsonl").exists()
+    # Other conditions go on from the embeddings.
+    result = run("pairs.jsonl", *arguments)
+    assert result.exit_code == 2, result.output
+    assert "--min-score differs: 0.99 then, None now" in result.stderr
+    before = (tmp_path / "o.jsonl.work" / "passages.relkt").stat().st_ino
+    result = run("pairs.jsonl", *arguments, "--overwrite", "--format", "n-tuple", "--num-negatives", 30)
+    assert result.exit_code == 1, result.output
+    assert (
+        "no rows: none of the 24 queries has all 30 negatives, which a row of --format n-tuple holds; the most is 28 "
+    ) in result.stderr
+    assert (tmp_path / "o.jsonl.work" / "passages.relkt").stat().st_ino == before
+    assert not (tmp_path / "o.jsonl").exists()
+    result = run("pairs.jsonl", *arguments, "--num-negatives", 30)
+    assert result.exit_code == 0, result.output
+    assert "24 of 24 queries have fewer than 30 negatives" in result.stderr
+    _, passages, mined = expected(encoder, further=FURTHER, num_negatives=30)
+    assert [row["negative"] for row in read_jsonl(tmp_path / "o.jsonl")] == [
+        passages[i] for rows in mined.indices for i in rows if i >= 0
+    ]
+    assert not (tmp_path / "o.jsonl.work").exists()
+
+
+def test_few_passages_are_enough(run, tmp_path):
+    write_jsonl(tmp_path / "two.jsonl", [ROWS[0], ROWS[4]])
+    result = run("two.jsonl", "--output", "o.jsonl")
+    assert result.exit_code == 0, result.output
+    assert [row["negative"] for row in read_jsonl(tmp_path / "o.jsonl")] == [ROWS[4]["answer"], ROWS[0]["answer"]]
+    assert "2 of 2 queries have fewer than 3 negatives, as there are no more" in result.stderr
+    write_jsonl(tmp_path / "one.jsonl", ROWS[:1])
+    result = run("one.jsonl", "--output", "none.jsonl")
+    assert result.exit_code == 1, result.output
+    assert "no negatives: none of the 1 queries has one among the 1 passages" in result.stderr
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_output_is_never_an_input(run, tmp_path, monkeypatch, overwrite):
+    monkeypatch.setattr("relkt.mining_files.job.read_pair_files", None)
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (beir / name).write_text("theirs")
+    (tmp_path / "o.jsonl.work").mkdir()
+    write_jsonl(tmp_path / "o.jsonl.work" / "p.jsonl", ROWS)
+    (tmp_path / "link.jsonl").symlink_to("pairs.jsonl")
+    (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "pairs.jsonl")
+    (tmp_path / "judged.jsonl").symlink_to(beir / "qrels" / "test.tsv")
+    (tmp_path / "folder").symlink_to(tmp_path, target_is_directory=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for given, output in [
+        (["pairs.jsonl"], "pairs.jsonl"),
+        (["pairs.jsonl"], "beir/../pairs.jsonl"),
+        (["pairs.jsonl"], "folder/pairs.jsonl"),
+        (["pairs.jsonl"], "link.jsonl"),
+        (["pairs.jsonl"], "hard.jsonl"),
+        (["link.jsonl"], "pairs.jsonl"),
+        (["pairs.jsonl", "--corpus", "corpus.jsonl"], "corpus.jsonl"),
+        (["beir"], "beir/corpus.jsonl"),
+        (["folder/beir"], "beir/queries.jsonl"),
+        (["beir"], "judged.jsonl"),
+    ]:
+        result = run(*given, "--output", output, *(["--overwrite"] if overwrite else []))
+        assert result.exit_code == 2, result.output
+        assert f"error: --output: expected another file than those that are read, got {output}" in result.stderr
+    result = run("o.jsonl.work/p.jsonl", "--output", "o.jsonl")
+    assert result.exit_code == 2, result.output
+    assert "holds no input, but o.jsonl.work/p.jsonl is in it" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_files_of_all_kinds_give_the_same(run, tmp_path):
     rows = [{**row, "query_id": f"q{i}", "passage_id": 100 + i} for i, row in enumerate(ROWS)]
     write_jsonl(tmp_path / "p.jsonl", rows)
@@ -249,7 +331,7 @@ def test_files_of_all_kinds_give_the_same(run, tmp_path):
     for source, corpus in [
         ("p.jsonl", "c.txt"), ("p.parquet", "c.jsonl"), ("p.csv", "c.txt"), ("p.tsv", "c.txt"), ("beir", None)
     ]:  # fmt: skip
-        result = run(source, "--output", f"{source}.out.jsonl", *(["--corpus", corpus] if corpus else []))
+        result = run(source, "--output", f"{source}.out.jsonl", "--ids", *(["--corpus", corpus] if corpus else []))
         assert result.exit_code == 0, result.output
         found[source] = read_jsonl(tmp_path / f"{source}.out.jsonl")
     first = found["p.jsonl"]
@@ -262,12 +344,12 @@ def test_files_of_all_kinds_give_the_same(run, tmp_path):
     assert {row["negative_id"] is None for row in first if row["negative"] in further} == {True}
     assert {row["negative_id"] for row in found["beir"]} & {f"c{i}" for i in range(8)}
     # One part of the folder.
-    assert run("beir", "--output", "train.jsonl", "--split", "train").exit_code == 0
+    assert run("beir", "--output", "train.jsonl", "--ids", "--split", "train").exit_code == 0
     assert read_jsonl(tmp_path / "train.jsonl") == [
         row for row in found["beir"] if row["query_id"] in {r["query_id"] for r in rows[:10]}
     ]
-    # No ids.
-    assert run("p.jsonl", "--output", "plain.jsonl", "--corpus", "c.txt", "--no-ids").exit_code == 0
+    # No ids: every column but labels is trained on as a text.
+    assert run("p.jsonl", "--output", "plain.jsonl", "--corpus", "c.txt").exit_code == 0
     assert read_jsonl(tmp_path / "plain.jsonl") == [
         {k: r[k] for k in ("anchor", "positive", "negative")} for r in first
     ]
@@ -279,7 +361,7 @@ def test_columns_by_name_and_lists_of_positives(run, tmp_path):
     renamed[0]["pid"].append("p4")
     write_jsonl(tmp_path / "n.jsonl", renamed)
     result = run("n.jsonl", "--output", "o.jsonl", "--query-column", "q", "--positive-column", "p",
-                 "--positive-id-column", "pid", "--num-negatives", 1)  # fmt: skip
+                 "--positive-id-column", "pid", "--num-negatives", 1, "--ids")  # fmt: skip
     assert result.exit_code == 0, result.output
     found = [row for row in read_jsonl(tmp_path / "o.jsonl") if row["anchor"] == ROWS[0]["query"]]
     assert [row["positive_id"] for row in found] == ["p0", "p4"]
@@ -299,7 +381,7 @@ def test_prompts(run, tmp_path, encoder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pairs.jsonl", "--output", "o.csv"], "output: expected a file that ends in .parquet or .jsonl, got o.csv"),
+        (["pairs.jsonl", "--output", "o.csv"], "error: --output: expected a file that ends in .parquet or .jsonl"),
         (["pairs.jsonl", "--output", "none/o.jsonl"], "--output: the folder of none/o.jsonl does not exist"),
         (["pairs.jsonl", "--output", "taken.jsonl"], "--output: taken.jsonl exists; give --overwrite to replace it"),
         (["missing.jsonl", "--output", "o.jsonl"], "missing.jsonl: file not found"),
@@ -311,16 +393,36 @@ def test_prompts(run, tmp_path, encoder):
         (["fake.parquet", "--output", "o.jsonl"], "fake.parquet: expected a Parquet file"),
         (["ids.jsonl", "--output", "o.jsonl"], "ids.jsonl, line 2: query id '1' has the text 'b', but 'a' before"),
         (["noid.jsonl", "--output", "o.jsonl"], "noid.jsonl, line 2: expected a text or an integer in 'query_id'"),
-        (["other.jsonl", "--output", "o.jsonl"], "other.jsonl, line 1: expected a column of the query, one of"),
+        (["other.jsonl", "--output", "o.jsonl"], "other.jsonl, line 1: no column 'anchor' or 'query' or 'question'; "
+         "it has 'text', 'answer' (--query-column says which one to read)"),
         (
             ["pairs.jsonl", "--output", "o.jsonl", "--query-column", "q"],
-            "pairs.jsonl, line 1: expected a column of the query, 'q', got only 'query', 'answer', 'document'",
+            "pairs.jsonl, line 1: no column 'q'; it has 'query', 'answer', 'document' (--query-column says",
         ),
         (["pairs.jsonl", "--output", "o.jsonl", "--corpus", "half.txt"], "half.txt, line 2: expected the text of"),
         (["pairs.jsonl", "--output", "o.jsonl", "--corpus-id-column", "x"], "--corpus: expected a file to go with"),
-        (["pairs.jsonl", "--output", "o.jsonl", "--split", "train"], "split: expected only with a folder"),
-        (["pairs.jsonl", "--output", "o.jsonl", "--range-max", "2"], "range_max: expected at least"),
-        (["pairs.jsonl", "--output", "o.jsonl", "--min-score", "nan"], "min_score: expected a finite number"),
+        (
+            ["pairs.jsonl", "--output", "o.jsonl", "--corpus", "pairs.jsonl", "--corpus-id-column", "x"],
+            "pairs.jsonl, line 1: no column 'x'; it has 'query', 'answer', 'document' (--corpus-id-column says",
+        ),
+        (["pairs.jsonl", "--output", "o.jsonl", "--corpus", "empty.jsonl"], "empty.jsonl: expected at least one pas"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--corpus", "empty.txt"], "empty.txt: expected at least one passage"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--split", "train"], "error: --split: expected only with a folder"),
+        (
+            ["relkt-mini", "--output", "o.jsonl", "--query-column", "q", "--document-column", "d"],
+            "--query-column, --document-column: expected only with a file of pairs, got the folder relkt-mini",
+        ),
+        (["relkt-mini", "--output", "o.jsonl", "--corpus", "pairs.jsonl"], "error: --corpus: expected none with"),
+        (
+            ["pairs.jsonl", "--output", "o.jsonl", "--range-max", "2"],
+            "error: --range-max: expected at least --range-min + --num-negatives = 3, so",
+        ),
+        (["pairs.jsonl", "--output", "o.jsonl", "--min-score", "nan"], "error: --min-score: expected a finite number"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--encoder", "nowhere/none/none"], "error: --encoder: "),
+        (
+            ["pairs.jsonl", "--output", "o.jsonl", "--format", "n-tuple", "--num-negatives", "24"],
+            "error: --num-negatives: expected fewer than the 24 passages with --format n-tuple",
+        ),
         (["pairs.jsonl", "--output", "o.jsonl", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
         (["pairs.jsonl", "--output", "stranger.jsonl"], "stranger.jsonl.work: expected a folder of ours"),
     ],
@@ -333,6 +435,7 @@ def test_bad_input_is_one_line_before_anything_is_encoded(run, tmp_path, monkeyp
         "blank.jsonl": '{"query": "a", "answer": "b"}\n{"query": " ", "answer": "b"}\n',
         "number.jsonl": '{"query": "a", "answer": 3}\n',
         "empty.jsonl": "",
+        "empty.txt": "",
         "broken.csv": "query,answer\na,b\na,b,c\n",
         "fake.parquet": "no",
         "ids.jsonl": '{"query": "a", "answer": "b", "query_id": 1}\n{"query": "b", "answer": "b", "query_id": 1}\n',
@@ -353,19 +456,25 @@ def test_bad_input_is_one_line_before_anything_is_encoded(run, tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_help_has_an_example_that_runs(run, tmp_path):
+def test_help_has_an_example_that_runs(run, tmp_path, monkeypatch):
     page = run("--help").stdout
     assert "Example: relkt mine relkt-mini --output negatives.parquet --relative-margin 0.05" in page
     conditions = [name for one in CONDITIONS for name in one]
-    for name in (*conditions, "exclude_same_document", "corpus", "threads", "batch_size", "query_prompt", "overwrite"):
+    others = "no_exclude_same_document", "corpus", "threads", "batch_size", "query_prompt", "overwrite", "ids"
+    for name in (*conditions, *others):
         assert f"--{name.replace('_', '-')}" in page
     for kind in OutputFormat:
         assert kind.value in page
-    result = run("relkt-mini", "--output", "negatives.parquet", "--relative-margin", "0.05")  # with the tiny encoder
+    tiny = word_encoder(tmp_path / "tiny", [passage.text for passage in relkt.load_data("relkt-mini").passages])
+    result = run("relkt-mini", "--output", "negatives.parquet", "--relative-margin", "0.05", "--encoder", tiny)
     assert result.exit_code == 0, result.output
-    assert pq.read_table(tmp_path / "negatives.parquet").column_names == [
-        "anchor", "positive", "negative", "query_id", "positive_id", "negative_id"
-    ]  # fmt: skip
+    assert pq.read_table(tmp_path / "negatives.parquet").column_names == ["anchor", "positive", "negative"]
+    # No name is cut on a narrow terminal.
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = run("--help").stdout
+    assert "…" not in narrow
+    assert "--no-exclude-same-document" in narrow
+    assert "--max-positive-similarity" in narrow
 
 
 # Killed runs
@@ -392,7 +501,7 @@ def mine_small(
             folder / "pairs.jsonl",
             folder / output,
             encoder=encoder,
-            options=replace(MiningOptions(num_negatives=2, relative_margin=0.1), **options),
+            options=replace(MiningOptions(num_negatives=2, relative_margin=0.1, batch_size=5), **options),
             threads=1,
             scores=True,
         )
@@ -432,16 +541,15 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, encoder, monke
         assert not (tmp_path / "out.parquet").exists()
         there = {path.name for path in work.iterdir() if not path.name.endswith(".partial")}
         encoded: list[tuple[str, int]] = []
-        for kind, encode in (("queries", encode_queries), ("passages", encode_passages)):
+        with monkeypatch.context() as patch:
+            for kind, encode in (("queries", encode_queries), ("passages", encode_passages)):
 
-            def counted(model, texts, *, encode=encode, kind=kind, encoded=encoded, **options):
-                encoded.append((kind, len(texts)))
-                return encode(model, texts, **options)
+                def counted(model, texts, *, encode=encode, kind=kind, encoded=encoded, **options):
+                    encoded.append((kind, len(texts)))
+                    return encode(model, texts, **options)
 
-            monkeypatch.setattr(f"relkt.encoders.encode_{kind}", counted)
-        summary = mine_small(tmp_path, encoder)
-        monkeypatch.undo()
-        steps.ENCODE_PART, steps.MINE_PART = 5, 10
+                patch.setattr(f"relkt.encoders.encode_{kind}", counted)
+            summary = mine_small(tmp_path, encoder)
         assert summary.resumed is (kill_at > 0)
         assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
         assert not work.exists()
@@ -454,6 +562,99 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, encoder, monke
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_one_run_at_a_time(run, tmp_path, encoder):
+    lock = tmp_path / "o.jsonl.work.lock"
+    with locked(tmp_path / "o.jsonl.work"):
+        result = run("pairs.jsonl", "--output", "o.jsonl")
+        assert result.exit_code == 2, result.output
+        assert "error: another run is using o.jsonl.work" in result.stderr
+        assert lock.exists()
+        assert run("pairs.jsonl", "--output", "other.jsonl").exit_code == 0
+    assert not lock.exists()
+    # A run that was killed leaves the file, but no lock.
+    process = multiprocessing.get_context("fork").Process(target=mine_small, args=(tmp_path, encoder, "o.jsonl", 4))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert lock.exists()
+    mine_small(tmp_path, encoder, "o.jsonl")
+    assert not lock.exists()
+
+
+def test_a_lock_deleted_meanwhile_is_none(tmp_path, monkeypatch):
+    work, lock = tmp_path / "o.work", tmp_path / "o.work.lock"
+    flock, tries = fcntl.flock, []
+
+    def late(file, how):
+        if not tries:  # the run before ends between opening and locking
+            lock.unlink()
+        tries.append(how)
+        return flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(work):
+        assert len(tries) == 2
+        assert lock.exists()
+        with pytest.raises(WorkFolderError, match="another run is using"), locked(work):
+            pass
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / "o.work"):
+        assert list(tmp_path.iterdir()) == [tmp_path / "o.work.lock"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_was_embedded_before_ctrl_c_is_kept(tmp_path, encoder, monkeypatch):
+    assert steps.ENCODE_PART == 1024
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    calls = []
+
+    def interrupted(model, texts, **options):
+        calls.append(len(texts))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode_passages(model, texts, **options)
+
+    monkeypatch.setattr("relkt.encoders.encode_passages", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mine_small(tmp_path, encoder)
+    assert calls == [5, 5, 5]
+    assert sorted(path.name for path in (tmp_path / "out.parquet.work").glob("*.npy")) == [
+        "passages-000000.npy", "passages-000001.npy"
+    ]  # fmt: skip
+    assert not (tmp_path / "out.parquet.work.lock").exists()
+    summary = mine_small(tmp_path, encoder)
+    assert summary.resumed
+    assert calls == [5, 5, 5, 5, 5, 4]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(3, [5, 5, 5, 5, 4]), (7, [7, 7, 7, 3])])
+@pytest.mark.usefixtures("small_parts")
+def test_batches_may_be_larger_than_parts(tmp_path, encoder, monkeypatch, batch_size, sizes):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    encoded = []
+
+    def counted(model, texts, **options):
+        encoded.append(len(texts))
+        return encode_queries(model, texts, **options)
+
+    monkeypatch.setattr("relkt.encoders.encode_queries", counted)
+    mine_small(tmp_path, encoder, batch_size=batch_size, relative_margin=None)
+    assert encoded == sizes
+    queries, passages, mined = expected(encoder, num_negatives=2)
+    found = [(row["anchor"], row["negative"]) for row in pq.read_table(tmp_path / "out.parquet").to_pylist()]
+    assert found == [(query, passages[i]) for query, rows in zip(queries, mined.indices, strict=True) for i in rows]
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_work_of_other_inputs_or_options_is_an_error(tmp_path, encoder):
     write_jsonl(tmp_path / "pairs.jsonl", ROWS)
     process = multiprocessing.get_context("fork").Process(target=mine_small, args=(tmp_path, encoder, "out.parquet", 4))
@@ -462,11 +663,11 @@ def test_work_of_other_inputs_or_options_is_an_error(tmp_path, encoder):
     work = tmp_path / "out.parquet.work"
     before = {path.name: path.read_bytes() for path in work.iterdir()}
     with pytest.raises(
-        WorkFolderError, match=r"options: num_negatives differs: 2 then, 3 now.*--overwrite to start an"
+        WorkFolderError, match=r"conditions.num_negatives differs: 2 then, 3 now.*--overwrite to replace"
     ):
         mine_small(tmp_path, encoder, num_negatives=3)
     write_jsonl(tmp_path / "pairs.jsonl", ROWS[1:])
-    with pytest.raises(WorkFolderError, match="inputs: pairs differs"):
+    with pytest.raises(WorkFolderError, match=r"inputs\.pairs differs"):
         mine_small(tmp_path, encoder)
     assert {path.name: path.read_bytes() for path in work.iterdir()} == before
     summary = mine_files(tmp_path / "pairs.jsonl", tmp_path / "out.parquet", encoder=encoder, overwrite=True)
@@ -481,7 +682,7 @@ def test_the_manifest_names_what_differs(tmp_path):
     with pytest.raises(WorkFolderError) as error:
         folder.open({"a": {"b": 2}, "c": "y" * 99, "new": 1}, overwrite=False)
     assert (
-        "a: b differs: 1 then, 2 now; c differs; old is there then but not now; new is there now but not then."
+        "a.b differs: 1 then, 2 now; c differs; old is there then but not now; new is there now but not then."
         in str(error.value)
     )
     (folder.path / "manifest.json").write_text("[]")

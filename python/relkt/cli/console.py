@@ -69,8 +69,8 @@ def one_line_errors(
         text = f"[bold]interrupted[/]{'; ' if interrupted else ''}{escape(interrupted)}"
         err.print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    except (ValueError, OSError, ImportError, *failures) as error:
-        if settings.traceback:
+    except Exception as error:
+        if settings.traceback or not isinstance(error, (ValueError, OSError, ImportError, *failures)):
             raise
         text = worded(" ".join(str(error).split()))
         err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)

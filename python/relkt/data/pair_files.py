@@ -137,13 +137,14 @@ def _read_folder(folder: Path, split: Split | None) -> PairSet:
 
 
 def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> None:
-    number = 0
+    empty = True
     if path.suffix.lower() == ".txt":
         for number, line in iter_lines(path):
             builder.add_passage(line.rstrip("\r\n"), where=f"{path}, line {number}")
+            empty = False
     else:
         names: dict[str, str] | None = None
-        for number, (where, record) in enumerate(_records(path), start=1):
+        for where, record in _records(path):
             names = names or _names(wanted, record, where)
             builder.add_passage(
                 string_field(dict(record), names["text"], where),
@@ -151,7 +152,8 @@ def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> N
                 document=_id(record, names.get("document"), where, optional=True),
                 where=where,
             )
-    if number == 0:
+            empty = False
+    if empty:
         raise DataError(f"{path}: expected at least one passage, got none")
 
 

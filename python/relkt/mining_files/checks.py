@@ -59,7 +59,7 @@ def check_found(mined: MinedPairs, options: MiningOptions, kind: OutputFormat) -
 
 
 def _conditions(pairs: PairSet, options: MiningOptions) -> list[str]:
-    found = [f"{name} {value}" for name, value in options.given().items()]
+    found = [f"{name} {value}" for name, value in options.restrictions().items()]
     if options.exclude_same_document and any(pairs.documents):
-        found.append("no passages of a positive's document, unless exclude_same_document is off")
+        found.append("no passages of a positive's document, see exclude_same_document")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from relkt.arrays import as_count
@@ -10,6 +10,10 @@ from relkt.mining import Strategy
 from relkt.mining.conditions import Conditions
 from relkt.mining_files.work_folder import CONDITIONS
 
+_RESTRICTIONS = (
+    *("range_min", "range_max", "min_score", "max_score", "absolute_margin", "relative_margin"),
+    "max_positive_similarity",
+)
 _OF_EMBEDDING = ("query_prompt", "passage_prompt", "batch_size")
 
 
@@ -55,14 +59,10 @@ class MiningOptions:
         given = {name: value for name, value in asdict(self).items() if name not in others}
         return given | {"num_hard": 0, "num_semi_hard": 0, "margin": None}
 
-    def given(self) -> dict[str, Any]:
-        """The conditions that are not the default, by name, as texts and numbers."""
-        different = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in _OF_EMBEDDING and getattr(self, field.name) != field.default
-        }
-        return {name: value.value if isinstance(value, Strategy) else value for name, value in different.items()}
+    def restrictions(self) -> dict[str, int | float]:
+        """The conditions that leave fewer candidates, where they are given; ``exclude_same_document`` apart."""
+        values = {name: getattr(self, name) for name in _RESTRICTIONS}
+        return {name: value for name, value in values.items() if value != getattr(MiningOptions, name)}
 
     def manifest(self) -> dict[str, dict[str, Any]]:
         """What embeddings depend on, and what negatives depend on beside them, as JSON can hold it."""

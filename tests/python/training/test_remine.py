@@ -431,6 +431,7 @@ def test_settings_that_would_keep_old_negatives(tmp_path, tiny_model, pairs, arg
         ({"num_negatives": 0}, ValueError, "num_negatives"),
         ({"range_min": -1}, ValueError, "range_min"),
         ({"num_negatives": 999}, ValueError, "num_negatives: expected at most 16, the number of distinct passages"),
+        ({"margin": 0.1}, ValueError, "margin: expected only with num_semi_hard above 0"),
         ({"seed": -1}, ValueError, "seed"),
         ({"strategy": "best"}, ValueError, "strategy: expected 'top' or 'random', got 'best'"),
         ({"every": 0}, ValueError, "every: expected an integer of at least 1, got 0"),

@@ -83,7 +83,7 @@ class RemineCallback(TrainerCallback):
         relative_margin: The same as a share of that score.
         num_hard: Hard negatives; their columns come after those of ``num_negatives``.
         num_semi_hard: Semi-hard negatives; their columns come last.
-        margin: Width of the semi-hard window.
+        margin: Width of the semi-hard window, only with ``num_semi_hard``. Default 0.1.
         max_positive_similarity: Near-duplicates of a positive, above this cosine, are no negatives.
         seed: Of strategy "random"; epoch e (from 0) draws with ``seed + e``.
         threads: Threads of the search.
