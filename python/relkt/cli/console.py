@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ from relkt.training.config import Stage
 from relkt.training.progress import DevScore
 from relkt.training.progress import Progress as TrainingProgress
 
+FAILED = 1
+"""Exit code of a command that was given good input, and could not do with it what it is for."""
 BAD_INPUT = 2
 """Exit code of a command that was given something it cannot use."""
 INTERRUPTED = 130
@@ -48,11 +50,18 @@ settings = Settings()
 
 
 @contextmanager
-def one_line_errors(interrupted: str = "") -> Iterator[None]:
+def one_line_errors(
+    interrupted: str = "",
+    *,
+    failures: tuple[type[Exception], ...] = (),
+    worded: Callable[[str], str] = str,
+) -> Iterator[None]:
     """Turns bad input into one line and exit code 2, and Ctrl-C into exit code 130.
 
     Args:
         interrupted: What to say after Ctrl-C, e.g. how to go on.
+        failures: Errors that are no bad input, which end with exit code 1.
+        worded: The library's message in the words of the command, such as its options for parameters.
     """
     try:
         yield
@@ -60,12 +69,12 @@ def one_line_errors(interrupted: str = "") -> Iterator[None]:
         text = f"[bold]interrupted[/]{'; ' if interrupted else ''}{escape(interrupted)}"
         err.print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, *failures) as error:
         if settings.traceback:
             raise
-        text = " ".join(str(error).split())
+        text = worded(" ".join(str(error).split()))
         err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from None
+        raise typer.Exit(FAILED if isinstance(error, failures) else BAD_INPUT) from None
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -29,9 +31,17 @@ from relkt.cli.console import TaskProgress, err, one_line_errors
 from relkt.data import DatasetName, Split
 from relkt.data.pair_files import CorpusColumns, PairColumns
 from relkt.mining import Strategy
-from relkt.mining_files import MiningOptions, MiningSummary, OutputFormat, mine_files
+from relkt.mining_files import (
+    MiningOptions,
+    MiningSummary,
+    NoNegativesError,
+    OutputFormat,
+    check_apart,
+    mine_files,
+)
 
-_INPUT, _COLUMNS, _CONDITIONS, _ENCODER, _OUTPUT = "Input", "Columns", "Conditions", "Encoder", "Output"
+_INPUT, _COLUMNS, _CONDITIONS, _LEFT_OUT = "Input", "Columns", "Conditions", "Passages left out"
+_ENCODER, _OUTPUT = "Encoder", "Output"
 
 
 def mine(
@@ -117,16 +127,17 @@ def mine(
         float | None,
         typer.Option(
             help="Passages with a higher cosine with a positive are its near-duplicates, and no negatives.",
-            rich_help_panel=_CONDITIONS,
+            rich_help_panel=_LEFT_OUT,
         ),
     ] = None,
-    exclude_same_document: Annotated[
+    no_exclude_same_document: Annotated[
         bool,
         typer.Option(
-            help="Whether other passages of a positive's document, where it is known, are no negatives.",
-            rich_help_panel=_CONDITIONS,
+            "--no-exclude-same-document",
+            help="Other passages of a positive's document may be negatives. Default: no, where documents are known.",
+            rich_help_panel=_LEFT_OUT,
         ),
-    ] = True,
+    ] = False,
     strategy: Annotated[
         Strategy, typer.Option(help="The best of the range, or drawn from it.", rich_help_panel=_CONDITIONS)
     ] = Strategy.TOP,
@@ -165,13 +176,20 @@ def mine(
         ),
     ] = False,
     ids: Annotated[
-        bool, typer.Option(help="Whether to write the ids of queries and passages, if any.", rich_help_panel=_OUTPUT)
-    ] = True,
+        bool,
+        typer.Option(
+            "--ids",
+            help="Add columns of the ids of queries and passages, if any. Take them out again before you train: "
+            "sentence-transformers takes every column but labels for texts.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace the output if it exists, and the work of an unfinished run with other options.",
+            help="Replace the output if it exists, and the work of an unfinished run with other options. (Where only "
+            "conditions are others, its embeddings are kept.)",
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
@@ -181,14 +199,16 @@ def mine(
     All conditions hold inside an exact search, so a query has fewer negatives only where there are no more. No
     negatives are a query's own positives, and passages whose text is one of theirs or the query's.
 
-    Unfinished work is kept in `OUTPUT.work`: a run that was stopped, even by `kill -9`, goes on when the same command
-    is given again, and writes the same file.
+    Unfinished work is kept in `OUTPUT.work`, after every 1,024 texts embedded and 16,384 queries mined: a run that was
+    stopped, by Ctrl-C or even by `kill -9`, goes on from there when the same command is given again, and writes the
+    same file.
 
     Example: `relkt mine relkt-mini --output negatives.parquet --relative-margin 0.05`
 
     A line of your own .jsonl may be `{"query": "Why is the sky blue?", "positive": "Air scatters blue light."}`
     """
-    with one_line_errors(interrupted="go on with the same command"):
+    with one_line_errors("go on with the same command", failures=(NoNegativesError,), worded=_worded):
+        check_apart(pairs, output, corpus)
         check_outputs({"--output": output}, overwrite=overwrite)
         check_device(device)
         columns = PairColumns(query_column, positive_column, query_id_column, positive_id_column, document_column)
@@ -196,6 +216,10 @@ def mine(
         if corpus is None and corpus_columns != CorpusColumns():
             raise ValueError("--corpus: expected a file to go with the names of its columns, got none")
         with _input(pairs) as given:
+            named = [name.replace("_", "-") for name, value in asdict(columns).items() if value is not None]
+            if named and given.is_dir():
+                options = ", ".join(f"--{name}-column" for name in named)
+                raise ValueError(f"{options}: expected only with a file of pairs, got the folder {pairs}")
             summary = mine_files(
                 given,
                 output,
@@ -216,7 +240,7 @@ def mine(
                     relative_margin=relative_margin,
                     max_positive_similarity=max_positive_similarity,
                     seed=seed,
-                    exclude_same_document=exclude_same_document,
+                    exclude_same_document=not no_exclude_same_document,
                     query_prompt=query_prompt,
                     passage_prompt=passage_prompt,
                     batch_size=batch_size,
@@ -229,7 +253,44 @@ def mine(
                 stages=_stage,
             )
         err.print(_table(summary, num_negatives))
+        if (fewer := summary.queries - summary.served) * 2 > summary.queries:
+            err.print(
+                f"{fewer:,} of {summary.queries:,} queries have fewer than {num_negatives} negatives, as there are no "
+                "more under these conditions: loosen them, or give --corpus with more passages",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         err.print(f"wrote {output}: {summary.rows:,} rows", markup=False, highlight=False, soft_wrap=True)
+
+
+_PARAMETERS = {
+    "name_or_path": "--encoder",
+    "output_format": "--format",
+    "exclude_same_document": "--no-exclude-same-document",
+} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        *("num_negatives", "range_min", "range_max", "min_score", "max_score", "absolute_margin", "relative_margin"),
+        *("max_positive_similarity", "query_prompt", "passage_prompt", "batch_size"),
+    )
+}
+"""Parameters of the library by names that are nothing else, and the command's options."""
+_NOT_BEFORE, _NOT_AFTER = r"(?<![\w./\\'\"-])", r"(?![\w/\\'\"-]|\.\w)"  # parts of paths, and what was given
+_PARAMETER = re.compile(rf"{_NOT_BEFORE}(?:conditions\.|embedding\.)?({'|'.join(_PARAMETERS)}){_NOT_AFTER}")
+_SETTING = re.compile(rf"{_NOT_BEFORE}conditions\.(\w+)")
+_COLUMN = re.compile(rf"{_NOT_BEFORE}(corpus_)?columns\.(\w+)")
+_FIRST = re.compile(r"^(output|corpus|split|device|threads|seed|strategy)(?=:)")
+
+
+def _worded(message: str) -> str:
+    """A message of the library with the command's options in the place of its parameters."""
+    message = _PARAMETER.sub(lambda found: _PARAMETERS[found[1]], message)
+    message = _SETTING.sub(r"--\1", message)
+    message = _COLUMN.sub(
+        lambda found: f"--{'corpus-' if found[1] else ''}{found[2].replace('_', '-')}-column", message
+    )
+    return _FIRST.sub(r"--\1", message)
 
 
 def _input(pairs: Path) -> AbstractContextManager[Path]:

@@ -137,19 +137,22 @@ def _read_folder(folder: Path, split: Split | None) -> PairSet:
 
 
 def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> None:
+    number = 0
     if path.suffix.lower() == ".txt":
         for number, line in iter_lines(path):
             builder.add_passage(line.rstrip("\r\n"), where=f"{path}, line {number}")
-        return
-    names: dict[str, str] | None = None
-    for where, record in _records(path):
-        names = names or _names(wanted, record, where)
-        builder.add_passage(
-            string_field(dict(record), names["text"], where),
-            id=_id(record, names.get("id"), where),
-            document=_id(record, names.get("document"), where, optional=True),
-            where=where,
-        )
+    else:
+        names: dict[str, str] | None = None
+        for number, (where, record) in enumerate(_records(path), start=1):
+            names = names or _names(wanted, record, where)
+            builder.add_passage(
+                string_field(dict(record), names["text"], where),
+                id=_id(record, names.get("id"), where),
+                document=_id(record, names.get("document"), where, optional=True),
+                where=where,
+            )
+    if number == 0:
+        raise DataError(f"{path}: expected at least one passage, got none")
 
 
 def _add_pairs(builder: PairSetBuilder, path: Path, wanted: PairColumns) -> None:
@@ -192,10 +195,11 @@ def _names(wanted: PairColumns | CorpusColumns, record: Mapping[str, Any], where
         if name is None and field.name not in _NEEDED:
             continue
         if name is None or name not in record:
-            expected = repr(given) if given is not None else f"one of {', '.join(map(repr, usual))}"
+            missing = " or ".join(map(repr, usual if given is None else [given]))
+            argument = "columns" if isinstance(wanted, PairColumns) else "corpus_columns"
             raise DataError(
-                f"{where}: expected a column of the {field.name.replace('_', ' ')}, {expected}, got only "
-                f"{', '.join(map(repr, record)) or 'none'}"
+                f"{where}: no column {missing}; it has {', '.join(map(repr, record)) or 'none'} "
+                f"({argument}.{field.name} says which one to read)"
             )
         found[field.name] = name
     return found

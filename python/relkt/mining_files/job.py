@@ -10,13 +10,15 @@ from pathlib import Path
 
 from relkt.data.pair_files import CorpusColumns, PairColumns, input_files, read_pair_files
 from relkt.data.types import Split
+from relkt.mining_files.checks import check_apart, check_found
+from relkt.mining_files.lock import locked
 from relkt.mining_files.options import MiningOptions
 from relkt.mining_files.steps import Stages, Steps
 from relkt.mining_files.summary import MiningSummary
 from relkt.mining_files.tables import SUFFIXES, OutputFormat, write_table
 from relkt.mining_files.work_folder import WorkFolder
 
-_VERSION = 1
+_VERSION = 2
 
 
 def mine_files(
@@ -32,21 +34,23 @@ def mine_files(
     options: MiningOptions | None = None,
     output_format: OutputFormat = OutputFormat.TRIPLET,
     scores: bool = False,
-    ids: bool = True,
+    ids: bool = False,
     threads: int | None = None,
     overwrite: bool = False,
     stages: Stages | None = None,
 ) -> MiningSummary:
     """Mines negatives for the pairs of a file.
 
-    Work is kept in ``OUTPUT.work`` beside the output: embeddings in parts of a few thousand texts, then negatives in
-    parts of some thousand queries. A run that was killed, at whatever moment, goes on there when it is called again,
-    and its output is the same byte for byte (with the same versions of the libraries and number of threads). The
-    output appears once it is complete, and the folder goes.
+    Work is kept in ``OUTPUT.work`` beside the output: embeddings in parts of 1,024 texts (or ``batch_size``, if that
+    is more), then negatives in parts of 16,384 queries. A run that was killed or interrupted, at whatever moment, goes
+    on there when it is called again, without the part it was at, and its output is the same byte for byte (with the
+    same versions of the libraries and number of threads). The output appears once it is complete, and the folder goes.
+    ``OUTPUT.work.lock`` sees to it that only one run uses the folder.
 
     Args:
         pairs: See :func:`~relkt.data.pair_files.read_pair_files`, as for the next four.
-        output: ``.parquet`` or ``.jsonl``. The caller has seen to it that it may be replaced if it exists.
+        output: ``.parquet`` or ``.jsonl``. The caller has seen to it that it may be replaced if it exists; it
+            must be none of the inputs.
         corpus: Further passages.
         columns: Names of the columns of ``pairs``.
         corpus_columns: Names of the columns of ``corpus``.
@@ -56,15 +60,18 @@ def mine_files(
         options: How to mine.
         output_format: What a row is.
         scores: Whether rows have scores.
-        ids: Whether rows have ids, where the input has.
+        ids: Whether rows have ids, where the input has, in further columns, which sentence-transformers would train on
+            as texts.
         threads: Threads of embedding and mining; default: all that the process may use.
-        overwrite: Whether to delete the work of a run with other inputs or options.
+        overwrite: Whether to delete the work of a run with other inputs or options; what fits, as embeddings do where
+            only conditions are others, is gone on with.
         stages: Told what is done; default: nobody.
 
     Raises:
-        ValueError: If an option is out of its range (before any file is read or written).
+        ValueError: If an option is out of its range or the output is an input (before any file is read or written).
         DataError: If the input cannot be used; see :func:`~relkt.data.pair_files.read_pair_files`.
-        WorkFolderError: If the work folder belongs to a run with other inputs or options.
+        WorkFolderError: If the work folder belongs to a run with other inputs or options, or another run is using it.
+        NoNegativesError: If no query has a negative, or in the format n-tuple none has all of them; nothing is written.
         OSError: If the encoder cannot be loaded or a file cannot be written.
     """
     options = options or MiningOptions()
@@ -72,27 +79,33 @@ def mine_files(
     if output.suffix.lower() not in SUFFIXES:
         raise ValueError(f"output: expected a file that ends in {' or '.join(SUFFIXES)}, got {output}")
     options.check()
-    found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
-
+    check_apart(pairs, output, corpus)
     work = WorkFolder(output)
-    manifest = {
-        "version": _VERSION,
-        "inputs": {name: _checksum_of(path) for name, path in input_files(pairs, corpus).items()},
-        "columns": asdict(columns or PairColumns()),
-        "corpus columns": asdict(corpus_columns or CorpusColumns()),
-        "split": None if split is None else split.value,
-        "encoder": encoder,
-        "options": asdict(options) | {"strategy": options.strategy.value},
-    }
-    from relkt.encoders import load_encoder, model_checksum
+    with locked(work.path), _torch_threads(threads):
+        found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
+        if output_format is OutputFormat.N_TUPLE and options.num_negatives >= len(found.passages):
+            raise ValueError(
+                f"num_negatives: expected fewer than the {len(found.passages)} passages with output_format n-tuple, "
+                f"whose rows have all of them, got {options.num_negatives}"
+            )
+        manifest = {
+            "version": _VERSION,
+            "inputs": {name: _checksum_of(path) for name, path in input_files(pairs, corpus).items()},
+            "columns": asdict(columns or PairColumns()),
+            "corpus_columns": asdict(corpus_columns or CorpusColumns()),
+            "split": None if split is None else split.value,
+            "encoder": encoder,
+            **options.manifest(),
+        }
+        from relkt.encoders import load_encoder, model_checksum
 
-    with _torch_threads(threads):
         steps = Steps(work, found, options, threads, stages)
         model = load_encoder(encoder, device=device)
         resumed = work.open(manifest | {"weights": model_checksum(model)}, overwrite=overwrite)
         index = steps.embed_passages(model)
         steps.embed_queries(model)
         mined, skipped = steps.mine(index)
+        check_found(mined, options, output_format)
         with work.writing("output", output) as path:
             rows = write_table(
                 path,
@@ -102,8 +115,8 @@ def mine_files(
                 ids=ids,
                 parquet=output.suffix.lower() == ".parquet",
             )
-    del index, steps
-    work.remove()
+        del index, steps
+        work.remove()
     return MiningSummary.of(mined, skipped, output_format, rows=rows, resumed=resumed)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from relkt.arrays import as_count
 from relkt.mining import Strategy
 from relkt.mining.conditions import Conditions
+from relkt.mining_files.work_folder import CONDITIONS
+
+_OF_EMBEDDING = ("query_prompt", "passage_prompt", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +51,27 @@ class MiningOptions:
 
     def conditions(self) -> dict[str, Any]:
         """All conditions of :func:`relkt.mine`."""
-        others = ("exclude_same_document", "query_prompt", "passage_prompt", "batch_size")
+        others = ("exclude_same_document", *_OF_EMBEDDING)
         given = {name: value for name, value in asdict(self).items() if name not in others}
         return given | {"num_hard": 0, "num_semi_hard": 0, "margin": None}
 
+    def given(self) -> dict[str, Any]:
+        """The conditions that are not the default, by name, as texts and numbers."""
+        different = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _OF_EMBEDDING and getattr(self, field.name) != field.default
+        }
+        return {name: value.value if isinstance(value, Strategy) else value for name, value in different.items()}
+
+    def manifest(self) -> dict[str, dict[str, Any]]:
+        """What embeddings depend on, and what negatives depend on beside them, as JSON can hold it."""
+        values = asdict(self) | {"strategy": Strategy(self.strategy).value}
+        embedding = {name: values.pop(name) for name in _OF_EMBEDDING}
+        return {"embedding": embedding, CONDITIONS: values}
+
     def check(self) -> None:
-        """Checks all of them.
+        """Checks all.
 
         Raises:
             TypeError: If an option has the wrong type.

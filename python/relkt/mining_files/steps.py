@@ -17,17 +17,18 @@ from relkt.mining import Skipped
 from relkt.mining.negatives import mine_from
 from relkt.mining_files.options import MiningOptions
 from relkt.mining_files.tables import MinedPairs
-from relkt.mining_files.work_folder import WorkFolder
+from relkt.mining_files.work_folder import MINED, WorkFolder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-ENCODE_PART = 4096
-"""Texts in a file of embeddings."""
+ENCODE_PART = 1024
+"""Texts in a file of embeddings, unless batches are larger."""
 MINE_PART = 16384
 """Queries in a file of mined negatives."""
 
 _INDEX = "passages.relkt"
+_ROWS_AT_ONCE = 4096
 _SKIPPED = tuple(field.name for field in fields(Skipped))
 
 Progress = Callable[[int], None]
@@ -42,6 +43,7 @@ class Steps:
         self, work: WorkFolder, pairs: PairSet, options: MiningOptions, threads: int | None, stages: Stages
     ) -> None:
         self._work, self._pairs, self._options, self._threads, self._stages = work, pairs, options, threads, stages
+        self._encode_part = max(ENCODE_PART, options.batch_size)
 
     def embed_passages(self, model: SentenceTransformer) -> Index:
         """The passages as an index file, from which their parts are deleted."""
@@ -49,10 +51,10 @@ class Steps:
         path = self._work.path / _INDEX
         if not self._work.has(_INDEX):
             self._embed("passages", passages, model)
-            names = _part_names("passages", len(passages), ENCODE_PART)
+            names = _part_names("passages", len(passages), self._encode_part)
             batches = (np.load(self._work.path / name, allow_pickle=False) for name in names)
             Index.build(path, batches, rows=len(passages), threads=self._threads)
-        self._work.delete(*_part_names("passages", len(passages), ENCODE_PART))
+        self._work.delete(*_part_names("passages", len(passages), self._encode_part))
         return Index.open(path)
 
     def embed_queries(self, model: SentenceTransformer) -> None:
@@ -64,12 +66,12 @@ class Steps:
         pairs, candidacy = self._pairs, self._pairs.candidacy(same_document=self._options.exclude_same_document)
         total = len(pairs.queries)
         by_query, first = pairs.by_query()
-        missing, done = self._missing("mined", total, MINE_PART)
+        missing, done = self._missing(MINED, total, MINE_PART)
         with self._stages("mining", total, done) as progress:
             for name, start, stop in missing:
                 own = pairs.pairs[by_query[first[start] : first[stop]]]
                 self._work.write_arrays(name, self._mine_part(start, stop, own, candidacy, index, progress))
-        parts = [self._work.read_arrays(name) for name in _part_names("mined", total, MINE_PART)]
+        parts = [self._work.read_arrays(name) for name in _part_names(MINED, total, MINE_PART)]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         scores = np.empty(len(by_query), dtype=np.float32)
         scores[by_query] = found["pair_scores"]
@@ -109,9 +111,10 @@ class Steps:
         }
 
     def _queries(self, start: int, stop: int) -> NDArray[np.float32]:
-        names = _part_names("queries", len(self._pairs.queries), ENCODE_PART)
-        parts = names[start // ENCODE_PART : -(-stop // ENCODE_PART)]
-        return np.concatenate([np.load(self._work.path / name, allow_pickle=False) for name in parts])
+        size = self._encode_part
+        names = _part_names("queries", len(self._pairs.queries), size)[start // size : -(-stop // size)]
+        rows = np.concatenate([np.load(self._work.path / name, allow_pickle=False) for name in names])
+        return rows[start % size :][: stop - start]
 
     def _embed(self, kind: str, texts: Sequence[str], model: SentenceTransformer) -> None:
         from relkt.encoders import encode_passages, encode_queries
@@ -119,7 +122,7 @@ class Steps:
         encode, prompt = encode_passages, self._options.passage_prompt
         if kind == "queries":
             encode, prompt = encode_queries, self._options.query_prompt
-        missing, done = self._missing(kind, len(texts), ENCODE_PART)
+        missing, done = self._missing(kind, len(texts), self._encode_part)
         with self._stages(f"embedding {kind}", len(texts), done) as progress:
             for name, start, stop in missing:
                 rows = encode(
@@ -142,7 +145,7 @@ class Steps:
 
 
 def _part_names(kind: str, items: int, size: int) -> list[str]:
-    suffix = "npz" if kind == "mined" else "npy"
+    suffix = "npz" if kind == MINED else "npy"
     return [f"{kind}-{part:06d}.{suffix}" for part in range(-(-items // size))]
 
 
@@ -151,8 +154,8 @@ def _cosines(
 ) -> NDArray[np.float32]:
     """The score of each pair, in double precision; a part at a time, as both sides are copied."""
     scores = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), ENCODE_PART):
-        stop = start + ENCODE_PART
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        stop = start + _ROWS_AT_ONCE
         a = queries[query_rows[start:stop]].astype(np.float64)
         b = index.embeddings(rows[start:stop]).astype(np.float64)
         scores[start:stop] = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))

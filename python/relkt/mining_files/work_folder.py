@@ -13,6 +13,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+CONDITIONS = "conditions"
+"""Key of what negatives depend on, but embeddings do not."""
+MINED = "mined"
+"""What names of files of mined negatives start with."""
+
 _MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
 
@@ -36,7 +41,8 @@ class WorkFolder:
 
         Args:
             manifest: What the work depends on, as JSON can hold it.
-            overwrite: Whether to delete the work of a run with another manifest.
+            overwrite: Whether to delete what does not fit of the work of a run with another manifest: all, or the
+                negatives where only conditions are others.
 
         Returns:
             Whether there was work to go on with.
@@ -55,14 +61,21 @@ class WorkFolder:
             if not overwrite:
                 raise WorkFolderError(
                     f"{self.path} holds the work of another run: {'; '.join(differences)}. Give that run's inputs and "
-                    "options to go on with it, or --overwrite to start anew"
+                    "options to go on with it, or --overwrite to replace it"
                 )
+            if all(difference.startswith(f"{CONDITIONS}.") for difference in differences):
+                self.delete(*(name for name in names if name.startswith(MINED)))
+                self._write_manifest(manifest)
+                return True
             self.remove()
         elif names - {_MANIFEST + _PARTIAL}:
             raise WorkFolderError(f"{self.path}: expected a folder of ours, got one without {_MANIFEST}")
         self.path.mkdir(exist_ok=True)
-        self.write(_MANIFEST, lambda file: file.write(json.dumps(dict(manifest), indent=2).encode()))
+        self._write_manifest(manifest)
         return False
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self.write(_MANIFEST, lambda file: file.write(json.dumps(dict(manifest), indent=2).encode()))
 
     def has(self, name: str) -> bool:
         """Whether a file is there, and so complete."""
@@ -115,7 +128,7 @@ def _differences(was: Any, now: Mapping[str, Any], prefix: str = "") -> list[str
             there, missing = ("now", "then") if key in now else ("then", "now")
             found.append(f"{name} is there {there} but not {missing}")
         elif isinstance(now[key], Mapping):
-            found += _differences(was[key], now[key], f"{name}: ")
+            found += _differences(was[key], now[key], f"{name}.")
         elif was[key] != now[key]:
             values = f": {was[key]!r} then, {now[key]!r} now" if len(str(now[key])) < 60 else ""
             found.append(f"{name} differs{values}")
