@@ -330,3 +330,14 @@ fn every_half_has_its_value() {
     // The tests' own rounding to float16 is the inverse of its value.
     assert!(halves.iter().all(|&h| half(value_of(h)) == h));
 }
+
+/// As when subnormal values are flushed: the row must not get lost.
+#[test]
+fn values_that_all_look_like_zeros_are_missed_as_a_whole() {
+    for kernel in Kernel::available() {
+        let mut codes = [7i8; 20];
+        let (scale, error) = kernel.quantize(Row::Single(&[0.0; 20]), 1.0, kernel.query_levels(), &mut codes);
+        assert_eq!((scale, codes), (0.0, [0; 20]), "{}", kernel.name());
+        assert!((1.0..1.001).contains(&error), "{error}");
+    }
+}

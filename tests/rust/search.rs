@@ -324,12 +324,13 @@ fn a_negative_zero_ties_with_zero() {
 
 #[test]
 fn a_query_does_not_depend_on_its_batch() {
-    let (dim, rows) = (33, 5000);
+    let (dim, rows) = (33, 2000);
     let mut random = Random::new(3);
-    let (q, p) = (random.reals(100 * dim), random.reals(rows * dim));
+    // More than are searched at a time.
+    let (q, p) = (random.reals(3000 * dim), random.reals(rows * dim));
     let kernel = Kernel::detect();
     let all = run(kernel, &q, &p, dim, 10, 2);
-    for query in [0, 63, 64, 99] {
+    for query in [0, 63, 64, 99, 1023, 1024, 2047, 2048, 2999] {
         let alone = run(kernel, &q[query * dim..][..dim], &p, dim, 10, 1);
         assert_eq!(alone.rows, all.rows[query * 10..][..10]);
         assert_eq!(alone.scores, all.scores[query * 10..][..10]);

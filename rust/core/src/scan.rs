@@ -22,9 +22,9 @@ const PAIRS: usize = 2 << 20;
 /// Blocks in the first panel, which sets the first floors, and in steps of which panels end.
 const FIRST_BLOCKS: usize = 4;
 /// Queries of one task: what is arranged at a time stays within a few MiB.
-const GROUP: usize = 1024;
+pub(crate) const GROUP: usize = 1024;
 /// Fewer queries than this for each thread are not split; the rows are.
-const QUERIES_PER_THREAD: usize = 64;
+pub(crate) const QUERIES_PER_THREAD: usize = 64;
 /// Tasks for each thread, so that a slow one does not hold up the others, and the fewest blocks that make a range.
 const TASKS_PER_THREAD: usize = 4;
 const RANGE_MIN: usize = 256;

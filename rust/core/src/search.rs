@@ -1,13 +1,15 @@
 //! Top-k search.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result, with_capacity};
 use crate::kernel::Kernel;
 use crate::matrix::Matrix;
 use crate::parallel::Execution;
 use crate::passages::Passages;
-use crate::scan::{Collector, Scan, SharedFloor, scan};
+use crate::scan::{Collector, GROUP, QUERIES_PER_THREAD, Scan, SharedFloor, scan};
 use crate::selection::{Allow, Selection};
-use crate::shortlist::{Listing, Shortlist, best_of, unlikely};
+use crate::shortlist::{Listing, Shortlist, best_of, most_listed, unlikely};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, merge};
 
 /// Results of a search: for query q, entries q * k to (q + 1) * k, best first.
@@ -28,6 +30,9 @@ pub(crate) struct Found {
     best: Vec<Hit>,
     scored: usize,
 }
+
+/// Rows that are listed for all queries of a block together, at most (unless few queries list more).
+const LISTED: usize = 2 << 20;
 
 /// Blocks of which one is sampled, and the fewest results, or queries, for which that pays.
 const SAMPLE_STRIDE: usize = 24;
@@ -71,21 +76,37 @@ pub fn search(
     }
     let selection = Selection::new(passages.codes().blocks(), allow);
     let request = Scan { kernel, queries, passages, selection, use_sketch: true, execution };
-    let all: Vec<usize> = (0..queries.rows()).collect();
+    // What is listed of a block's queries is in memory at a time.
+    let threads = execution.threads();
+    let block = (LISTED / most_listed(k)).clamp(threads * QUERIES_PER_THREAD, threads * GROUP);
+    for first in (0..queries.rows()).step_by(block) {
+        search_block(request, first..(first + block).min(queries.rows()), rows, &mut hits)?;
+    }
+    Ok(hits)
+}
+
+/// Appends the results of some queries.
+fn search_block(request: Scan<'_>, block: Range<usize>, rows: usize, hits: &mut Hits) -> Result<()> {
+    let k = hits.k;
+    let first = block.start;
+    let all: Vec<usize> = block.collect();
     let guesses = guess(request, &all, k, rows)?;
-    let unlikely = unlikely(passages.dim());
-    let lists = scan(request, &all, |query| Shortlist::new(k, guesses[query], unlikely))?;
-    let found = best_of(kernel, queries, passages, lists, k, execution)?;
+    let unlikely = unlikely(request.passages.dim());
+    let lists = scan(request, &all, |query| Shortlist::new(k, guesses[query - first], unlikely))?;
+    let found = best_of(request, first, lists, k)?;
     // A floor that was too high may have cost results; those queries go once more, with proven floors.
-    let missed = |&query: &usize| found[query].hits.get(k - 1).is_none_or(|worst| worst.score < found[query].floor);
+    let missed = |&query: &usize| {
+        let found = &found[query - first];
+        found.hits.get(k - 1).is_none_or(|worst| worst.score < found.floor)
+    };
     let again: Vec<usize> = all.into_iter().filter(missed).collect();
     let mut best = Vec::with_capacity(found.len());
-    for (query, found) in found.into_iter().enumerate() {
-        hits.scored[query] += found.scored;
+    for (at, found) in found.into_iter().enumerate() {
+        hits.scored[first + at] += found.scored;
         best.push(found.hits);
     }
     if !again.is_empty() {
-        let proven = |query: usize| best[query].get(k - 1).map_or(f32::NEG_INFINITY, |hit: &Hit| hit.score);
+        let proven = |query: usize| best[query - first].get(k - 1).map_or(f32::NEG_INFINITY, |hit: &Hit| hit.score);
         let parts = scan(request, &again, |query| {
             let mut top = TopK::new(k, Window::ALL);
             top.raise(proven(query));
@@ -93,7 +114,7 @@ pub fn search(
         })?;
         let found = merge_parts(parts, &again, k, &mut hits.scored);
         for (query, found) in again.into_iter().zip(found) {
-            best[query] = found;
+            best[query - first] = found;
         }
     }
     for best in best {
@@ -103,7 +124,7 @@ pub fn search(
         hits.scores.extend(best.iter().map(|hit| hit.score));
         hits.rows.extend(best.iter().map(|hit| i64::from(hit.row)));
     }
-    Ok(hits)
+    Ok(())
 }
 
 /// For each query, a score that the k-th best probably reaches: that of a rank in a sample of the rows which the best k

@@ -9,11 +9,9 @@
 //! with floors that are proven.
 
 use crate::error::Result;
-use crate::kernel::Kernel;
-use crate::matrix::{Matrix, cosine};
-use crate::parallel::{self, Execution};
-use crate::passages::Passages;
-use crate::scan::{Collector, SharedFloor};
+use crate::matrix::cosine;
+use crate::parallel;
+use crate::scan::{Collector, Scan, SharedFloor};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
 /// How many times 1 / √dim of the way to the lower bound a likely score stands below the middle.
@@ -24,12 +22,19 @@ const ROOM: usize = 768;
 const STEP: usize = 32;
 /// Queries whose rows are scored in one task.
 const CHUNK: usize = 1024;
+/// Scores between two looks whether to stop.
+const CHECKED: usize = 1 << 14;
 /// How many rows ahead the memory is asked for them.
 const AHEAD: usize = 4;
 
 /// Of the way between the bounds of a score, the share below which it is not likely to lie.
 pub(crate) fn unlikely(dim: usize) -> f32 {
     0.5 * (1.0 - (DOUBT / (dim as f32).sqrt()).min(1.0))
+}
+
+/// Rows that a list for the best `k` holds for longer than a step.
+pub(crate) fn most_listed(k: usize) -> usize {
+    2 * k + ROOM
 }
 
 /// A row that may be among the best.
@@ -74,7 +79,7 @@ impl Shortlist {
     fn take_over(&mut self, exact: &mut impl Exact) {
         let mut top = TopK::new(self.k, Window::ALL);
         top.raise(self.floor);
-        for listed in self.rows.drain(..) {
+        for listed in std::mem::take(&mut self.rows) {
             top.offer(Candidate { row: listed.row, lower: f32::NEG_INFINITY, upper: listed.upper }, exact);
         }
         self.exact = Some(top);
@@ -105,7 +110,7 @@ impl Collector for Shortlist {
         self.rows.push(Listed { row, upper, likely: lower + self.unlikely * (upper - lower) });
         if self.rows.len() >= self.settled.max(self.k) + (self.k / 2).max(STEP) {
             self.raise();
-            if self.rows.len() > 2 * self.k + ROOM {
+            if self.rows.len() > most_listed(self.k) {
                 self.take_over(exact);
             }
         }
@@ -186,23 +191,14 @@ pub(crate) struct Best {
     pub(crate) scored: usize,
 }
 
-/// Scores what was listed for each query, in parts, and picks the best `k`.
-pub(crate) fn best_of(
-    kernel: Kernel,
-    queries: &Matrix,
-    passages: &Passages,
-    lists: Vec<Vec<Listing>>,
-    k: usize,
-    execution: &Execution,
-) -> Result<Vec<Best>> {
+/// Scores what was listed for consecutive queries, in parts, and picks the best `k`.
+pub(crate) fn best_of(request: Scan<'_>, first: usize, lists: Vec<Vec<Listing>>, k: usize) -> Result<Vec<Best>> {
+    let execution = request.execution;
     let lists: Vec<Listing> = lists.into_iter().map(|parts| Listing::merge(parts, k)).collect();
     let (count, mut lists) = (lists.len(), lists.into_iter());
     let size = count.div_ceil(execution.threads()).clamp(1, CHUNK);
-    let tasks = (0..count).step_by(size).map(|first| (first, lists.by_ref().take(size).collect::<Vec<_>>()));
-    let outcomes = parallel::for_each(execution, tasks, |(first, lists)| {
-        execution.check()?;
-        Ok(score(kernel, queries, first, passages.matrix(), lists, k))
-    })?;
+    let tasks = (0..count).step_by(size).map(|at| (first + at, lists.by_ref().take(size).collect::<Vec<_>>()));
+    let outcomes = parallel::for_each(execution, tasks, |(first, lists)| score(request, first, lists, k))?;
     let mut best = Vec::with_capacity(count);
     for outcome in outcomes {
         best.extend(outcome?);
@@ -211,14 +207,9 @@ pub(crate) fn best_of(
 }
 
 /// Scores what was listed for consecutive queries.
-fn score(
-    kernel: Kernel,
-    queries: &Matrix,
-    first: usize,
-    passages: &Matrix,
-    lists: Vec<Listing>,
-    k: usize,
-) -> Vec<Best> {
+fn score(request: Scan<'_>, first: usize, lists: Vec<Listing>, k: usize) -> Result<Vec<Best>> {
+    let Scan { kernel, queries, execution, .. } = request;
+    let passages = request.passages.matrix();
     let pairs = in_row_order(passages.rows(), &lists);
     let begin = |mut list: Listing| {
         list.best.reserve(list.rows.len());
@@ -226,6 +217,9 @@ fn score(
     };
     let mut best: Vec<Best> = lists.into_iter().map(begin).collect();
     for (at, &(row, lane)) in pairs.iter().enumerate() {
+        if at % CHECKED == 0 {
+            execution.check()?;
+        }
         if let Some(soon) = pairs.get(at + AHEAD) {
             kernel.prefetch(passages.row(soon.0 as usize));
         }
@@ -235,13 +229,14 @@ fn score(
         best.hits.push(Hit { score, row });
     }
     for best in &mut best {
+        execution.check()?;
         if best.hits.len() > k {
             best.hits.select_nth_unstable_by(k - 1, rank);
             best.hits.truncate(k);
         }
         best.hits.sort_unstable_by(rank);
     }
-    best
+    Ok(best)
 }
 
 /// Rows to be scored, each with the position of the list that it is in, in order of the rows, so that what many queries ask

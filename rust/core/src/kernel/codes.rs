@@ -51,6 +51,12 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: f32, codes: &m
     let rounding = (4 * values.len().div_ceil(LANES) + 128) as f64 * (0.5 * f64::EPSILON) * length;
     let squared = (length - s * (2.0 * product - s * sums.codes)).max(0.0);
     let error = (squared + rounding).sqrt() * RELATIVE_SLACK + ABSOLUTE_SLACK;
+    if !scale.is_finite() {
+        // All values are zeros to this thread, which may flush subnormal ones that the thread which checked them did not:
+        // then codes say nothing, and everything of the row is missed.
+        codes.fill(0);
+        return (0.0, 1.0f32.next_up());
+    }
     (scale, (error as f32).next_up())
 }
 
