@@ -24,6 +24,7 @@ ROWS = {
     "before": "before",
     "warmup": "after warm-up",
     "teacher": "after teacher",
+    "contrastive": "after contrastive",
     "transfer": "after transfer",
 }
 Results = dict[str, dict[str, Report]]
