@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from relkt.data.types import RetrievalData, Split, sort_languages
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
@@ -120,7 +120,10 @@ def train(
     _check_english(examples, config)
     if any(stage is not Stage.TRANSFER for stage in config.stages):
         examples.check_negatives()
-    _warn_of_truncation(model, examples)
+    _warn_of_truncation(model, examples.candidates.texts, "candidates")
+    with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
+    if with_documents and config.level is not Level.DOCUMENT:
+        _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
 
     def results() -> dict[str, Any]:
         progress.activity("evaluating")
@@ -304,12 +307,11 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
     )
 
 
-def _warn_of_truncation(model: SentenceTransformer, examples: TrainingSet) -> None:
+def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
     limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
     if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
     prompt = prompt_of(model, *PASSAGE_PROMPTS)
-    texts = examples.candidates.texts
     longer = 0
     for start in range(0, len(texts), 512):
         chunk = [prompt + text for text in texts[start : start + 512]]
@@ -317,9 +319,10 @@ def _warn_of_truncation(model: SentenceTransformer, examples: TrainingSet) -> No
         longer += sum(len(row) > limit for row in tokens)
     if longer:
         logger.warning(
-            "%d of %d candidates are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
+            "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
             longer,
             len(texts),
+            kind,
             limit,
         )
 

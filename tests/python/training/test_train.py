@@ -274,6 +274,23 @@ def test_candidates_longer_than_the_encoder_takes_are_counted(
     assert ("candidates are longer" in caplog.text) == bool(longer)
 
 
+@pytest.mark.parametrize("document_weight", [0.0, 0.5])
+def test_documents_that_are_too_long_are_counted_where_they_are_trained_on(
+    document_weight: float,
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tiny_model.max_seq_length = 9  # passages have 6 tokens, documents 10
+    stage = replace(tiny_config.contrastive, document_weight=document_weight, epochs=1)
+    config = replace(tiny_config, stages=(Stage.CONTRASTIVE,), contrastive=stage)
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert "candidates are longer" not in caplog.text
+    assert ("8 of 8 documents are longer than the encoder's" in caplog.text) == (document_weight > 0)
+
+
 def test_a_data_set_without_test_questions_has_no_table(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
