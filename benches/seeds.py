@@ -6,8 +6,8 @@
     python benches/seeds.py runs/seed-*
 
 Prints Markdown: P@1 and MRR@10 averaged over the languages trained, the others, and English, at each level, before and
-after each stage; then P@1 per language at the level that was trained. Values are the mean over the runs, ± their
-standard deviation (n - 1).
+after each stage; then P@1 per language at the level that was trained, or that is asked for. Values are the mean over
+the runs, ± their standard deviation (n - 1).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import statistics
 from pathlib import Path
 
+from relkt.data import Level
 from relkt.evaluation import Average, Report
 from relkt.training import TrainConfig
 
@@ -24,6 +25,7 @@ ROWS = {
     "before": "before",
     "warmup": "after warm-up",
     "teacher": "after teacher",
+    "contrastive": "after contrastive",
     "transfer": "after transfer",
 }
 Results = dict[str, dict[str, Report]]
@@ -80,6 +82,9 @@ def languages(runs: list[Results], level: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "--level", choices=[level.value for level in Level], help="Of the table by language; default: as trained."
+    )
     parser.add_argument("runs", type=Path, nargs="+", help="Folders of finished runs.")
     args = parser.parse_args()
     configs = [TrainConfig.from_toml(run / "config.toml") for run in args.runs]
@@ -87,7 +92,7 @@ def main() -> None:
     print(f"{len(runs)} runs, seeds {', '.join(str(config.seed) for config in configs)}\n")
     for metric in ("P@1", "MRR@10"):
         print(averages(runs, metric))
-    print(languages(runs, configs[0].level.value))
+    print(languages(runs, args.level or configs[0].level.value))
     print("\\* trained on")
 
 

@@ -1,10 +1,11 @@
-"""The losses of the three stages: pure functions, embeddings in, one scalar out.
+"""The losses of the stages: pure functions, embeddings in, one scalar out.
 
 They use tensor methods only, so importing this module (and the training configuration) loads no torch.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,63 @@ def transfer_loss(
         + query_passage * _squared_error(student_q, teacher_p)
     )
     return scale * _reduce(losses, reduction)
+
+
+def contrastive_loss(
+    query: Tensor,
+    passage: Tensor,
+    positive: Tensor,
+    *,
+    temperature: float,
+    excluded: Tensor | None = None,
+    reduction: Reduction = Reduction.MEAN,
+) -> Tensor:
+    """InfoNCE over the passages of a batch, of the contrastive stage.
+
+    ``reduce_i -log(exp(s_i,p(i) / t) / sum_j exp(s_i,j / t))`` with the cosine ``s``, the temperature ``t``, and j over
+    all passages that are not excluded for question i.
+
+    Args:
+        query: Embeddings of the questions, shape ``(b, d)``, floating point, of any norm above 0.
+        passage: Embeddings of the passages, shape ``(u, d)``.
+        positive: The row in ``passage`` of each question's positive, shape ``(b,)``, int64.
+        temperature: What cosines are divided by, above 0.
+        excluded: The passages that are neither the positive nor a negative of a question, shape ``(b, u)``, bool.
+            Default: none.
+        reduction: Mean or sum over the batch.
+
+    Returns:
+        A scalar of at least 0.
+
+    Raises:
+        ValueError: If the shapes do not fit, the temperature is not above 0, or a positive is excluded.
+
+    Reference:
+        van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, equation 4; with the
+        other passages of a batch as negatives, Henderson et al., "Efficient Natural Language Response Suggestion for
+        Smart Reply", 2017, section 4.2.
+    """
+    for name, rows in (("query", query), ("passage", passage)):
+        if rows.ndim != 2 or 0 in rows.shape:
+            raise ValueError(f"{name}: expected a non-empty matrix (rows, d), got the shape {tuple(rows.shape)}")
+    num_queries, num_passages = query.shape[0], passage.shape[0]
+    if query.shape[1] != passage.shape[1]:
+        raise ValueError(f"passage: expected {query.shape[1]} columns as in query, got {passage.shape[1]}")
+    if tuple(positive.shape) != (num_queries,):
+        raise ValueError(f"positive: expected the shape ({num_queries},), got {tuple(positive.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    scores = _unit(query) @ _unit(passage).T / temperature  # (b, u)
+    if excluded is not None:
+        if tuple(excluded.shape) != (num_queries, num_passages):
+            raise ValueError(
+                f"excluded: expected the shape ({num_queries}, {num_passages}), got {tuple(excluded.shape)}"
+            )
+        if bool(excluded.gather(1, positive.unsqueeze(1)).any()):
+            raise ValueError("excluded: expected no question's positive among its excluded passages, got one")
+        scores = scores.masked_fill(excluded, -math.inf)
+    losses = scores.logsumexp(dim=1) - scores.gather(1, positive.unsqueeze(1)).squeeze(1)
+    return _reduce(losses, reduction)
 
 
 def _unit(rows: Tensor) -> Tensor:

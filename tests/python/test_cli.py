@@ -58,7 +58,10 @@ def test_starting_loads_no_torch():
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "demo", "--config", "c.toml"],
             "--preset, --config: expected one of them, got both",
         ),
-        (["train", "--data", "relkt-mini", "--output", "X", "--preset", "nice"], "preset: expected one of paper-xquad"),
+        (
+            ["train", "--data", "relkt-mini", "--output", "X", "--preset", "nice"],
+            "preset: expected one of best-muse, paper-xquad",
+        ),
         (["train", "--data", "relkt-mini", "--output", "X", "--config", "c.toml"], "c.toml"),
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
         (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: data set 'beir' needs the folder"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relkt.losses import Reduction, transfer_loss, triplet_loss
+from relkt.losses import Reduction, contrastive_loss, transfer_loss, triplet_loss
 
 EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
 WEIGHTS = {"query_query": 0.001, "passage_passage": 1.0, "query_passage": 0.01}
@@ -139,3 +139,57 @@ def test_importing_losses_and_configuration_loads_no_torch() -> None:
     code = "import sys, relkt.losses, relkt.training; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# Cosines of east with east, north and west: 1, 0 and -1; at temperature 0.5: 2, 0 and -2.
+@pytest.mark.parametrize(
+    ("positive", "excluded", "expected"),
+    [
+        (0, [False, False, False], math.log(1 + math.exp(-2) + math.exp(-4))),
+        (1, [False, False, False], math.log(math.exp(2) + 1 + math.exp(-2))),
+        (0, [False, True, False], math.log(1 + math.exp(-4))),
+        (2, [True, False, False], math.log(math.exp(2) + 1)),
+        (2, [True, True, False], 0.0),
+    ],
+)
+def test_contrastive_loss_of_one_question(positive: int, excluded: list[bool], expected: float) -> None:
+    passages = rows([3.0, 0.0], NORTH, WEST)
+    loss = contrastive_loss(
+        rows([0.2, 0.0]), passages, torch.tensor([positive]), temperature=0.5, excluded=torch.tensor([excluded])
+    )
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_contrastive_loss_averages_unless_told_to_sum() -> None:
+    passages, positive = rows(EAST, NORTH), torch.tensor([0, 0])
+    one, other = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
+    loss = contrastive_loss(rows(EAST, NORTH), passages, positive, temperature=1.0)
+    assert loss.item() == pytest.approx((one + other) / 2)
+    loss = contrastive_loss(rows(EAST, NORTH), passages, positive, temperature=1.0, reduction=Reduction.SUM)
+    assert loss.item() == pytest.approx(one + other)
+
+
+def test_an_excluded_passage_has_no_gradient() -> None:
+    passages = rows([0.6, 0.8], NORTH, WEST).requires_grad_()
+    excluded = torch.tensor([[False, True, False]])
+    contrastive_loss(rows(EAST), passages, torch.tensor([0]), temperature=1.0, excluded=excluded).backward()
+    assert passages.grad is not None
+    assert passages.grad[1].tolist() == [0.0, 0.0]
+    assert passages.grad[0, 0] < 0  # towards the question
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query": torch.ones(2)}, r"query: expected a non-empty matrix \(rows, d\), got the shape \(2,\)"),
+        ({"passage": torch.ones(3, 1)}, "passage: expected 2 columns as in query, got 1"),
+        ({"positive": torch.tensor([0])}, r"positive: expected the shape \(2,\), got \(1,\)"),
+        ({"temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
+        ({"excluded": torch.zeros(3, 2, dtype=torch.bool)}, r"excluded: expected the shape \(2, 3\), got \(3, 2\)"),
+        ({"excluded": torch.eye(2, 3, dtype=torch.bool)}, "excluded: expected no question's positive"),
+    ],
+)
+def test_what_contrastive_loss_refuses(changes: dict[str, object], message: str) -> None:
+    values = {"query": torch.eye(2), "passage": torch.ones(3, 2), "positive": torch.tensor([0, 2]), "temperature": 0.1}
+    with pytest.raises(ValueError, match=message):
+        contrastive_loss(**(values | changes))  # type: ignore[arg-type]

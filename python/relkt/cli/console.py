@@ -36,7 +36,12 @@ out = Console()
 err = Console(stderr=True)
 """Progress, notes and errors."""
 
-STAGE_NAMES = {Stage.WARMUP: "warm-up", Stage.TEACHER: "teacher", Stage.TRANSFER: "transfer"}
+STAGE_NAMES = {
+    Stage.WARMUP: "warm-up",
+    Stage.TEACHER: "teacher",
+    Stage.CONTRASTIVE: "contrastive",
+    Stage.TRANSFER: "transfer",
+}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from relkt.data.splits import (
     DEFAULT_FRACTIONS,
@@ -30,6 +30,7 @@ class RawData:
         several_parts: Whether the published parts are a split of their own, which ``SplitBy.AUTO`` keeps.
         paper: What the CL-ReLKT authors did: published part -> the splits they made of it, or ``SplitBy.QUESTION``;
             None for data sets they did not use.
+        translations: Language -> passage id -> the passage in that language.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RawData:
     parts: Mapping[str, Split] | None = None
     several_parts: bool = False
     paper: Mapping[Split, tuple[Split, ...]] | SplitBy | None = None
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def split(self, by: SplitBy, shares: Mapping[Split, float] | None, seed: int | None) -> RetrievalData:
         """The data set with every query in its split.
@@ -72,7 +74,13 @@ class RawData:
         else:
             queries = assign_splits(self.queries, self.passages, self.qrels, by=by, shares=shares, seed=seed)
         check_parallel_together(self.name, queries)
-        return RetrievalData(name=self.name, passages=tuple(self.passages), queries=queries, qrels=self.qrels)
+        return RetrievalData(
+            name=self.name,
+            passages=tuple(self.passages),
+            queries=queries,
+            qrels=self.qrels,
+            translations=self.translations,
+        )
 
     def _in_parts(self) -> tuple[Query, ...]:
         if self.parts is None:

@@ -89,15 +89,20 @@ class RetrievalData:
         passages: All candidates, whatever the split: a query searches among all of them.
         queries: The queries, each with its language and split.
         qrels: Query id -> passage id -> relevance; a relevance above 0 makes the passage a positive.
+        translations: Language -> passage id -> the passage in that language, where the data set has its passages in
+            other languages than that of the candidates. They may be trained on and are never candidates. A language
+            may lack some passages.
 
     Raises:
-        DataError: If ids repeat, texts are empty, a query has no positive, or qrels name an unknown query or passage.
+        DataError: If ids repeat, texts are empty, a query has no positive, or qrels or translations name an unknown
+            query or passage.
     """
 
     name: str
     passages: tuple[Passage, ...]
     queries: tuple[Query, ...]
     qrels: Mapping[str, Mapping[str, int]] = field(repr=False)
+    translations: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.passages:
@@ -120,6 +125,17 @@ class RetrievalData:
         for query in self.queries:
             if not any(relevance > 0 for relevance in self.qrels.get(query.id, {}).values()):
                 raise DataError(f"data set {self.name!r}: query {query.id!r} has no passage with a relevance above 0")
+        for language, texts in self.translations.items():
+            for passage_id, text in texts.items():
+                if passage_id not in passage_ids:
+                    raise DataError(
+                        f"data set {self.name!r}: translations into {language!r} name the passage {passage_id!r}, "
+                        "which is not among the passages"
+                    )
+                if not text.strip():
+                    raise DataError(
+                        f"data set {self.name!r}: the translation of passage {passage_id!r} into {language!r} is empty"
+                    )
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
     """Reads XQuAD.
 
     Candidates are the paragraphs in one language, documents are the articles. A question and its translations share
-    the id that the files give them, which becomes ``parallel``; a query's id is ``ID-LANGUAGE``.
+    the id that the files give them, which becomes ``parallel``; a query's id is ``ID-LANGUAGE``. The paragraphs of the
+    other languages read are the passages' translations.
 
     Args:
         folder: Holds ``xquad.LANGUAGE.json`` as published by the authors; None loads ``google/xquad`` from the Hub, and
@@ -44,6 +45,7 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
         for question in paragraph.questions
     }
     queries: list[Query] = []
+    translations: dict[str, dict[str, str]] = {code: {} for code in wanted if code != passage_language}
     for language in wanted:
         for paragraph in _paragraphs(folder, language, passage_language, titles):
             for question in paragraph.questions:
@@ -55,12 +57,15 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
                 queries.append(
                     Query(id=f"{question.id}-{language}", text=question.text, language=language, parallel=question.id)
                 )
+                if language != passage_language:
+                    translations[language].setdefault(passage_of[question.id], paragraph.context)
     return RawData(
         name="xquad",
         passages=table.passages,
         queries=queries,
         qrels={query.id: {passage_of[query.parallel]: 1} for query in queries},
         paper=SplitBy.QUESTION,
+        translations=translations,
     )
 
 

@@ -1,10 +1,11 @@
-"""The three training stages: warm-up, teacher and transfer. Nothing heavy is imported until :func:`train` is used."""
+"""Training: warm-up, teacher, contrastive and transfer. Nothing heavy is imported until :func:`train` is used."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from relkt.training.config import (
     PRESETS,
+    ContrastiveConfig,
     Precision,
     Schedule,
     Stage,
@@ -30,6 +31,7 @@ _LAZY = {
 
 __all__ = [
     "PRESETS",
+    "ContrastiveConfig",
     "DevEvaluator",
     "DevScore",
     "Precision",

@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PRESETS = ("paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
+PRESETS = ("best-muse", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
 """The names that :meth:`TrainConfig.preset` knows."""
 
 
@@ -29,6 +29,8 @@ class Stage(str, Enum):
 
     WARMUP = "warmup"
     TEACHER = "teacher"
+    CONTRASTIVE = "contrastive"
+    """Not part of the paper's recipe."""
     TRANSFER = "transfer"
 
 
@@ -55,7 +57,7 @@ class Precision(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What the three stages have in common.
+    """What the stages have in common.
 
     Args:
         epochs: The most passes over the stage's examples; early stopping may end it before.
@@ -164,8 +166,56 @@ class TeacherConfig(TripletConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(StageConfig):
+    """The contrastive stage, which is ours: a question against all passages of a batch of documents (InfoNCE).
+
+    A batch holds some documents with all their passages, so that the passages hardest to tell from a question's own,
+    those of the same document, are among its negatives. Beside the questions, pseudo-questions are anchors: spans cut
+    from the passages, and from their translations. An epoch has each question in each language at least once: it
+    goes through the documents as often as that takes.
+
+    Args:
+        batch_size: *Documents* of one optimizer step; the batches of an epoch differ in size by at most one.
+        temperature: What cosines are divided by.
+        languages_per_question: Translations of one question in a batch.
+        pseudo_questions: Spans cut from each passage of a batch, each from the passage or one of its translations into
+            the languages trained, drawn at random.
+        parallel_passages: Whether spans are cut from translations of passages too, where the data set has them.
+        include_english: Also train on the English questions of the data set where English is not among the languages
+            trained.
+        document_weight: Weight of the same loss with whole documents (their passages joined) in the place of passages,
+            beside that with passages, which weighs 1; 0 embeds no document.
+        tuned_shares: After the last step, the weights w that the stage started from and the best ones v are averaged,
+            ``w + share * (v - w)``, with the share that gives the best dev P@1, the first one of equals (WiSE-FT,
+            Wortsman et al., CVPR 2022). Each in (0, 1]; 1 is the stage's own result.
+    """
+
+    temperature: float = 0.05
+    languages_per_question: int = 2
+    pseudo_questions: int = 4
+    parallel_passages: bool = True
+    include_english: bool = True
+    document_weight: float = 0.0
+    tuned_shares: tuple[float, ...] = (1.0,)
+    batch_size: int = 12
+    learning_rate: float = 3e-4
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "accumulation", self.accumulation == 1, "1, as a batch is contrasted as a whole")
+        _expect(self, "temperature", self.temperature > 0, "a number above 0")
+        _expect(self, "languages_per_question", self.languages_per_question >= 1, "an integer of at least 1")
+        _expect(self, "pseudo_questions", self.pseudo_questions >= 0, "an integer of at least 0")
+        _expect(self, "document_weight", self.document_weight >= 0, "a number of at least 0")
+        shares = self.tuned_shares
+        _expect(self, "tuned_shares", len(shares) > 0 and all(0 < s <= 1 for s in shares), "numbers in (0, 1]")
+        _expect(self, "tuned_shares", len(set(shares)) == len(shares), "each share once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferConfig(StageConfig):
-    """The third stage: the language knowledge transfer (paper section 2.2).
+    """The paper's third stage: the language knowledge transfer (paper section 2.2).
 
     Args:
         query_query: Weight of MSE(student question, teacher English question).
@@ -210,8 +260,9 @@ class TrainConfig:
         languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
             are only evaluated.
         level: What a positive and a negative is: single passages, or documents (their passages joined, as the authors
-            did for XQuAD).
-        stages: The stages to run, in the order of the recipe.
+            did for XQuAD). The contrastive stage always contrasts passages; for it, this is the level of the dev
+            evaluations.
+        stages: The stages to run, in their order; default the three of the paper.
         seed: Of every random choice. Runs with the same seed are repeatable on CPU with the same number of threads.
         precision: Number format of the forward pass while training.
         freeze_embeddings: Leave the encoder's table of token embeddings (not those of positions) as it is: faster, and
@@ -220,7 +271,8 @@ class TrainConfig:
         logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
         warmup: The first stage.
         teacher: The second stage.
-        transfer: The third stage.
+        contrastive: The contrastive stage, between teacher and transfer.
+        transfer: The last stage.
 
     Raises:
         ValueError: If a value is out of range; the message names the field, what was expected, and what came.
@@ -230,7 +282,7 @@ class TrainConfig:
 
     languages: tuple[str, ...] = ()
     level: Level = Level.PASSAGE
-    stages: tuple[Stage, ...] = tuple(Stage)
+    stages: tuple[Stage, ...] = (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
     seed: int = 42
     precision: Precision = Precision.AUTO
     freeze_embeddings: bool = False
@@ -238,6 +290,7 @@ class TrainConfig:
     logging_steps: int = 50
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
 
     def __post_init__(self) -> None:
@@ -252,11 +305,22 @@ class TrainConfig:
 
     def stage(self, stage: Stage) -> StageConfig:
         """The configuration of one stage."""
-        return {Stage.WARMUP: self.warmup, Stage.TEACHER: self.teacher, Stage.TRANSFER: self.transfer}[stage]
+        return {
+            Stage.WARMUP: self.warmup,
+            Stage.TEACHER: self.teacher,
+            Stage.CONTRASTIVE: self.contrastive,
+            Stage.TRANSFER: self.transfer,
+        }[stage]
+
+    @property
+    def uses_translations(self) -> bool:
+        """Whether translations of passages are trained on, where the data set has them."""
+        return Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:
-        """A configuration shipped with relkt: ``paper-xquad``, ``paper-mlqa``, ``paper-xorqa`` or ``demo``.
+        """A configuration shipped with relkt: ``best-muse``, ``paper-xquad``, ``paper-mlqa``, ``paper-xorqa``
+        or ``demo``.
 
         Raises:
             ValueError: If there is no preset of that name.
@@ -392,5 +456,10 @@ def _expect(config: Any, name: str, holds: bool, expected: str) -> None:
 
 
 def _field(config: Any, name: str) -> str:
-    prefix = {WarmupConfig: "warmup.", TeacherConfig: "teacher.", TransferConfig: "transfer."}.get(type(config), "")
-    return prefix + name
+    prefixes: dict[type[Any], str] = {
+        WarmupConfig: "warmup.",
+        TeacherConfig: "teacher.",
+        ContrastiveConfig: "contrastive.",
+        TransferConfig: "transfer.",
+    }
+    return prefixes.get(type(config), "") + name

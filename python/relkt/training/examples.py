@@ -22,6 +22,7 @@ class TrainingSet:
         level: Single passages or documents as candidates.
 
     Attributes:
+        data: The data set.
         languages: The languages.
         level: The level.
         queries: The questions, in the order of the data set.
@@ -36,6 +37,7 @@ class TrainingSet:
     """
 
     def __init__(self, data: RetrievalData, *, languages: tuple[str, ...], level: Level) -> None:
+        self.data = data
         self.languages = languages
         self.level = level
         train = data.select(split=Split.TRAIN)

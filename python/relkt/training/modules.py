@@ -8,8 +8,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from relkt.losses import Reduction, transfer_loss, triplet_loss
-from relkt.training.config import TransferConfig, TripletConfig
+from relkt.losses import Reduction, contrastive_loss, transfer_loss, triplet_loss
+from relkt.training.config import ContrastiveConfig, TransferConfig, TripletConfig
 
 Features = dict[str, Tensor]
 
@@ -59,6 +59,43 @@ class TripletStageLoss(StageLoss):
     def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
         positive, negative = labels.unbind(dim=1)
         return triplet_loss(queries, passages[positive], passages[negative], self.margin, self.reduction)
+
+
+class ContrastiveStageLoss(StageLoss):
+    """InfoNCE over the passages of a batch and, where they have a weight, over its whole documents.
+
+    The passages encoded are p passages and then the documents. Labels are p, the row of the positive passage, the row
+    of its document, and the rows that are neither for the question (-1 where there are fewer), shape ``(b, 3 + x)``.
+    """
+
+    def __init__(self, model: SentenceTransformer, config: ContrastiveConfig) -> None:
+        super().__init__(model, Reduction.MEAN)
+        self.temperature = config.temperature
+        self.document_weight = config.document_weight
+
+    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
+        num_passages, positive, document = int(labels[0, 0]), labels[:, 1], labels[:, 2]
+        # One column more takes the -1.
+        excluded = torch.zeros(len(labels), len(passages) + 1, dtype=torch.bool, device=labels.device)
+        excluded = excluded.scatter(1, labels[:, 3:] % (len(passages) + 1), True)[:, :-1]
+        loss = contrastive_loss(
+            queries,
+            passages[:num_passages],
+            positive,
+            temperature=self.temperature,
+            excluded=excluded[:, :num_passages],
+            reduction=self.reduction,
+        )
+        if self.document_weight == 0:
+            return loss
+        return loss + self.document_weight * contrastive_loss(
+            queries,
+            passages[num_passages:],
+            document - num_passages,
+            temperature=self.temperature,
+            excluded=excluded[:, num_passages:],
+            reduction=self.reduction,
+        )
 
 
 class TransferStageLoss(StageLoss):

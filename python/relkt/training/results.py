@@ -24,6 +24,7 @@ _ROW_NAMES = {
     BEFORE: "before",
     Stage.WARMUP.value: "after warm-up",
     Stage.TEACHER.value: "after teacher",
+    Stage.CONTRASTIVE.value: "after contrastive",
     Stage.TRANSFER.value: "after transfer",
 }
 _TABLES = ("P@1", "MRR@10")

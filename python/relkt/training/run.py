@@ -1,4 +1,4 @@
-"""A training run: warm-up, teacher, transfer, and what is written about them."""
+"""A training run: its stages, and what is written about them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from relkt.data.types import RetrievalData, Split, sort_languages
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
@@ -40,6 +42,9 @@ from relkt.training.trainer import (
     training_arguments,
 )
 
+# Of the order of a stage's examples: numbers that stay when a stage is added.
+_STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +57,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
-    """Train a cross-lingual retriever: warm-up, then teacher, then language knowledge transfer.
+    """Train a cross-lingual retriever: warm-up, teacher, contrastive, language knowledge transfer, or some of them.
 
     Each stage starts from the best weights of the one before by dev P@1 (the mean over the languages trained), its own
     start included: a stage that improves nothing changes nothing. The training split is trained on, the dev split
@@ -102,15 +107,23 @@ def train(
     identity = {"data": _data_checksum(data), "model": model_checksum(model)}
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
+    if config.uses_translations:
+        # Only here, so that runs without them do not depend on whether a reader finds any.
+        identity["translations"] = _translations_checksum(data)
+        if run:
+            run.check_identity(identity)
 
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
     evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
     examples = TrainingSet(data, languages=languages, level=config.level)
     check_device(model, config)
     _check_english(examples, config)
-    if Stage.WARMUP in config.stages or Stage.TEACHER in config.stages:
+    if any(stage is not Stage.TRANSFER for stage in config.stages):
         examples.check_negatives()
-    _warn_of_truncation(model, examples)
+    _warn_of_truncation(model, examples.candidates.texts, "candidates")
+    with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
+    if with_documents and config.level is not Level.DOCUMENT:
+        _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
 
     def results() -> dict[str, Any]:
         progress.activity("evaluating")
@@ -169,17 +182,20 @@ def run_stage(
     """
     config = run.config
     stage_config = config.stage(stage)
-    if stage is Stage.TRANSFER and config.transfer.include_english and "en" in data.select(split=Split.TRAIN).languages:
+    with_english = (stage is Stage.TRANSFER and config.transfer.include_english) or (
+        stage is Stage.CONTRASTIVE and config.contrastive.include_english
+    )
+    if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
     plan = make_stage(stage, model, examples, config, progress)
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
-    most_steps = -(-plan.most_rows // stage_config.batch_size) * stage_config.epochs
+    most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
 
     rate = LearningRate(stage_config)
 
     def rows(epoch: int) -> Rows:
         found = plan.rows(epoch)
-        batches = -(-len(found) // stage_config.batch_size)
+        batches = -(-len(found) // plan.rows_per_step)
         progress.steps_planned(trainer.state.global_step + batches * (stage_config.epochs - epoch))
         return found
 
@@ -188,9 +204,9 @@ def run_stage(
         rows,
         lambda batch: _collate(trainer, plan, batch),
         epochs=stage_config.epochs,
-        batch_size=stage_config.batch_size,
+        batch_size=plan.rows_per_step,
         pieces=stage_config.accumulation,
-        seed=(config.seed, list(Stage).index(stage)),
+        seed=(config.seed, _STAGE_SEEDS[stage]),
     )
     callback = StageCallback(stage, stage_config, run, stream, evaluator, rate, progress)
     args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=most_steps)
@@ -217,10 +233,49 @@ def run_stage(
     elif best.step != trainer.state.global_step:
         load_weights(model, run.checkpoint_path(stage, best.step))
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
+    if stage is Stage.CONTRASTIVE and best.step:
+        best = _average(config.contrastive.tuned_shares, model, start, best, evaluator, run, progress)
     with run.replace_folder(run.stage_model(stage)) as folder:
         model.save_pretrained(str(folder), create_model_card=False)
     progress.stage_finished(stage, best)
     return best
+
+
+def _average(
+    shares: tuple[float, ...],
+    model: SentenceTransformer,
+    start: dict[str, torch.Tensor],
+    best: DevScore,
+    evaluator: DevEvaluator,
+    run: RunDirectory,
+    progress: Progress,
+) -> DevScore:
+    """Give a model the average of its weights and those of the start that is best on dev, and return its evaluation."""
+    tuned = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
+
+    def averaged(share: float) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.lerp(start[name], value, share) if value.is_floating_point() else value
+            for name, value in tuned.items()
+        }
+
+    found: dict[float, DevScore] = {}
+    for share in shares:
+        score = best
+        if share != 1.0:
+            progress.activity("evaluating")
+            model.load_state_dict(averaged(share))
+            evaluator(model)
+            highest = max([score.p1 for score in found.values()], default=best.p1)
+            score = replace(best, p1=evaluator.p1, metrics=evaluator.metrics, improved=evaluator.p1 > highest)
+            record = {"stage": best.stage.value, "epoch": best.epoch, "step": best.step, "tuned_share": share}
+            run.append_metrics(record | {"dev": score.metrics, "dev_p1": score.p1})
+            progress.evaluated(score)
+        found[share] = score
+    chosen = max(shares, key=lambda share: found[share].p1)  # the first of equals
+    model.load_state_dict(tuned if chosen == 1.0 else averaged(chosen))
+    logger.info("%s: dev P@1 %.4f with a share of %g", best.stage.value, found[chosen].p1, chosen)
+    return found[chosen]
 
 
 def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, list[dict[str, Any]]]:
@@ -252,12 +307,11 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
     )
 
 
-def _warn_of_truncation(model: SentenceTransformer, examples: TrainingSet) -> None:
+def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
     limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
     if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
     prompt = prompt_of(model, *PASSAGE_PROMPTS)
-    texts = examples.candidates.texts
     longer = 0
     for start in range(0, len(texts), 512):
         chunk = [prompt + text for text in texts[start : start + 512]]
@@ -265,9 +319,10 @@ def _warn_of_truncation(model: SentenceTransformer, examples: TrainingSet) -> No
         longer += sum(len(row) > limit for row in tokens)
     if longer:
         logger.warning(
-            "%d of %d candidates are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
+            "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
             longer,
             len(texts),
+            kind,
             limit,
         )
 
@@ -281,7 +336,11 @@ def _embeddings(
         return nullcontext()  # it also pulls on tokens that never occur
     train = data.select(split=Split.TRAIN)
     questions = (q.text for q in train.queries if q.language in (*examples.languages, "en"))
-    return limited_embeddings(model, chain(examples.candidates.texts, questions))
+    texts = chain(examples.candidates.texts, questions)
+    if config.uses_translations:
+        # A piece that there is only where a span is cut inside a word keeps its embedding.
+        texts = chain(texts, *(data.translations.get(code, {}).values() for code in (*examples.languages, "en")))
+    return limited_embeddings(model, texts)
 
 
 @contextmanager
@@ -303,4 +362,12 @@ def _data_checksum(data: RetrievalData) -> str:
     for query in data.queries:
         judged = sorted(data.qrels[query.id].items())
         digest.update(repr((query.id, query.text, query.language, query.parallel, query.split.value, judged)).encode())
+    return digest.hexdigest()
+
+
+def _translations_checksum(data: RetrievalData) -> str:
+    digest = hashlib.sha256()
+    for language, texts in sorted(data.translations.items()):
+        for passage, text in sorted(texts.items()):
+            digest.update(repr((language, passage, text)).encode())
     return digest.hexdigest()

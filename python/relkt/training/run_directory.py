@@ -97,14 +97,23 @@ class RunDirectory:
                 f"config: expected that of the run to resume, {path / _CONFIG}, got other values: "
                 + "; ".join(_differences(stored.to_dict(), config.to_dict()))
             )
-        was = json.loads((path / _RUN).read_text(encoding="utf-8"))
+        run = cls(path, stored)
+        run.check_identity(identity)
+        return run
+
+    def check_identity(self, identity: Mapping[str, str]) -> None:
+        """Check that the run started from something.
+
+        Raises:
+            ValueError: If it started from something else.
+        """
+        was = json.loads((self.path / _RUN).read_text(encoding="utf-8"))
         for name, value in identity.items():
             if was.get(name) != value:
                 raise ValueError(
-                    f"{name}: expected the one that the run in {path} started with ({was.get(name)}), got another "
+                    f"{name}: expected the one that the run in {self.path} started with ({was.get(name)}), got another "
                     f"({value})"
                 )
-        return cls(path, stored)
 
     @staticmethod
     def _is_started(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The three stages: which rows an epoch has, what a batch of them is, and the loss."""
+"""The stages: which rows an epoch has, what a batch of them is, and the loss."""
 
 from __future__ import annotations
 
@@ -12,14 +12,26 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
+from relkt.data.types import Level, sort_languages
 from relkt.encoders import encode_passages, encode_queries
 from relkt.mining import mine
 from relkt.training.bm25 import bm25_negatives, random_negatives
-from relkt.training.config import Stage, TeacherConfig, TrainConfig, TransferConfig, WarmupConfig
+from relkt.training.config import (
+    ContrastiveConfig,
+    Stage,
+    TeacherConfig,
+    TrainConfig,
+    TransferConfig,
+    WarmupConfig,
+)
 from relkt.training.examples import Rows, TrainingSet
-from relkt.training.modules import StageLoss, TransferStageLoss, TripletStageLoss
+from relkt.training.modules import ContrastiveStageLoss, StageLoss, TransferStageLoss, TripletStageLoss
 from relkt.training.precision import original_forward
 from relkt.training.progress import Progress
+from relkt.training.spans import draw_span
+
+# Keeps the contrastive stage's draws apart from others of the same seed.
+_CONTRASTIVE_DRAWS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +57,12 @@ class StagePlan(Protocol):
     Attributes:
         loss: The loss module.
         most_rows: The most rows that an epoch can have.
+        rows_per_step: Rows of one optimizer step.
     """
 
     loss: StageLoss
     most_rows: int
+    rows_per_step: int
 
     def rows(self, epoch: int) -> Rows:
         """The rows of an epoch, shape ``(t, c)``, int64; none at all end the stage."""
@@ -74,6 +88,7 @@ class Warmup(StagePlan):
         self._bm25 = bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
         self.loss: StageLoss = TripletStageLoss(model, self._config)
         self.most_rows = len(self._bm25)
+        self.rows_per_step = self._config.batch_size
 
     def rows(self, epoch: int) -> Rows:
         """Triplets (question row, positive row, negative row)."""
@@ -108,6 +123,7 @@ class Teacher(StagePlan):
         self._progress = progress
         self.loss: StageLoss = TripletStageLoss(model, self._config)
         self.most_rows = len(examples.pairs) * (self._config.num_hard + self._config.num_semi_hard)
+        self.rows_per_step = self._config.batch_size
 
     def rows(self, epoch: int) -> Rows:
         """Triplets (question row, positive row, negative row) that the model gets wrong, or nearly so.
@@ -150,6 +166,120 @@ class Teacher(StagePlan):
         return _triplet_piece(self._examples, rows)
 
 
+class Contrastive(StagePlan):
+    """Contrastive: questions, and spans of passages, against all passages of the documents of a batch.
+
+    A row is a whole batch: the number of the epoch, of the round through the documents, and the batch's documents (-1
+    where there are fewer than in another). What is drawn for a document depends on these numbers and the seed only.
+
+    Args:
+        model: The encoder.
+        examples: Questions and candidates; of the latter, the passages are contrasted whatever the level.
+        config: The run.
+    """
+
+    def __init__(self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig) -> None:
+        stage: ContrastiveConfig = config.contrastive
+        examples.check_negatives()
+        data = examples.data
+        self._examples = examples = TrainingSet(data, languages=examples.languages, level=Level.PASSAGE)
+        self._stage = stage
+        self._seed = config.seed
+        documents = data.candidates(Level.DOCUMENT)
+        self._document_texts = documents.texts
+        # Both count documents in order of their first passage, so a group's number is its document's row.
+        num_documents = len(documents.ids)
+        self._passages: list[list[int]] = [[] for _ in range(num_documents)]
+        for row, document in enumerate(examples.groups.tolist()):
+            self._passages[document].append(row)
+        # A question with its translations: their rows among the examples' pairs.
+        translations: dict[tuple[int, int, str], list[int]] = {}
+        for number, (query, positive) in enumerate(examples.pairs.tolist()):
+            key = int(examples.groups[positive]), positive, examples.queries[query].parallel
+            translations.setdefault(key, []).append(number)
+        self._questions: list[list[list[int]]] = [[] for _ in range(num_documents)]
+        for (document, _, _), pairs in translations.items():
+            self._questions[document].append(pairs)
+        languages = sort_languages(examples.languages) if stage.parallel_passages else ()
+        self._sources: list[list[str]] = [
+            [passage.text]
+            + [texts[passage.id] for code in languages if passage.id in (texts := data.translations.get(code, {}))]
+            for passage in data.passages
+        ]
+        # A batch needs a question or a pseudo-question, so documents with neither are in none.
+        self._documents = [d for d in range(num_documents) if stage.pseudo_questions or self._questions[d]]
+        self._rounds = max(-(-len(pairs) // stage.languages_per_question) for pairs in translations.values())
+        self._batches = -(-len(self._documents) // stage.batch_size)
+        self.loss: StageLoss = ContrastiveStageLoss(model, stage)
+        self.most_rows = self._rounds * self._batches
+        self.rows_per_step = 1
+
+    @override
+    def rows(self, epoch: int) -> Rows:
+        """Batches (epoch, round, document, document ...): in each round, each document is in one of them."""
+        rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch])
+        largest = -(-len(self._documents) // self._batches)
+        rows = np.full((self.most_rows, 2 + largest), -1, dtype=np.int64)
+        for number in range(self._rounds):
+            for batch, documents in enumerate(np.array_split(rng.permutation(self._documents), self._batches)):
+                row = rows[number * self._batches + batch]
+                row[:2] = epoch, number
+                row[2 : 2 + len(documents)] = documents
+        return rows
+
+    def piece(self, rows: Rows) -> Piece:
+        """The questions of one batch and its pseudo-questions; its passages, and its documents if they have a weight.
+
+        Passages of equal text are one.
+        """
+        (row,) = rows.tolist()
+        epoch, number, documents = row[0], row[1], [document for document in row[2:] if document >= 0]
+        examples, texts = self._examples, self._examples.candidates.texts
+        in_batch: dict[str, int] = {}
+        for document in documents:
+            for passage in self._passages[document]:
+                in_batch.setdefault(texts[passage], len(in_batch))
+        wholes: dict[str, int] = {}
+        if self._stage.document_weight:
+            for document in documents:
+                wholes.setdefault(self._document_texts[document], len(in_batch) + len(wholes))
+
+        queries: list[str] = []
+        labels: list[list[int]] = []
+
+        def add(query: str, passage: int, others: tuple[int, ...]) -> None:
+            rows_of = [in_batch[texts[passage]], -1]
+            if wholes:
+                rows_of[1] = wholes[self._document_texts[examples.groups[passage]]]
+            excluded = {in_batch[texts[p]] for p in others if texts[p] in in_batch}
+            if wholes:
+                whole = {self._document_texts[examples.groups[p]] for p in others}
+                excluded |= {wholes[text] for text in whole if text in wholes}
+            queries.append(query)
+            labels.append([len(in_batch), *rows_of, *sorted(excluded.difference(rows_of))])
+
+        for document in documents:
+            rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document])
+            for pairs in self._questions[document]:
+                # The same order in every round, of which each takes the next languages.
+                order = rng.permutation(pairs).tolist()
+                count = min(self._stage.languages_per_question, len(order))
+                for place in range(number * count, (number + 1) * count):
+                    query, passage = examples.pairs[order[place % len(order)]].tolist()
+                    add(examples.queries[query].text, passage, examples.positives(query))
+            rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document, 1 + number])
+            for passage in self._passages[document]:
+                for _ in range(self._stage.pseudo_questions):
+                    source = self._sources[passage][int(rng.integers(len(self._sources[passage])))]
+                    add(draw_span(source, rng), passage, ())
+        width = max(map(len, labels))
+        return Piece(
+            queries=queries,
+            passages=[*in_batch, *wholes],
+            labels=torch.tensor([label + [-1] * (width - len(label)) for label in labels], dtype=torch.int64),
+        )
+
+
 class Transfer(StagePlan):
     """Transfer: a question in any language is drawn to where the teacher puts it in English, and to its passage.
 
@@ -179,6 +309,7 @@ class Transfer(StagePlan):
             _tensor(encode_passages(model, list(examples.candidates.texts), batch_size=config.encode_batch_size)),
         )
         self.most_rows = len(examples.pairs)
+        self.rows_per_step = stage.batch_size
 
     @override
     def rows(self, epoch: int) -> Rows:
@@ -204,6 +335,8 @@ def make_stage(
         return Warmup(model, examples, config)
     if stage is Stage.TEACHER:
         return Teacher(model, examples, config, progress)
+    if stage is Stage.CONTRASTIVE:
+        return Contrastive(model, examples, config)
     return Transfer(model, examples, config, progress)
 
 

@@ -44,7 +44,9 @@ def test_positives_are_those_with_a_relevance_above_zero() -> None:
 
 
 def test_select_keeps_all_passages() -> None:
-    selected = build().select(split="test")
+    translations = {"de": {"a1": "eins"}}
+    selected = build(translations=translations).select(split="test", languages=["de"])
+    assert selected.translations == translations
     assert [q.id for q in selected.queries] == ["q1-de"]
     assert list(selected.qrels) == ["q1-de"]
     assert len(selected.passages) == 3
@@ -71,6 +73,8 @@ def test_languages_are_sorted_with_english_first() -> None:
         ({"qrels": {"q1-en": {"a1": 0}, "q1-de": {"a1": 1}}}, "query 'q1-en' has no passage"),
         ({"qrels": {"x": {"a1": 1}}}, "name the query 'x'"),
         ({"qrels": {"q1-en": {"x": 1}}}, "name the passage 'x'"),
+        ({"translations": {"de": {"x": "eins"}}}, "translations into 'de' name the passage 'x'"),
+        ({"translations": {"de": {"a1": " "}}}, "the translation of passage 'a1' into 'de' is empty"),
     ],
 )
 def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:

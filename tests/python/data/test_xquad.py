@@ -50,12 +50,16 @@ def test_questions_in_many_languages_search_english_paragraphs(folder: Path) -> 
     query = next(q for q in data.queries if q.id == "s2-th")
     assert (query.text, query.language, query.parallel) == ("s2 in th?", "th", "s2")
     assert data.qrels["s2-th"] == {"Super_Bowl_50/1": 1}
+    assert list(data.translations) == ["de", "th"]
+    assert list(data.translations["de"]) == [p.id for p in data.passages]
+    assert data.translations["th"]["Super_Bowl_50/1"] == "Super_Bowl_50 context 1 in th"
 
 
 def test_passage_language(folder: Path) -> None:
     data = load_data("xquad", path=folder, languages=["en"], passage_language="de")
     assert data.passages[0].text == "Super_Bowl_50 context 0 in de"
     assert data.passages[0].language == "de"
+    assert data.translations["en"]["Oxygen/0"] == "Oxygen context 0 in en"
     assert data.qrels["o3-en"] == {"Oxygen/0": 1}
 
 
@@ -168,6 +172,8 @@ def test_the_official_files(official: Path) -> None:
     assert len({p.document for p in data.passages}) == 48
     assert len(data.queries) == 12 * 1190
     assert len(data.languages) == 12
+    assert len(data.translations) == 11
+    assert all(len(texts) == 240 for texts in data.translations.values())
     sizes = Counter(q.split for q in data.queries if q.language == "th")
     assert sizes == {Split.TRAIN: 714, Split.DEV: 238, Split.TEST: 238}
 

@@ -63,7 +63,7 @@ def make_model(
 
 
 def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
-    """Eight documents of two passages on topics of their own, and questions in three languages.
+    """Eight documents of two passages on topics of their own, with translations, and questions in three languages.
 
     Args:
         seed: Of the words drawn.
@@ -89,7 +89,11 @@ def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
         for language in LANGUAGES
     ]
     qrels = {q.id: {f"p{q.id[1:].split('.')[0]}.{int(q.id.split('.')[1]) % 2}": 1} for q in queries}
-    return RetrievalData("tiny", tuple(passages), tuple(queries), qrels)
+    translations = {
+        language: {p.id: " ".join(rng.sample(_words(language, int(p.document[1:])), 4)) for p in passages}
+        for language in LANGUAGES[1:]
+    }
+    return RetrievalData("tiny", tuple(passages), tuple(queries), qrels, translations)
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +121,7 @@ def tiny_config() -> TrainConfig:
     """Stages find something better than their start, and not in their last step."""
     return TrainConfig.from_dict(
         {
+            "stages": ["warmup", "teacher", "contrastive", "transfer"],
             "logging_steps": 4,
             "warmup": {
                 "epochs": 2,
@@ -126,6 +131,15 @@ def tiny_config() -> TrainConfig:
                 "halve_lr_every": 2,
             },
             "teacher": {"epochs": 4, "learning_rate": 2e-3, "evaluations_per_epoch": 2},
+            "contrastive": {
+                "epochs": 3,
+                "batch_size": 3,
+                "learning_rate": 3e-3,
+                "evaluations_per_epoch": 2,
+                "pseudo_questions": 1,
+                "document_weight": 0.5,
+                "tuned_shares": [1.0, 0.5],
+            },
             "transfer": {
                 "epochs": 3,
                 "learning_rate": 3e-3,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,17 @@ import pytest
 
 from relkt.data.types import Level
 from relkt.losses import Reduction
-from relkt.training import PRESETS, Precision, Schedule, Stage, TeacherConfig, TrainConfig, TransferConfig, WarmupConfig
+from relkt.training import (
+    PRESETS,
+    ContrastiveConfig,
+    Precision,
+    Schedule,
+    Stage,
+    TeacherConfig,
+    TrainConfig,
+    TransferConfig,
+    WarmupConfig,
+)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -48,7 +59,7 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
     transfer = xquad.transfer
     assert (transfer.query_query, transfer.passage_passage, transfer.query_passage) == (0.001, 1.0, 0.01)
     for config in (xquad, mlqa, xorqa):
-        assert config.stages == tuple(Stage)
+        assert config.stages == (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
         assert config.transfer.scale == 1000
         assert config.warmup.num_negatives == 3
         assert config.warmup.reduction is config.teacher.reduction is Reduction.SUM
@@ -61,7 +72,7 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match=r"preset: expected one of paper-xquad, .*, got 'paper'"):
+    with pytest.raises(ValueError, match=r"preset: expected one of best-muse, paper-xquad, .*, got 'paper'"):
         TrainConfig.preset("paper")
 
 
@@ -83,6 +94,17 @@ def test_unknown_preset() -> None:
         ({"teacher": {"learning_rate": float("nan")}}, "teacher.learning_rate: expected a finite number"),
         ({"teacher": {"num_hard": 0, "num_semi_hard": 0}}, "num_hard \\+ num_semi_hard of at least 1"),
         ({"teacher": {"batch_size": 4, "accumulation": 5}}, r"expected at most batch_size \(4\), got 5"),
+        (
+            {"contrastive": {"accumulation": 2}},
+            "contrastive.accumulation: expected 1, as a batch is contrasted as a whole",
+        ),
+        ({"contrastive": {"temperature": 0}}, "contrastive.temperature: expected a number above 0, got 0.0"),
+        ({"contrastive": {"languages_per_question": 0}}, "languages_per_question: expected an integer of at least 1"),
+        ({"contrastive": {"pseudo_questions": -1}}, "pseudo_questions: expected an integer of at least 0, got -1"),
+        ({"contrastive": {"document_weight": -1}}, "document_weight: expected a number of at least 0, got -1.0"),
+        ({"contrastive": {"tuned_shares": []}}, r"tuned_shares: expected numbers in \(0, 1\], got \[\]"),
+        ({"contrastive": {"tuned_shares": [0.5, 0]}}, r"tuned_shares: expected numbers in \(0, 1\], got \[0.5, 0.0\]"),
+        ({"contrastive": {"tuned_shares": [0.5, 0.5]}}, r"tuned_shares: expected each share once, got \[0.5, 0.5\]"),
         ({"transfer": {"query_query": -1}}, "transfer.query_query: expected a number of at least 0"),
         (
             {"transfer": {"query_query": 0, "passage_passage": 0, "query_passage": 0}},
@@ -90,7 +112,10 @@ def test_unknown_preset() -> None:
         ),
         ({"transfer": {"reduction": "max"}}, "transfer.reduction: expected one of sum, mean, got 'max'"),
         ({"level": "best-passage"}, "level: expected passage or document, got 'best-passage'"),
-        ({"stages": ["teacher", "warmup"]}, "stages: expected some of warmup, teacher, transfer, in order"),
+        (
+            {"stages": ["teacher", "warmup"]},
+            "stages: expected some of warmup, teacher, contrastive, transfer, in order",
+        ),
         ({"stages": []}, "stages: expected some of"),
         ({"languages": ["en", "en"]}, "languages: expected each language once"),
         ({"languages": "en"}, "languages: expected a tuple of a string, got 'en'"),
@@ -132,4 +157,13 @@ def test_configurations_are_frozen() -> None:
 
 def test_the_configuration_of_each_stage() -> None:
     config = TrainConfig()
-    assert [config.stage(s) for s in Stage] == [config.warmup, config.teacher, config.transfer]
+    stages = [config.warmup, config.teacher, config.contrastive, config.transfer]
+    assert [config.stage(s) for s in Stage] == stages
+
+
+def test_the_contrastive_stage_is_no_part_of_the_recipe_unless_named() -> None:
+    assert TrainConfig().stages == (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
+    assert not TrainConfig().uses_translations
+    config = TrainConfig(stages=(Stage.CONTRASTIVE,))
+    assert config.uses_translations
+    assert not replace(config, contrastive=ContrastiveConfig(parallel_passages=False)).uses_translations

@@ -73,8 +73,8 @@ def undisturbed(
 
 
 def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """One run is killed four times, at steps before, between and after evaluations, and in every stage."""
-    steps = [("warmup", 3), ("warmup", 5), ("teacher", 9), ("transfer", 12)]
+    """One run is killed five times, at steps before, between and after evaluations, and in every stage."""
+    steps = [("warmup", 3), ("warmup", 5), ("teacher", 9), ("contrastive", 11), ("transfer", 12)]
     for stage, step in steps:
         assert undisturbed.child(tmp_path / "run", kill={"stage": stage, "step": step}) == -signal.SIGKILL
     assert undisturbed.child(tmp_path / "run") == 0
@@ -83,7 +83,14 @@ def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("stage", "activity", "times"),
-    [("warmup", "evaluating", 3), ("teacher", "mining", 2), ("teacher", "mining", 3), ("transfer", "saving", 2)],
+    [
+        ("warmup", "evaluating", 3),
+        ("teacher", "mining", 2),
+        ("teacher", "mining", 3),
+        ("contrastive", "saving", 3),
+        ("contrastive", "evaluating", 8),
+        ("transfer", "saving", 2),
+    ],
 )
 def test_killed_in_between(undisturbed: Undisturbed, tmp_path: Path, stage: str, activity: str, times: int) -> None:
     kill = {"stage": stage, "activity": activity, "times": times}
@@ -176,7 +183,7 @@ def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
     progress = Interrupted(Stage.WARMUP)  # which is over
     train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
     assert progress.skipped == [Stage.WARMUP]
-    assert progress.done_steps == [4, 0]
+    assert progress.done_steps == [4, 0, 0]
     assert progress.planned[-1] == 4 + progress.steps  # known once the last epoch's triplets are
 
 

@@ -18,7 +18,7 @@ from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import TrainingSet
 from relkt.training.run import run_stage
 from relkt.training.run_directory import RunDirectory
-from relkt.training.stages import Teacher, Transfer, Warmup, make_stage
+from relkt.training.stages import Contrastive, Teacher, Transfer, Warmup, make_stage
 
 LANGUAGES = ("en", "de", "th")
 
@@ -67,6 +67,7 @@ def run(
     [
         (Stage.WARMUP, {"batch_size": 72, "epochs": 7}),
         (Stage.TEACHER, {"batch_size": 1000, "epochs": 20, "margin": 1.0}),  # mined anew for every step
+        (Stage.CONTRASTIVE, {"batch_size": 4, "epochs": 5, "document_weight": 0.5}),
         (Stage.TRANSFER, {"batch_size": 36, "epochs": 10, "query_query": 1.0}),
     ],
 )
@@ -76,7 +77,7 @@ def test_a_stage_lowers_its_loss_in_20_steps(
     plan = make_stage(
         stage, tiny_model, examples_of(tiny_data), TrainConfig.from_dict({stage.value: table}), Progress()
     )
-    piece = plan.piece(plan.rows(0))
+    piece = plan.piece(plan.rows(0)[: plan.rows_per_step])
 
     def loss() -> float:
         tiny_model.eval()
@@ -261,7 +262,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(
 
 def test_make_stage_makes_each_stage(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
     kinds = [make_stage(s, tiny_model, examples_of(tiny_data), TrainConfig(), Progress()) for s in Stage]
-    assert [type(plan) for plan in kinds] == [Warmup, Teacher, Transfer]
+    assert [type(plan) for plan in kinds] == [Warmup, Teacher, Contrastive, Transfer]
 
 
 @pytest.mark.parametrize("include_english", [True, False])

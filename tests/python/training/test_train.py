@@ -97,10 +97,12 @@ def test_a_run_improves_and_leaves_all_it_promises(
     assert same_weights(model, SentenceTransformer(str(out / "model"), device="cpu"))
 
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert list(results) == ["before", "warmup", "teacher", "transfer"]
+    assert list(results) == ["before", "warmup", "teacher", "contrastive", "transfer"]
     assert all(list(row) == ["passage", "document", "best-passage"] for row in results.values())
     table = (out / "results.md").read_text(encoding="utf-8")
-    assert all(name in table for name in ("before", "after warm-up", "after teacher", "after transfer"))
+    assert all(
+        name in table for name in ("before", "after warm-up", "after teacher", "after contrastive", "after transfer")
+    )
 
 
 def test_metrics_have_the_lines_of_the_contract(
@@ -110,6 +112,9 @@ def test_metrics_have_the_lines_of_the_contract(
     records = lines(tmp_path / "run")
     for stage in Stage:
         of_stage = [r for r in records if r["stage"] == stage.value]
+        averaged = [r for r in of_stage if "tuned_share" in r]
+        of_stage = [r for r in of_stage if r not in averaged]
+        assert [r["tuned_share"] for r in averaged] == ([0.5] if stage is Stage.CONTRASTIVE else [])
         dev = [r for r in of_stage if "dev" in r]
         training = [r for r in of_stage if "loss" in r]
         assert len(dev) + len(training) == len(of_stage)
@@ -269,6 +274,23 @@ def test_candidates_longer_than_the_encoder_takes_are_counted(
     assert ("candidates are longer" in caplog.text) == bool(longer)
 
 
+@pytest.mark.parametrize("document_weight", [0.0, 0.5])
+def test_documents_that_are_too_long_are_counted_where_they_are_trained_on(
+    document_weight: float,
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tiny_model.max_seq_length = 9  # passages have 6 tokens, documents 10
+    stage = replace(tiny_config.contrastive, document_weight=document_weight, epochs=1)
+    config = replace(tiny_config, stages=(Stage.CONTRASTIVE,), contrastive=stage)
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert "candidates are longer" not in caplog.text
+    assert ("8 of 8 documents are longer than the encoder's" in caplog.text) == (document_weight > 0)
+
+
 def test_a_data_set_without_test_questions_has_no_table(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -297,7 +319,9 @@ def test_prompts_of_the_model_are_put_before_questions_and_passages(
         return preprocess(inputs, prompt=prompt, **kwargs)
 
     monkeypatch.setattr(model, "preprocess", recording)
-    train(model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
+    # Spans of passages would be passages as questions.
+    config = replace(tiny_config, contrastive=replace(tiny_config.contrastive, pseudo_questions=0))
+    train(model, tiny_data, output_dir=tmp_path / "run", config=config)
     questions = {q.text for q in tiny_data.queries}
     assert {prompt for text, prompt in seen if text in questions} == {"query : "}
     assert {prompt for text, prompt in seen if text not in questions} == {"text : "}
