@@ -801,6 +801,35 @@ def test_a_full_disk_leaves_no_part_that_is_cut(tmp_path):
     assert process.exitcode == 0
 
 
+def test_a_file_cut_by_the_disk_does_not_get_its_name(tmp_path):
+    def cut(file):
+        file.write(b"abc")
+        file.flush()
+        os.ftruncate(file.fileno(), 1)
+
+    work = WorkFolder(tmp_path / "o.jsonl")
+    work.open({}, overwrite=False)
+    with pytest.raises(OSError, match=r"expected 3 bytes on the disk, got 1: .*o\.jsonl\.work/x\.partial"):
+        work.write("x", cut)
+    assert [path.name for path in work.path.iterdir()] == ["manifest.json"]
+
+
+def lock_on_a_full_disk(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for room in (0, 5):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        with pytest.raises(OSError, match=r": .*o\.work\.lock"), locked(folder / "o.work"):
+            pass
+        assert not list(folder.iterdir())
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=lock_on_a_full_disk, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
 def test_an_output_that_cannot_be_finished(run, tmp_path, monkeypatch):
     def full(path, *_, **__):
         path.write_text("half")
@@ -853,6 +882,9 @@ def test_links(run, tmp_path):
         assert (tmp_path / "o.jsonl.work").is_symlink()
         assert not list(Path(elsewhere).iterdir())
     wanted = (tmp_path / "o.jsonl").read_bytes()
+    (tmp_path / "o.jsonl.work").unlink()
+    (tmp_path / "o.jsonl.work").symlink_to("not there yet")
+    assert run("pairs.jsonl", "--output", "o.jsonl", "--overwrite").exit_code == 0
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "old").write_text("old")
     for link, target in (("link.jsonl", "old"), ("new.jsonl", "new")):

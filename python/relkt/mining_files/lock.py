@@ -60,9 +60,9 @@ def _opened(path: Path) -> tuple[IO[bytes], bool]:
     """The file, and whether it was not there before."""
     try:
         try:
-            return path.open("x+b"), True
+            return path.open("x+b", buffering=0), True
         except FileExistsError:
-            return path.open("a+b"), False
+            return path.open("a+b", buffering=0), False
     except OSError as error:
         raise OSError(f"output: expected a place that can be written, got {path}: {error.strerror or error}") from error
 
@@ -77,19 +77,20 @@ def _is_ours(file: IO[bytes], path: Path, *, made: bool) -> bool:
     content = file.read(len(_OURS) + 1)
     if content == _OURS:
         return True
-    # A run that is killed while it makes the file leaves a part of that.
-    if content and not _OURS.startswith(content):
+    if content:
         raise WorkFolderError(
             f"{path}: expected a lock of ours, or nothing, got somebody else's file: move it away, or give another "
             "output"
         )
-    if content or made:
-        file.seek(0)
-        file.truncate()
-        file.write(_OURS)
-        file.flush()
-        return True
-    return False
+    if made:
+        try:
+            if file.write(_OURS) != len(_OURS):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    return made
 
 
 def _lock(file: IO[bytes]) -> bool:
