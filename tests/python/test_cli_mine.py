@@ -8,9 +8,11 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +26,9 @@ from typer.testing import CliRunner
 
 import relkt
 from relkt.cli import app
+from relkt.data.pair_files import PairColumns, read_pair_files
 from relkt.data.pairs import PairSetBuilder
+from relkt.data.types import DataError
 from relkt.encoders import encode_passages, encode_queries, load_encoder
 from relkt.mining import Strategy
 from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, mine_files, steps
@@ -531,8 +535,8 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, encoder, monke
     write_jsonl(tmp_path / "pairs.jsonl", ROWS)
     assert mine_small(tmp_path, encoder, "whole.parquet").resumed is False
     context = multiprocessing.get_context("fork")
-    # 24 passages and 24 queries in 5 parts each, the index, 3 parts of negatives, manifest and output.
-    for kill_at in range(15):
+    # 24 passages and 24 queries in 5 parts each, the index, 3 parts of negatives, manifest, mark of the output, output.
+    for kill_at in range(16):
         process = context.Process(target=mine_small, args=(tmp_path, encoder, "out.parquet", kill_at))
         process.start()
         process.join(60)
@@ -686,8 +690,228 @@ def test_the_manifest_names_what_differs(tmp_path):
         in str(error.value)
     )
     (folder.path / "manifest.json").write_text("[]")
-    with pytest.raises(WorkFolderError, match=r"its manifest was \[\]"):
+    with pytest.raises(WorkFolderError, match="expected a manifest of ours, got somebody else's"):
         folder.open({}, overwrite=False)
+
+
+# What is in the way
+
+
+def stop_at(folder: Path, encoder: str, complete: int, output: str = "out.parquet") -> Path:
+    """The work folder of a run that is killed when so many files are complete."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=mine_small, args=(folder, encoder, output, complete))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    return folder / f"{output}.work"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("manifest", ['{"name": "app", "version": 3}', '{"relkt": "mining"}', "[]", '{"vers', "\xff"])
+def test_a_folder_of_somebody_else_is_never_touched(run, tmp_path, manifest, overwrite):
+    work = tmp_path / "o.jsonl.work"
+    (work / "photos").mkdir(parents=True)
+    (work / "photos" / "a").write_text("mine")
+    (work / "mined-000000.npz").write_text("mine too")
+    (work / "manifest.json").write_text(manifest, encoding="latin-1")
+    before = contents(tmp_path)
+    result = run("pairs.jsonl", "--output", "o.jsonl", *(["--overwrite"] if overwrite else []))
+    assert result.exit_code == 2, result.output
+    wanted = "expected a manifest of ours, got somebody else's" if manifest[-1] in "}]" else "expected JSON that can be"
+    assert f"error: o.jsonl.work/manifest.json: {wanted}" in result.stderr
+    assert "move o.jsonl.work away" in result.stderr
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_files_of_somebody_else_in_our_folder_stay(tmp_path, encoder):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    work = stop_at(tmp_path, encoder, 4)
+    (work / "mined-notes.txt").write_text("mine")
+    (work / "queries-000000.npy.partial").write_text("left behind")
+    before = contents(work)
+    assert "relkt" in json.loads(before["manifest.json"])
+    pairs, output = tmp_path / "pairs.jsonl", tmp_path / "out.parquet"
+    with pytest.raises(WorkFolderError, match=r"expected files of ours only, .* got 'mined-notes\.txt' among"):
+        mine_files(pairs, output, encoder=encoder, options=MiningOptions(batch_size=9), overwrite=True)
+    assert contents(work) == before
+    assert mine_small(tmp_path, encoder).resumed
+    assert contents(work) == {"mined-notes.txt": b"mine"}
+    with pytest.raises(WorkFolderError, match=r"expected a folder of ours, got one without manifest\.json"):
+        mine_files(pairs, output, encoder=encoder, overwrite=True)
+    assert contents(work) == {"mined-notes.txt": b"mine"}
+
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-70]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no header": lambda path: path.write_bytes(b"\0" * path.stat().st_size),
+    "cut header": lambda path: path.write_bytes(path.read_bytes()[:50]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() * 2),
+    "other shape": lambda path: np.save(path, np.zeros((5, 3), np.float32)),
+    "other rows": lambda path: np.save(path, np.zeros((3, 16), np.float32)),
+    "other type": lambda path: np.save(path, np.zeros((5, 16), np.int32)),
+}
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_damaged_parts_are_made_again(tmp_path, encoder):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    mine_small(tmp_path, encoder, "whole.parquet")
+    # After the manifest: 5 parts of passages, the index, 5 of queries, 3 of negatives.
+    cases = [(3, "passages-000001.npy", kind) for kind in DAMAGE]
+    cases += [(9, "queries-000001.npy", "cut"), (9, "passages.relkt", "cut"), (9, "passages.relkt", "other shape")]
+    cases += [(14, "mined-000001.npz", kind) for kind in ("cut", "empty", "no header", "cut header", "other type")]
+    for complete, name, kind in cases:
+        work = stop_at(tmp_path, encoder, complete)
+        DAMAGE[kind](work / name)
+        if (work / f"{name}.npy").exists():  # NumPy's own idea of a name
+            (work / f"{name}.npy").replace(work / name)
+        assert mine_small(tmp_path, encoder).resumed
+        assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes(), (name, kind)
+        assert not work.exists()
+
+
+def write_on_a_full_disk(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    work = WorkFolder(folder / "o.jsonl")
+    work.open({}, overwrite=False)
+    for rows in (20, 62, 63, 64, 65, 127, 128):
+        array = np.ones((rows, 16), dtype=np.float32)
+        for name, write in (
+            ("a.npy", lambda name, array=array: work.write_array(name, array)),
+            ("a.npz", lambda name, array=array: work.write_arrays(name, {"a": array})),
+        ):
+            for room in (100, 1000, 64 * rows + 120):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+                with pytest.raises(OSError, match=f"File too large: .*o.jsonl.work/{name}.partial"):
+                    write(name)
+                assert [path.name for path in work.path.iterdir()] == ["manifest.json"]
+
+
+def test_a_full_disk_leaves_no_part_that_is_cut(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=write_on_a_full_disk, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_a_file_cut_by_the_disk_does_not_get_its_name(tmp_path):
+    def cut(file):
+        file.write(b"abc")
+        file.flush()
+        os.ftruncate(file.fileno(), 1)
+
+    work = WorkFolder(tmp_path / "o.jsonl")
+    work.open({}, overwrite=False)
+    with pytest.raises(OSError, match=r"expected 3 bytes on the disk, got 1: .*o\.jsonl\.work/x\.partial"):
+        work.write("x", cut)
+    assert [path.name for path in work.path.iterdir()] == ["manifest.json"]
+
+
+def lock_on_a_full_disk(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for room in (0, 5):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        with pytest.raises(OSError, match=r": .*o\.work\.lock"), locked(folder / "o.work"):
+            pass
+        assert not list(folder.iterdir())
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=lock_on_a_full_disk, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_an_output_that_cannot_be_finished(run, tmp_path, monkeypatch):
+    def full(path, *_, **__):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("relkt.mining_files.job.write_table", full)
+        result = run("pairs.jsonl", "--output", "o.jsonl")
+    assert result.exit_code == 2, result.output
+    assert "No space left on device: 'o.jsonl.work.partial'" in result.stderr
+    assert not (tmp_path / "o.jsonl").exists()
+    assert not (tmp_path / "o.jsonl.work.partial").exists()
+    assert run("pairs.jsonl", "--output", "o.jsonl").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "o.jsonl", "pairs.jsonl"]
+
+
+def test_files_of_somebody_else_beside_the_output(run, tmp_path):
+    for name, message in {
+        "o.jsonl.work.lock": "o.jsonl.work.lock: expected a lock of ours, or nothing, got somebody else's file",
+        "o.jsonl.work.partial": "o.jsonl.work.partial: expected no such file",
+    }.items():
+        (tmp_path / name).write_text("mine")
+        result = run("pairs.jsonl", "--output", "o.jsonl", "--overwrite")
+        assert result.exit_code == 2, result.output
+        assert f"error: {message}" in result.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", name, "pairs.jsonl"]
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    (tmp_path / "o.jsonl.work.lock").touch()
+    assert run("pairs.jsonl", "--output", "o.jsonl").exit_code == 0
+    assert (tmp_path / "o.jsonl.work.lock").read_bytes() == b""
+
+
+def test_a_place_that_cannot_be_written_is_the_output_s(run, tmp_path, monkeypatch):
+    (tmp_path / "o.jsonl.work.lock").mkdir()
+    result = run("pairs.jsonl", "--output", "o.jsonl")
+    assert result.exit_code == 2, result.output
+    assert "error: --output: expected a place that can be written, got o.jsonl.work.lock: Is a dir" in result.stderr
+    monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
+    result = run("pairs.jsonl", "--output", "other.jsonl")
+    assert result.exit_code == 2, result.output
+    assert "error: --output: expected a place that can be written, got other.jsonl" in result.stderr
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_links(run, tmp_path):
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as elsewhere:  # another device
+        (tmp_path / "o.jsonl.work").symlink_to(elsewhere, target_is_directory=True)
+        assert run("pairs.jsonl", "--output", "o.jsonl").exit_code == 0
+        assert (tmp_path / "o.jsonl.work").is_symlink()
+        assert not list(Path(elsewhere).iterdir())
+    wanted = (tmp_path / "o.jsonl").read_bytes()
+    (tmp_path / "o.jsonl.work").unlink()
+    (tmp_path / "o.jsonl.work").symlink_to("not there yet")
+    assert run("pairs.jsonl", "--output", "o.jsonl", "--overwrite").exit_code == 0
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "old").write_text("old")
+    for link, target in (("link.jsonl", "old"), ("new.jsonl", "new")):
+        (tmp_path / link).symlink_to(Path("data") / target)
+        result = run("pairs.jsonl", "--output", link, "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / "data" / target).read_bytes() == wanted
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("strategy", ["top", "random"])
+def test_no_room_is_made_for_more_negatives_than_passages(run, tmp_path, strategy):
+    for number in (24, 10**12):
+        arguments = ["--output", f"{number}.jsonl", "--num-negatives", number, "--strategy", strategy]
+        result = run("pairs.jsonl", *arguments)
+        assert result.exit_code == 0, result.output
+        assert f"24 of 24 queries have fewer than {number} negatives" in result.stderr
+    assert (tmp_path / "24.jsonl").read_bytes() == (tmp_path / f"{10**12}.jsonl").read_bytes()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_encoder_by_another_name_goes_on(tmp_path, encoder, monkeypatch):
+    write_jsonl(tmp_path / "pairs.jsonl", ROWS)
+    stop_at(tmp_path, encoder, 4)
+    monkeypatch.chdir(Path(encoder).parent)
+    assert mine_small(tmp_path, f"./{Path(encoder).name}").resumed
 
 
 # Pairs
@@ -723,3 +947,51 @@ def test_a_text_in_several_documents():
     assert groups is None
     assert exclude == [[0, 1, 2], [3]]
     assert np.array(builder.build().documents[0]).tolist() == ["d", "e"]
+
+
+# Columns
+
+
+@pytest.mark.parametrize("corpus", [False, True])
+def test_documents_may_be_in_some_records_only(tmp_path, corpus):
+    some = [
+        {"query": "q", "answer": "x"},
+        {"query": "r", "answer": "y", "document": "d"},
+        {"query": "s", "answer": "z", "document": None},
+        {"query": "t", "answer": "w", "document": "d"},
+    ]
+    found = []
+    for number, rows in enumerate((some, some[::-1])):
+        path = tmp_path / f"{number}.jsonl"
+        write_jsonl(path, rows)
+        if corpus:
+            write_jsonl(tmp_path / "p.jsonl", [{"query": row["query"], "answer": row["answer"]} for row in rows])
+        read = read_pair_files(tmp_path / "p.jsonl" if corpus else path, path if corpus else None)
+        found.append(dict(zip(read.passages, read.documents, strict=True)))
+    assert found[0] == found[1] == {"x": (), "y": ("d",), "z": (), "w": ("d",)}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_columns_of_some_records_only_are_never_dropped(tmp_path, first):
+    path, other = tmp_path / "p.jsonl", tmp_path / "c.jsonl"
+    turn = slice(None, None, -1 if first else 1)
+    write_jsonl(path, [{"query": "a", "answer": "b", "query_id": 1}, {"query": "c", "answer": "d"}][turn])
+    with pytest.raises(DataError, match=f"line {2 - first}: expected a text or an integer in 'query_id', got None"):
+        read_pair_files(path)
+    write_jsonl(path, [{"query": "a", "answer": ["b"], "passage_id": [1]}, {"query": "c", "answer": ["d"]}][turn])
+    with pytest.raises(DataError, match=f"line {2 - first}: expected 1 ids in 'passage_id'"):
+        read_pair_files(path)
+    write_jsonl(path, [{"query": "a", "answer": "b", "document": "d"}, {"query": "c", "answer": "d",
+                "document_id": "e"}][turn])  # fmt: skip
+    with pytest.raises(DataError, match=rf"line {2 - first}: expected a document in 'document', where other records "
+                       r"have it, got one in 'document_id' \(columns\.document says"):  # fmt: skip
+        read_pair_files(path)
+    read = read_pair_files(path, columns=PairColumns(document="document_id"))
+    assert sorted(read.documents) == [(), ("e",)]
+    write_jsonl(path, ROWS[:1])
+    write_jsonl(other, [{"text": "a", "_id": 1}, {"text": "b"}][turn])
+    with pytest.raises(DataError, match=f"line {2 - first}: expected a text or an integer in '_id', got None"):
+        read_pair_files(path, other)
+    write_jsonl(path, [{"query": "a", "answer": "b"}, {"answer": "d"}][turn])
+    with pytest.raises(DataError, match=f"line {2 - first}: expected the field 'query', got only 'answer'"):
+        read_pair_files(path)

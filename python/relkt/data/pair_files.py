@@ -20,14 +20,15 @@ Record = tuple[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PairColumns:
-    """Names of the columns of a file of pairs; None for the first of the usual names that the file has.
+    """Names of the columns of a file of pairs; None for the first of the usual names that any record has.
 
     Attributes:
         query: Texts; usual names are anchor, query, question.
         positive: A text, or a list of texts; positive, answer, passage.
         query_id: Optional column: query_id, anchor_id.
         positive_id: Optional column, a list where ``positive`` is one: positive_id, answer_id, passage_id.
-        document: Optional column, the document that the positive is from: document, document_id.
+        document: Optional column, the document that the positive is from: document, document_id. A record without it
+            has none.
     """
 
     query: str | None = None
@@ -44,7 +45,7 @@ class CorpusColumns:
     Attributes:
         text: text, passage, positive, answer.
         id: Optional column: _id, id, passage_id.
-        document: Optional column: document, document_id.
+        document: Optional column: document, document_id. A record without it has none.
     """
 
     text: str | None = None
@@ -67,6 +68,8 @@ _USUAL: Mapping[type, Mapping[str, tuple[str, ...]]] = {
     },
 }
 _NEEDED = {"query", "positive", "text"}
+_JSON_LINES = (".jsonl", ".ndjson")
+"""Files whose records may have a column each of its own."""
 
 
 def read_pair_files(
@@ -87,8 +90,8 @@ def read_pair_files(
         split: For a folder: only the queries of ``qrels/SPLIT.tsv``.
 
     Raises:
-        DataError: If a file is missing or malformed, has no such column, or a row has no text; names the file, the row
-            and the value.
+        DataError: If a file is missing or malformed, has no such column, or a row has no text, or no id where others
+            have one, or its document in another column than others; names the file, the row and the value.
         ValueError: If an argument does not fit the others.
         ImportError: If a Parquet file is given and pyarrow is not installed.
     """
@@ -143,13 +146,12 @@ def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> N
             builder.add_passage(line.rstrip("\r\n"), where=f"{path}, line {number}")
             empty = False
     else:
-        names: dict[str, str] | None = None
+        names = _names(wanted, path)
         for where, record in _records(path):
-            names = names or _names(wanted, record, where)
             builder.add_passage(
                 string_field(dict(record), names["text"], where),
                 id=_id(record, names.get("id"), where),
-                document=_id(record, names.get("document"), where, optional=True),
+                document=_document(record, names, wanted, where),
                 where=where,
             )
             empty = False
@@ -158,15 +160,14 @@ def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> N
 
 
 def _add_pairs(builder: PairSetBuilder, path: Path, wanted: PairColumns) -> None:
-    names: dict[str, str] | None = None
+    names = _names(wanted, path)
     for where, record in _records(path):
-        names = names or _names(wanted, record, where)
         query = builder.add_query(
             string_field(dict(record), names["query"], where),
             id=_id(record, names.get("query_id"), where),
             where=where,
         )
-        document = _id(record, names.get("document"), where, optional=True)
+        document = _document(record, names, wanted, where)
         for text, positive_id in _positives(record, names, where):
             builder.add_pair(query, builder.add_passage(text, id=positive_id, document=document, where=where))
 
@@ -187,23 +188,57 @@ def _positives(record: Mapping[str, Any], names: Mapping[str, str], where: str) 
     ]
 
 
-def _names(wanted: PairColumns | CorpusColumns, record: Mapping[str, Any], where: str) -> dict[str, str]:
-    """The columns to read: those asked for, and those with a usual name."""
+def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
+    """The columns to read: those asked for, and those with a usual name, in whichever records they are."""
+    columns, where = _columns(path)
+    if where is None:
+        return {}
     found = {}
     for field in fields(wanted):
         given = getattr(wanted, field.name)
         usual = _USUAL[type(wanted)][field.name]
-        name = given if given is not None else next((name for name in usual if name in record), None)
+        name = given if given is not None else next((name for name in usual if name in columns), None)
         if name is None and field.name not in _NEEDED:
             continue
-        if name is None or name not in record:
+        if name is None or name not in columns:
             missing = " or ".join(map(repr, usual if given is None else [given]))
-            argument = "columns" if isinstance(wanted, PairColumns) else "corpus_columns"
             raise DataError(
-                f"{where}: no column {missing}; it has {', '.join(map(repr, record)) or 'none'} "
-                f"({argument}.{field.name} says which one to read)"
+                f"{where}: no column {missing}; it has {', '.join(map(repr, columns)) or 'none'} "
+                f"({_argument(wanted)}.{field.name} says which one to read)"
             )
         found[field.name] = name
+    return found
+
+
+def _columns(path: Path) -> tuple[dict[str, None], str | None]:
+    """The names of all columns, in order, and the place of the first record, None without any."""
+    columns: dict[str, None] = {}
+    first = None
+    for where, record in _records(path):
+        first = first or where
+        columns |= dict.fromkeys(record)
+        if path.suffix.lower() not in _JSON_LINES:
+            break  # one header for all
+    return columns, first
+
+
+def _argument(wanted: PairColumns | CorpusColumns) -> str:
+    return "columns" if isinstance(wanted, PairColumns) else "corpus_columns"
+
+
+def _document(
+    record: Mapping[str, Any], names: Mapping[str, str], wanted: PairColumns | CorpusColumns, where: str
+) -> str | None:
+    """The document of a record, if it has one."""
+    name = names.get("document")
+    found = _id(record, name, where, optional=True)
+    if found is None and wanted.document is None:
+        for other in _USUAL[type(wanted)]["document"]:
+            if record.get(other) is not None:
+                raise DataError(
+                    f"{where}: expected a document in {name!r}, where other records have it, got one in {other!r} "
+                    f"({_argument(wanted)}.document says which one to read)"
+                )
     return found
 
 
@@ -221,8 +256,7 @@ def _id(record: Mapping[str, Any], name: str | None, where: str, *, optional: bo
 
 def _records(path: Path) -> Iterator[Record]:
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
+        **dict.fromkeys(_JSON_LINES, _json_lines),
         ".parquet": _parquet,
         ".csv": _csv,
         ".tsv": _csv,

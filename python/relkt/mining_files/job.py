@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -17,8 +18,6 @@ from relkt.mining_files.steps import Stages, Steps
 from relkt.mining_files.summary import MiningSummary
 from relkt.mining_files.tables import SUFFIXES, OutputFormat, write_table
 from relkt.mining_files.work_folder import WorkFolder
-
-_VERSION = 2
 
 
 def mine_files(
@@ -45,7 +44,8 @@ def mine_files(
     is more), then negatives in parts of 16,384 queries. A run that was killed or interrupted, at whatever moment, goes
     on there when it is called again, without the part it was at, and its output is the same byte for byte (with the
     same versions of the libraries and number of threads). The output appears once it is complete, and the folder goes.
-    ``OUTPUT.work.lock`` sees to it that only one run uses the folder.
+    ``OUTPUT.work.lock`` sees to it that only one run uses the folder. Where the output is a symbolic link, the file it
+    leads to is replaced, and the work is beside that; ``OUTPUT.work`` may be a link to a folder elsewhere.
 
     Args:
         pairs: See :func:`~relkt.data.pair_files.read_pair_files`, as for the next four.
@@ -70,7 +70,8 @@ def mine_files(
     Raises:
         ValueError: If an option is out of its range or the output is an input (before any file is read or written).
         DataError: If the input cannot be used; see :func:`~relkt.data.pair_files.read_pair_files`.
-        WorkFolderError: If the work folder belongs to a run with other inputs or options, or another run is using it.
+        WorkFolderError: If the work folder belongs to a run with other inputs or options, or another run is using it,
+            or a file in the way is not of a run.
         NoNegativesError: If no query has a negative, or in the format n-tuple none has all of them; nothing is written.
         OSError: If the encoder cannot be loaded or a file cannot be written.
     """
@@ -81,6 +82,8 @@ def mine_files(
     options.check()
     check_apart(pairs, output, corpus)
     work = WorkFolder(output)
+    if work.output.parent.is_dir() and not os.access(work.output.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"output: expected a place that can be written, got {output} in {work.output.parent}")
     with locked(work.path), _torch_threads(threads):
         found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
         if output_format is OutputFormat.N_TUPLE and options.num_negatives >= len(found.passages):
@@ -89,12 +92,10 @@ def mine_files(
                 f"whose rows have all of them, got {options.num_negatives}"
             )
         manifest = {
-            "version": _VERSION,
             "inputs": {name: _checksum_of(path) for name, path in input_files(pairs, corpus).items()},
             "columns": asdict(columns or PairColumns()),
             "corpus_columns": asdict(corpus_columns or CorpusColumns()),
             "split": None if split is None else split.value,
-            "encoder": encoder,
             **options.manifest(),
         }
         from relkt.encoders import load_encoder, model_checksum
@@ -106,7 +107,7 @@ def mine_files(
         steps.embed_queries(model)
         mined, skipped = steps.mine(index)
         check_found(mined, options, output_format)
-        with work.writing("output", output) as path:
+        with work.writing_output() as path:
             rows = write_table(
                 path,
                 mined,

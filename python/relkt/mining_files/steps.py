@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relkt._relkt import IndexFileError
 from relkt.data.pairs import Candidacy, PairSet
 from relkt.index import Index
 from relkt.mining import Skipped
 from relkt.mining.negatives import mine_from
 from relkt.mining_files.options import MiningOptions
 from relkt.mining_files.tables import MinedPairs
-from relkt.mining_files.work_folder import MINED, WorkFolder
+from relkt.mining_files.work_folder import INDEX, MINED, WorkFolder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,7 +27,6 @@ ENCODE_PART = 1024
 MINE_PART = 16384
 """Queries in a file of mined negatives."""
 
-_INDEX = "passages.relkt"
 _ROWS_AT_ONCE = 4096
 _SKIPPED = tuple(field.name for field in fields(Skipped))
 
@@ -44,18 +43,34 @@ class Steps:
     ) -> None:
         self._work, self._pairs, self._options, self._threads, self._stages = work, pairs, options, threads, stages
         self._encode_part = max(ENCODE_PART, options.batch_size)
+        # More than there are passages would only make room that stays empty.
+        self._num_negatives = min(options.num_negatives, len(pairs.passages))
 
     def embed_passages(self, model: SentenceTransformer) -> Index:
         """The passages as an index file, from which their parts are deleted."""
         passages = self._pairs.passages
-        path = self._work.path / _INDEX
-        if not self._work.has(_INDEX):
+        names = _part_names("passages", len(passages), self._encode_part)
+        index = self._open_index(model.get_embedding_dimension())
+        if index is None:
             self._embed("passages", passages, model)
-            names = _part_names("passages", len(passages), self._encode_part)
             batches = (np.load(self._work.path / name, allow_pickle=False) for name in names)
-            Index.build(path, batches, rows=len(passages), threads=self._threads)
-        self._work.delete(*_part_names("passages", len(passages), self._encode_part))
-        return Index.open(path)
+            index = Index.build(self._work.path / INDEX, batches, rows=len(passages), threads=self._threads)
+        self._work.delete(*names)
+        return index
+
+    def _open_index(self, dim: int | None) -> Index | None:
+        """The index, if it is there and whole; one that is damaged is deleted."""
+        if not self._work.has(INDEX):
+            return None
+        try:
+            index = Index.open(self._work.path / INDEX)
+        except IndexFileError:
+            index = None
+        if index is None or len(index) != len(self._pairs.passages) or dim not in (None, index.dim):
+            del index
+            self._work.delete(INDEX)
+            return None
+        return index
 
     def embed_queries(self, model: SentenceTransformer) -> None:
         """The queries, in parts."""
@@ -66,7 +81,13 @@ class Steps:
         pairs, candidacy = self._pairs, self._pairs.candidacy(same_document=self._options.exclude_same_document)
         total = len(pairs.queries)
         by_query, first = pairs.by_query()
-        missing, done = self._missing(MINED, total, MINE_PART)
+
+        def has(name: str, start: int, stop: int) -> bool:
+            rows, wide = (stop - start,), (stop - start, self._num_negatives)
+            shapes = {"indices": wide, "scores": wide, "pair_scores": (int(first[stop] - first[start]),)}
+            return self._work.has_arrays(name, shapes | dict.fromkeys(_SKIPPED, rows))
+
+        missing, done = _missing(MINED, total, MINE_PART, has)
         with self._stages("mining", total, done) as progress:
             for name, start, stop in missing:
                 own = pairs.pairs[by_query[first[start] : first[stop]]]
@@ -93,7 +114,7 @@ class Steps:
             queries,
             index,
             candidacy.positives[start:stop],
-            conditions=self._options.conditions(),
+            conditions=self._options.conditions() | {"num_negatives": self._num_negatives},
             groups=candidacy.groups,
             exclude=None if candidacy.exclude is None else candidacy.exclude[start:stop],
             progress=progress,
@@ -122,7 +143,11 @@ class Steps:
         encode, prompt = encode_passages, self._options.passage_prompt
         if kind == "queries":
             encode, prompt = encode_queries, self._options.query_prompt
-        missing, done = self._missing(kind, len(texts), self._encode_part)
+
+        def has(name: str, start: int, stop: int) -> bool:
+            return self._work.has_array(name, stop - start, model.get_embedding_dimension())
+
+        missing, done = _missing(kind, len(texts), self._encode_part, has)
         with self._stages(f"embedding {kind}", len(texts), done) as progress:
             for name, start, stop in missing:
                 rows = encode(
@@ -132,16 +157,18 @@ class Steps:
                     progress=progress,
                     prompt=prompt,
                 )
-                self._work.write(name, partial(np.save, arr=rows, allow_pickle=False))
+                self._work.write_array(name, rows)
 
-    def _missing(self, kind: str, items: int, size: int) -> tuple[list[tuple[str, int, int]], int]:
-        """The parts that are not there yet, with the first item of each and its end; how many items are there."""
-        parts = [
-            (name, part * size, min((part + 1) * size, items))
-            for part, name in enumerate(_part_names(kind, items, size))
-            if not self._work.has(name)
-        ]
-        return parts, items - sum(stop - start for _, start, stop in parts)
+
+def _missing(
+    kind: str, items: int, size: int, has: Callable[[str, int, int], bool]
+) -> tuple[list[tuple[str, int, int]], int]:
+    """The parts that are not there yet, with the first item of each and its end; how many items are there."""
+    parts = [
+        (name, part * size, min((part + 1) * size, items)) for part, name in enumerate(_part_names(kind, items, size))
+    ]
+    parts = [part for part in parts if not has(*part)]
+    return parts, items - sum(stop - start for _, start, stop in parts)
 
 
 def _part_names(kind: str, items: int, size: int) -> list[str]:
