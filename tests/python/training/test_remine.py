@@ -245,13 +245,57 @@ def test_going_on_from_a_checkpoint(tmp_path, model_of, pairs, every, step):
     assert rest.rows[0] != rest.rows[1]
 
 
-def test_a_checkpoint_without_negatives_is_mined_with_its_weights(tmp_path, model_of, pairs, caplog):
+def test_going_on_between_epochs_with_negatives_that_were_kept(tmp_path, model_of, pairs):
+    """Anchors that lose their negatives keep those of the checkpoint, not those of the first mining."""
+    arguments = {"save_strategy": "epoch", "num_train_epochs": 4, "learning_rate": 1e-2}
+
+    def trained(resume: str | None) -> tuple[SentenceTransformer, Spy, list[dict[str, float]]]:
+        model = model_of()
+        remine = RemineCallback(pairs, model, num_negatives=1, min_score=0.5, max_score=0.85)
+        spy = Spy(remine, [])
+        callbacks = [remine, spy]
+        trainer = train(tmp_path, model, None, remine.dataset, callbacks=callbacks, resume=resume, **arguments)
+        history = [{**entry, "remine_seconds": 0} for entry in trainer.state.log_history if "remine_kept" in entry]
+        return model, spy, history
+
+    model, whole, history = trained(None)
+    steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
+    assert len(steps) == 4
+    for epoch in (2, 3):
+        assert history[epoch]["remine_kept"] > 0
+        other, rest, again = trained(str(tmp_path / f"checkpoint-{steps[epoch - 1]}"))
+        assert rest.rows == whole.rows[epoch:]
+        assert again == history
+        assert_same(weights(model), weights(other))
+
+
+def test_going_on_with_the_same_callback(tmp_path, model_of, pairs):
+    """The last mining of the training that is gone back in is not that of the negatives in use."""
+    arguments = {"save_strategy": "steps", "save_steps": 4}
+    model = model_of()
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    spy = Spy(remine, [])
+    train(tmp_path, model, None, remine.dataset, callbacks=[remine, spy], **arguments)
+    resume = str(tmp_path / "checkpoint-8")
+    train(tmp_path, model, None, remine.dataset, callbacks=[remine, spy], resume=resume, **arguments)
+    assert spy.rows[3:] == spy.rows[1:3]
+    assert spy.rows[1] != spy.rows[2]
+
+
+@pytest.mark.parametrize("found", ["none", "of other weights", "truncated"])
+def test_a_checkpoint_without_its_negatives_is_mined_with_its_weights(tmp_path, model_of, pairs, caplog, found):
     arguments = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 2}
     model = model_of()
     remine = RemineCallback(pairs, model, **CONDITIONS)
     train(tmp_path, model, remine, **arguments)
     shutil.copytree(tmp_path / "checkpoint-2", tmp_path / "elsewhere" / "checkpoint-2")
-    (tmp_path / "checkpoint-2" / CHECKPOINT_FILE).unlink()
+    file = tmp_path / "checkpoint-2" / CHECKPOINT_FILE
+    if found == "none":
+        file.unlink()
+    elif found == "truncated":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        shutil.copy(tmp_path / "checkpoint-8" / CHECKPOINT_FILE, file)
 
     other = model_of()
     again = RemineCallback(pairs, other, **CONDITIONS)
@@ -266,7 +310,8 @@ def test_a_checkpoint_without_negatives_is_mined_with_its_weights(tmp_path, mode
             resume=str(tmp_path / "elsewhere" / "checkpoint-2"),
             **arguments,
         )
-    assert "Going on inside an epoch without its negatives" in caplog.text
+    assert "Going on without the negatives of the checkpoint" in caplog.text
+    assert ("cannot be read" in caplog.text) is (found == "truncated")
     negatives = [[row["negative_1"], row["negative_2"]] for row in spy.rows[0]]
     assert negatives == expected(spy.rows[0], spy.embedded[0], **CONDITIONS)
 
@@ -372,6 +417,20 @@ def test_rows_keep_their_negatives_wherever_they_are_moved(tiny_model, pairs):
     assert remine.dataset.shuffle(seed=1)[0] in rows
     assert list(remine.dataset.remove_columns("negative_1")["negative_2"]) == [row["negative_2"] for row in rows]
     assert remine.dataset[2:4]["negative_1"] == [rows[2]["negative_1"], rows[3]["negative_1"]]
+
+
+def test_columns_are_not_read_row_by_row(tiny_model, pairs, monkeypatch):
+    kind = type(pairs["anchor"])
+    whole = kind.__getitem__
+
+    def get(column, key):
+        assert isinstance(key, slice), "one row at a time"
+        return whole(column, key)
+
+    monkeypatch.setattr(kind, "__getitem__", get)
+    monkeypatch.setattr(kind, "__iter__", None)
+    remine = RemineCallback(pairs, tiny_model, corpus=pairs, document_column="document", **CONDITIONS)
+    assert len(remine.dataset) == len(pairs)
 
 
 def test_filling():

@@ -243,18 +243,22 @@ class RemineCallback(TrainerCallback):
             show = self._show_progress_bar and state.is_local_process_zero
 
         def find() -> tuple[Remined | None, NDArray[np.int64]]:
-            if resumed and not (due and started == epoch):
+            before = self._lookup.rows
+            if resumed:
                 path = checkpoint_file(args, state)
                 restored = load_negatives(path, identity=self._identity, weights=model_checksum(model))
-                if restored is not None:
+                if restored is None:
+                    logger.warning(
+                        "Going on without the negatives of the checkpoint (%s is missing, damaged or of another "
+                        "training): they are mined with the loaded weights",
+                        path,
+                    )
+                else:
                     self._miner.forget()
-                    return None, restored
-                logger.warning(
-                    "Going on inside an epoch without its negatives (%s is missing or of another training): they are "
-                    "mined with the loaded weights",
-                    path,
-                )
-            return self._miner.mine(model, epoch, self._lookup.rows, show=show)
+                    if not (due and started == epoch):
+                        return None, restored
+                    before = restored  # a new epoch: what the anchors that lose all their negatives keep
+            return self._miner.mine(model, epoch, before, show=show)
 
         found, rows, identity = from_rank_0(lambda: (*find(), self._identity))
         if identity != self._identity:

@@ -54,7 +54,7 @@ class NegativeTexts:
         # keeps its negatives wherever it is moved, and a column can be read without the others.
         info = pairs.info.copy()
         info.features = None
-        columns = {name: pa.array(pairs[name], pa.large_string()) for name in pairs.column_names}
+        columns = {name: pa.array(pairs[name][:], pa.large_string()) for name in pairs.column_names}
         columns |= dict.fromkeys(self._columns, pa.array(queries))
         return Dataset.from_dict(columns, info=info, split=pairs.split).with_transform(self)
 
