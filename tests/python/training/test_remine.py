@@ -9,16 +9,19 @@ import random
 import runpy
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState
 from typing_extensions import override
 
@@ -81,6 +84,7 @@ def train(
     loss=MultipleNegativesRankingLoss,
     callbacks=(),
     resume: str | None = None,
+    eval_dataset=None,
     **arguments,
 ) -> SentenceTransformerTrainer:
     settings = {
@@ -98,6 +102,7 @@ def train(
         model=model,
         args=args,
         train_dataset=remine.dataset if dataset is None else dataset,
+        eval_dataset=eval_dataset,
         loss=loss(model),
         callbacks=[*callbacks] if remine is None else [*callbacks, remine],
     )
@@ -398,8 +403,7 @@ def test_an_anchor_that_loses_its_negatives_keeps_those_it_had(tmp_path, model_o
     lowest = min(best(model)) - 1e-5
     remine = RemineCallback(pairs, model, num_negatives=1, min_score=lowest)
     before = list(remine.dataset)
-    args = SentenceTransformerTrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True)
-    state = _state()
+    args, state = _arguments(tmp_path), _state()
     with caplog.at_level(logging.WARNING, "relkt"):
         remine.on_epoch_begin(args, state, None, model=other)
     lost = [anchor for anchor, score in zip(anchors, best(other), strict=True) if score < lowest]
@@ -465,6 +469,98 @@ def test_a_data_set_of_something_else_is_told(tmp_path, tiny_model, pairs, caplo
     with caplog.at_level(logging.WARNING, "relkt"):
         train(tmp_path, tiny_model, remine, remine.dataset.select(range(10)), num_train_epochs=1)
     assert "does not look up" not in caplog.text
+
+
+def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
+    remine, other = (RemineCallback(rows, tiny_model, **CONDITIONS) for rows in (pairs, pairs.select(range(20))))
+    dataset = remine.dataset
+    for changed, columns in [
+        (dataset.rename_column("negative_2", "hard"), r"\['hard'\]"),
+        (concatenate_datasets([dataset, other.dataset]), r"\['negative_1', 'negative_2'\]"),
+        (dataset.with_format(None), r"\['negative_1', 'negative_2'\]"),
+    ]:
+        message = f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got their numbers"
+        with pytest.raises(TypeError, match=message):
+            train(tmp_path, tiny_model, remine, changed)
+    written = dataset.map(lambda row: {"negative_1": row["negative_1"]})
+    with pytest.raises(TypeError, match="negative_1: expected the numbers that a RemineCallback's dataset keeps there"):
+        train(tmp_path, tiny_model, remine, written)
+    loader = DataLoader(dataset.add_column("number", list(range(len(dataset)))))
+    remine.on_train_begin(_arguments(tmp_path), _state(), None, model=tiny_model, train_dataloader=loader)
+    assert isinstance(loader.dataset[0]["number"], int)  # a number of the user's is none of ours
+
+
+def test_what_becomes_of_the_data_set(tmp_path, tiny_model, pairs):
+    """As the docstring says."""
+    dataset = RemineCallback(pairs, tiny_model, **CONDITIONS).dataset
+    rows = list(dataset)
+    assert list(concatenate_datasets([dataset, dataset])) == rows * 2
+    assert list(dataset.filter(lambda row: row["negative_1"] != "")) == rows
+    assert list(dataset.map(lambda row: {"k": len(row)})) == [{**row, "k": len(row)} for row in rows]
+    assert list(dataset.train_test_split(0.5, shuffle=False)["test"]) == rows[len(rows) // 2 :]
+    for stored in (
+        lambda: dataset.map(lambda row: row)[0],
+        lambda: dataset.select([3, 2]).flatten_indices()[0],
+        lambda: dataset.batch(2)[0],
+        lambda: dataset.save_to_disk(str(tmp_path / "saved")),
+    ):
+        with pytest.raises(TypeError):
+            stored()
+    with pytest.raises(NotImplementedError):
+        dataset.to_iterable_dataset()
+    for read in (dataset.with_format(None)[0], dataset.to_list()[0], dataset.to_dict(), dataset.to_pandas().iloc[0]):
+        assert np.asarray(read["negative_1"]).dtype.kind == "i"
+    frozen = Dataset.from_list(rows)
+    frozen.save_to_disk(str(tmp_path / "frozen"))
+    assert list(Dataset.load_from_disk(str(tmp_path / "frozen")).map(lambda row: row).flatten_indices()) == rows
+
+
+def test_evaluation_data_with_changing_negatives_is_told(tmp_path, tiny_model, pairs, caplog):
+    remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
+    parts = remine.dataset.train_test_split(0.3, seed=0)
+    frozen = Dataset.from_list(list(parts["test"]))
+    for evaluated, times in ((parts["test"], 1), ({"a": frozen, "b": parts["test"]}, 1), (frozen, 0)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "relkt"):
+            train(
+                tmp_path,
+                tiny_model,
+                remine,
+                parts["train"],
+                eval_dataset=evaluated,
+                eval_strategy="epoch",
+                num_train_epochs=2,
+            )
+        assert caplog.text.count("eval_dataset looks up the negatives") == times
+
+
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ({"mined": "query : "}, False),
+        ({"mined": dict.fromkeys(("anchor", "positive", "negative_1", "negative_2"), "query : ")}, False),
+        ({"mined": "text : "}, True),
+        ({"mined": {"anchor": "query : "}}, True),
+        ({"other": {"anchor": "query : "}}, True),
+        ("query : ", False),
+    ],
+)
+def test_prompts_by_data_set(tmp_path, model_of, pairs, caplog, prompts, told):
+    model = model_of(prompts={"query": "query : ", "document": "query : "})
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    with caplog.at_level(logging.WARNING, "relkt"):
+        train(tmp_path, model, remine, {"mined": remine.dataset}, prompts=prompts, max_steps=1)
+    assert ("puts the prompt" in caplog.text) is told
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_a_sampler_with_hashes_is_refused_however_it_is_made(tmp_path, tiny_model, pairs, several):
+    remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
+    sampler = partial(NoDuplicatesBatchSampler, precompute_hashes=True)
+    plain = Dataset.from_list(list(remine.dataset))
+    dataset = {"plain": plain, "mined": remine.dataset} if several else remine.dataset
+    with pytest.raises(ValueError, match="batch_sampler: expected another one"):
+        train(tmp_path, tiny_model, remine, dataset, batch_sampler=sampler)
 
 
 @pytest.mark.parametrize(
@@ -536,6 +632,10 @@ def _process(rank: int, folder: str, model: SentenceTransformer, pairs: Dataset)
     np.savez(f"{folder}/{rank}.npz", rows=remine._lookup.rows, own=own._lookup.rows)
     assert list(remine.dataset) != before
     torch.distributed.destroy_process_group()
+
+
+def _arguments(folder: Path) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(str(folder), use_cpu=True, disable_tqdm=True)
 
 
 def _state() -> TrainerState:
