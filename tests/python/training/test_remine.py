@@ -391,6 +391,85 @@ def test_anchors_without_negatives(tiny_model, pairs, caplog):
         RemineCallback(pairs, tiny_model, min_score=1.0)
 
 
+def test_anchors_that_are_left_out_count_nowhere(tmp_path, model_of, pairs, caplog):
+    anchors, passages = texts(pairs)
+    positives = [[passages.index(r["positive"]) for r in pairs if r["anchor"] == a] for a in anchors]
+    mined = [
+        relkt.mine(encode_queries(m, anchors), encode_passages(m, passages), positives, num_negatives=2)
+        for m in (model_of(), model_of(seed=3))
+    ]
+    conditions = {"num_negatives": 2, "min_score": float(np.median(mined[0].scores[:, 0]))}
+    above = [each.scores >= conditions["min_score"] for each in mined]
+    used = above[0].any(axis=1)
+    assert 0 < used.sum() < len(used)
+    assert above[1][~used].any()  # some that are left out would have negatives now
+    remine = RemineCallback(pairs, model_of(), **conditions)
+    args, state = _arguments(tmp_path), _state()
+    dropped = []
+    for number, each in enumerate(mined):
+        if number:
+            with caplog.at_level(logging.WARNING, "relkt"):
+                remine.on_epoch_begin(args, state, None, model=model_of(seed=3))
+        found = above[number] & used[:, None]
+        dropped.append(used & ~found.any(axis=1))
+        assert remine.last.negatives == found.sum()
+        assert remine.last.filled == (found.sum(axis=1) == 1).sum()
+        assert remine.last.kept == dropped[number].sum()
+        assert remine.last.score == pytest.approx(float(each.scores[found].mean()), abs=1e-5)
+        assert remine.last.positive_score == pytest.approx(float(each.positive_scores[used].mean()), abs=1e-5)
+    assert f"of {2 * used.sum()} places" in caplog.text
+    assert f"of {used.sum()} anchors have none and keep" in caplog.text
+    assert set(remine.dataset["anchor"]) == {anchor for anchor, use in zip(anchors, used, strict=True) if use}
+
+
+def test_mining_leaves_all_random_states(tmp_path, model_of, pairs):
+    """Whatever the model draws."""
+    model, drawn = model_of(), []
+
+    def draw(*_) -> None:
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))  # noqa: NPY002
+
+    model.register_forward_pre_hook(draw)
+    model[0].eval()
+    model[1].train()
+    modes = [module.training for module in model.modules()]
+
+    def states() -> tuple[object, ...]:
+        of_numpy = [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()]  # noqa: NPY002
+        return torch.get_rng_state().tolist(), of_numpy, random.getstate()
+
+    before = states()
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    assert len(set(drawn)) == len(drawn) > 1
+    assert states() == before
+    with torch.no_grad():
+        model[0].model.embeddings.word_embeddings.weight.mul_(1.5)
+    count = len(drawn)
+    remine.on_epoch_begin(_arguments(tmp_path), _state(), None, model=model)
+    assert len(drawn) > count
+    assert states() == before
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_mining_is_without_mixed_precision(model_of, pairs):
+    """What Accelerate puts around a model's forward is not run."""
+    model = model_of()
+    rows = list(RemineCallback(pairs, model, **CONDITIONS).dataset)
+    plain, called = model.forward, []
+
+    def wrapped(*arguments, **keywords):
+        called.append(1)
+        return plain(*arguments, **keywords)
+
+    model.__dict__.update(forward=wrapped, _original_forward=plain)
+    assert list(RemineCallback(pairs, model, **CONDITIONS).dataset) == rows
+    assert not called
+    assert model.__dict__["forward"] is wrapped
+    assert model.__dict__["_original_forward"] is plain
+    model.encode("en0a")
+    assert called
+
+
 def test_an_anchor_that_loses_its_negatives_keeps_those_it_had(tmp_path, model_of, pairs, caplog):
     anchors, passages = texts(pairs)
     positives = [[passages.index(r["positive"]) for r in pairs if r["anchor"] == a] for a in anchors]

@@ -80,8 +80,9 @@ class RemineCallback(TrainerCallback):
     - ``map`` that returns a column of negatives, ``flatten_indices`` and ``batch`` make a data set that cannot be read
       (a TypeError says so).
     - ``save_to_disk`` (TypeError) and ``to_iterable_dataset`` (NotImplementedError) fail.
-    - ``to_list``, ``to_dict``, ``to_pandas``, ``with_format(None)``, a renamed column of negatives and the concatenated
-      data sets of two callbacks show the numbers. A training on them is refused.
+    - ``to_list``, ``to_dict`` and ``to_pandas`` give the numbers.
+    - ``with_format(None)``, a renamed column of negatives and the concatenated data sets of two callbacks show the
+      numbers. A training on such a data set is refused.
 
     All of it can be done with a copy that has the negatives of the moment for good:
     ``Dataset.from_list(list(remine.dataset))``. So should evaluation data be: the half of a ``train_test_split`` has
@@ -302,14 +303,15 @@ class RemineCallback(TrainerCallback):
         state.log_history.append({**entry, "epoch": started, "step": state.global_step})
         logger.info("Negatives of epoch %d: %s", epoch + 1, found)
         if (found.filled or found.kept) and state.is_local_process_zero:
+            anchors = int(self._miner.used.sum())
             logger.warning(
                 "Epoch %d: %d of %d places of negatives repeat another of the same anchor; %d of %d anchors have none "
                 "and keep those they had",
                 epoch + 1,
                 found.filled,
-                rows.size,
+                anchors * self._miner.places,
                 found.kept,
-                len(rows),
+                anchors,
             )
 
     @override
