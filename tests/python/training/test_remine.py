@@ -9,16 +9,19 @@ import random
 import runpy
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss, TripletLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState
 from typing_extensions import override
 
@@ -81,6 +84,7 @@ def train(
     loss=MultipleNegativesRankingLoss,
     callbacks=(),
     resume: str | None = None,
+    eval_dataset=None,
     **arguments,
 ) -> SentenceTransformerTrainer:
     settings = {
@@ -98,6 +102,7 @@ def train(
         model=model,
         args=args,
         train_dataset=remine.dataset if dataset is None else dataset,
+        eval_dataset=eval_dataset,
         loss=loss(model),
         callbacks=[*callbacks] if remine is None else [*callbacks, remine],
     )
@@ -245,13 +250,57 @@ def test_going_on_from_a_checkpoint(tmp_path, model_of, pairs, every, step):
     assert rest.rows[0] != rest.rows[1]
 
 
-def test_a_checkpoint_without_negatives_is_mined_with_its_weights(tmp_path, model_of, pairs, caplog):
+def test_going_on_between_epochs_with_negatives_that_were_kept(tmp_path, model_of, pairs):
+    """Anchors that lose their negatives keep those of the checkpoint, not those of the first mining."""
+    arguments = {"save_strategy": "epoch", "num_train_epochs": 4, "learning_rate": 1e-2}
+
+    def trained(resume: str | None) -> tuple[SentenceTransformer, Spy, list[dict[str, float]]]:
+        model = model_of()
+        remine = RemineCallback(pairs, model, num_negatives=1, min_score=0.5, max_score=0.85)
+        spy = Spy(remine, [])
+        callbacks = [remine, spy]
+        trainer = train(tmp_path, model, None, remine.dataset, callbacks=callbacks, resume=resume, **arguments)
+        history = [{**entry, "remine_seconds": 0} for entry in trainer.state.log_history if "remine_kept" in entry]
+        return model, spy, history
+
+    model, whole, history = trained(None)
+    steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
+    assert len(steps) == 4
+    for epoch in (2, 3):
+        assert history[epoch]["remine_kept"] > 0
+        other, rest, again = trained(str(tmp_path / f"checkpoint-{steps[epoch - 1]}"))
+        assert rest.rows == whole.rows[epoch:]
+        assert again == history
+        assert_same(weights(model), weights(other))
+
+
+def test_going_on_with_the_same_callback(tmp_path, model_of, pairs):
+    """The last mining of the training that is gone back in is not that of the negatives in use."""
+    arguments = {"save_strategy": "steps", "save_steps": 4}
+    model = model_of()
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    spy = Spy(remine, [])
+    train(tmp_path, model, None, remine.dataset, callbacks=[remine, spy], **arguments)
+    resume = str(tmp_path / "checkpoint-8")
+    train(tmp_path, model, None, remine.dataset, callbacks=[remine, spy], resume=resume, **arguments)
+    assert spy.rows[3:] == spy.rows[1:3]
+    assert spy.rows[1] != spy.rows[2]
+
+
+@pytest.mark.parametrize("found", ["none", "of other weights", "truncated"])
+def test_a_checkpoint_without_its_negatives_is_mined_with_its_weights(tmp_path, model_of, pairs, caplog, found):
     arguments = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 2}
     model = model_of()
     remine = RemineCallback(pairs, model, **CONDITIONS)
     train(tmp_path, model, remine, **arguments)
     shutil.copytree(tmp_path / "checkpoint-2", tmp_path / "elsewhere" / "checkpoint-2")
-    (tmp_path / "checkpoint-2" / CHECKPOINT_FILE).unlink()
+    file = tmp_path / "checkpoint-2" / CHECKPOINT_FILE
+    if found == "none":
+        file.unlink()
+    elif found == "truncated":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        shutil.copy(tmp_path / "checkpoint-8" / CHECKPOINT_FILE, file)
 
     other = model_of()
     again = RemineCallback(pairs, other, **CONDITIONS)
@@ -266,7 +315,8 @@ def test_a_checkpoint_without_negatives_is_mined_with_its_weights(tmp_path, mode
             resume=str(tmp_path / "elsewhere" / "checkpoint-2"),
             **arguments,
         )
-    assert "Going on inside an epoch without its negatives" in caplog.text
+    assert "Going on without the negatives of the checkpoint" in caplog.text
+    assert ("cannot be read" in caplog.text) is (found == "truncated")
     negatives = [[row["negative_1"], row["negative_2"]] for row in spy.rows[0]]
     assert negatives == expected(spy.rows[0], spy.embedded[0], **CONDITIONS)
 
@@ -341,6 +391,85 @@ def test_anchors_without_negatives(tiny_model, pairs, caplog):
         RemineCallback(pairs, tiny_model, min_score=1.0)
 
 
+def test_anchors_that_are_left_out_count_nowhere(tmp_path, model_of, pairs, caplog):
+    anchors, passages = texts(pairs)
+    positives = [[passages.index(r["positive"]) for r in pairs if r["anchor"] == a] for a in anchors]
+    mined = [
+        relkt.mine(encode_queries(m, anchors), encode_passages(m, passages), positives, num_negatives=2)
+        for m in (model_of(), model_of(seed=3))
+    ]
+    conditions = {"num_negatives": 2, "min_score": float(np.median(mined[0].scores[:, 0]))}
+    above = [each.scores >= conditions["min_score"] for each in mined]
+    used = above[0].any(axis=1)
+    assert 0 < used.sum() < len(used)
+    assert above[1][~used].any()  # some that are left out would have negatives now
+    remine = RemineCallback(pairs, model_of(), **conditions)
+    args, state = _arguments(tmp_path), _state()
+    dropped = []
+    for number, each in enumerate(mined):
+        if number:
+            with caplog.at_level(logging.WARNING, "relkt"):
+                remine.on_epoch_begin(args, state, None, model=model_of(seed=3))
+        found = above[number] & used[:, None]
+        dropped.append(used & ~found.any(axis=1))
+        assert remine.last.negatives == found.sum()
+        assert remine.last.filled == (found.sum(axis=1) == 1).sum()
+        assert remine.last.kept == dropped[number].sum()
+        assert remine.last.score == pytest.approx(float(each.scores[found].mean()), abs=1e-5)
+        assert remine.last.positive_score == pytest.approx(float(each.positive_scores[used].mean()), abs=1e-5)
+    assert f"of {2 * used.sum()} places" in caplog.text
+    assert f"of {used.sum()} anchors have none and keep" in caplog.text
+    assert set(remine.dataset["anchor"]) == {anchor for anchor, use in zip(anchors, used, strict=True) if use}
+
+
+def test_mining_leaves_all_random_states(tmp_path, model_of, pairs):
+    """Whatever the model draws."""
+    model, drawn = model_of(), []
+
+    def draw(*_) -> None:
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))  # noqa: NPY002
+
+    model.register_forward_pre_hook(draw)
+    model[0].eval()
+    model[1].train()
+    modes = [module.training for module in model.modules()]
+
+    def states() -> tuple[object, ...]:
+        of_numpy = [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()]  # noqa: NPY002
+        return torch.get_rng_state().tolist(), of_numpy, random.getstate()
+
+    before = states()
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    assert len(set(drawn)) == len(drawn) > 1
+    assert states() == before
+    with torch.no_grad():
+        model[0].model.embeddings.word_embeddings.weight.mul_(1.5)
+    count = len(drawn)
+    remine.on_epoch_begin(_arguments(tmp_path), _state(), None, model=model)
+    assert len(drawn) > count
+    assert states() == before
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_mining_is_without_mixed_precision(model_of, pairs):
+    """What Accelerate puts around a model's forward is not run."""
+    model = model_of()
+    rows = list(RemineCallback(pairs, model, **CONDITIONS).dataset)
+    plain, called = model.forward, []
+
+    def wrapped(*arguments, **keywords):
+        called.append(1)
+        return plain(*arguments, **keywords)
+
+    model.__dict__.update(forward=wrapped, _original_forward=plain)
+    assert list(RemineCallback(pairs, model, **CONDITIONS).dataset) == rows
+    assert not called
+    assert model.__dict__["forward"] is wrapped
+    assert model.__dict__["_original_forward"] is plain
+    model.encode("en0a")
+    assert called
+
+
 def test_an_anchor_that_loses_its_negatives_keeps_those_it_had(tmp_path, model_of, pairs, caplog):
     anchors, passages = texts(pairs)
     positives = [[passages.index(r["positive"]) for r in pairs if r["anchor"] == a] for a in anchors]
@@ -353,8 +482,7 @@ def test_an_anchor_that_loses_its_negatives_keeps_those_it_had(tmp_path, model_o
     lowest = min(best(model)) - 1e-5
     remine = RemineCallback(pairs, model, num_negatives=1, min_score=lowest)
     before = list(remine.dataset)
-    args = SentenceTransformerTrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True)
-    state = _state()
+    args, state = _arguments(tmp_path), _state()
     with caplog.at_level(logging.WARNING, "relkt"):
         remine.on_epoch_begin(args, state, None, model=other)
     lost = [anchor for anchor, score in zip(anchors, best(other), strict=True) if score < lowest]
@@ -372,6 +500,20 @@ def test_rows_keep_their_negatives_wherever_they_are_moved(tiny_model, pairs):
     assert remine.dataset.shuffle(seed=1)[0] in rows
     assert list(remine.dataset.remove_columns("negative_1")["negative_2"]) == [row["negative_2"] for row in rows]
     assert remine.dataset[2:4]["negative_1"] == [rows[2]["negative_1"], rows[3]["negative_1"]]
+
+
+def test_columns_are_not_read_row_by_row(tiny_model, pairs, monkeypatch):
+    kind = type(pairs["anchor"])
+    whole = kind.__getitem__
+
+    def get(column, key):
+        assert isinstance(key, slice), "one row at a time"
+        return whole(column, key)
+
+    monkeypatch.setattr(kind, "__getitem__", get)
+    monkeypatch.setattr(kind, "__iter__", None)
+    remine = RemineCallback(pairs, tiny_model, corpus=pairs, document_column="document", **CONDITIONS)
+    assert len(remine.dataset) == len(pairs)
 
 
 def test_filling():
@@ -406,6 +548,98 @@ def test_a_data_set_of_something_else_is_told(tmp_path, tiny_model, pairs, caplo
     with caplog.at_level(logging.WARNING, "relkt"):
         train(tmp_path, tiny_model, remine, remine.dataset.select(range(10)), num_train_epochs=1)
     assert "does not look up" not in caplog.text
+
+
+def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
+    remine, other = (RemineCallback(rows, tiny_model, **CONDITIONS) for rows in (pairs, pairs.select(range(20))))
+    dataset = remine.dataset
+    for changed, columns in [
+        (dataset.rename_column("negative_2", "hard"), r"\['hard'\]"),
+        (concatenate_datasets([dataset, other.dataset]), r"\['negative_1', 'negative_2'\]"),
+        (dataset.with_format(None), r"\['negative_1', 'negative_2'\]"),
+    ]:
+        message = f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got their numbers"
+        with pytest.raises(TypeError, match=message):
+            train(tmp_path, tiny_model, remine, changed)
+    written = dataset.map(lambda row: {"negative_1": row["negative_1"]})
+    with pytest.raises(TypeError, match="negative_1: expected the numbers that a RemineCallback's dataset keeps there"):
+        train(tmp_path, tiny_model, remine, written)
+    loader = DataLoader(dataset.add_column("number", list(range(len(dataset)))))
+    remine.on_train_begin(_arguments(tmp_path), _state(), None, model=tiny_model, train_dataloader=loader)
+    assert isinstance(loader.dataset[0]["number"], int)  # a number of the user's is none of ours
+
+
+def test_what_becomes_of_the_data_set(tmp_path, tiny_model, pairs):
+    """As the docstring says."""
+    dataset = RemineCallback(pairs, tiny_model, **CONDITIONS).dataset
+    rows = list(dataset)
+    assert list(concatenate_datasets([dataset, dataset])) == rows * 2
+    assert list(dataset.filter(lambda row: row["negative_1"] != "")) == rows
+    assert list(dataset.map(lambda row: {"k": len(row)})) == [{**row, "k": len(row)} for row in rows]
+    assert list(dataset.train_test_split(0.5, shuffle=False)["test"]) == rows[len(rows) // 2 :]
+    for stored in (
+        lambda: dataset.map(lambda row: row)[0],
+        lambda: dataset.select([3, 2]).flatten_indices()[0],
+        lambda: dataset.batch(2)[0],
+        lambda: dataset.save_to_disk(str(tmp_path / "saved")),
+    ):
+        with pytest.raises(TypeError):
+            stored()
+    with pytest.raises(NotImplementedError):
+        dataset.to_iterable_dataset()
+    for read in (dataset.with_format(None)[0], dataset.to_list()[0], dataset.to_dict(), dataset.to_pandas().iloc[0]):
+        assert np.asarray(read["negative_1"]).dtype.kind == "i"
+    frozen = Dataset.from_list(rows)
+    frozen.save_to_disk(str(tmp_path / "frozen"))
+    assert list(Dataset.load_from_disk(str(tmp_path / "frozen")).map(lambda row: row).flatten_indices()) == rows
+
+
+def test_evaluation_data_with_changing_negatives_is_told(tmp_path, tiny_model, pairs, caplog):
+    remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
+    parts = remine.dataset.train_test_split(0.3, seed=0)
+    frozen = Dataset.from_list(list(parts["test"]))
+    for evaluated, times in ((parts["test"], 1), ({"a": frozen, "b": parts["test"]}, 1), (frozen, 0)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "relkt"):
+            train(
+                tmp_path,
+                tiny_model,
+                remine,
+                parts["train"],
+                eval_dataset=evaluated,
+                eval_strategy="epoch",
+                num_train_epochs=2,
+            )
+        assert caplog.text.count("eval_dataset looks up the negatives") == times
+
+
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ({"mined": "query : "}, False),
+        ({"mined": dict.fromkeys(("anchor", "positive", "negative_1", "negative_2"), "query : ")}, False),
+        ({"mined": "text : "}, True),
+        ({"mined": {"anchor": "query : "}}, True),
+        ({"other": {"anchor": "query : "}}, True),
+        ("query : ", False),
+    ],
+)
+def test_prompts_by_data_set(tmp_path, model_of, pairs, caplog, prompts, told):
+    model = model_of(prompts={"query": "query : ", "document": "query : "})
+    remine = RemineCallback(pairs, model, **CONDITIONS)
+    with caplog.at_level(logging.WARNING, "relkt"):
+        train(tmp_path, model, remine, {"mined": remine.dataset}, prompts=prompts, max_steps=1)
+    assert ("puts the prompt" in caplog.text) is told
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_a_sampler_with_hashes_is_refused_however_it_is_made(tmp_path, tiny_model, pairs, several):
+    remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
+    sampler = partial(NoDuplicatesBatchSampler, precompute_hashes=True)
+    plain = Dataset.from_list(list(remine.dataset))
+    dataset = {"plain": plain, "mined": remine.dataset} if several else remine.dataset
+    with pytest.raises(ValueError, match="batch_sampler: expected another one"):
+        train(tmp_path, tiny_model, remine, dataset, batch_sampler=sampler)
 
 
 @pytest.mark.parametrize(
@@ -477,6 +711,10 @@ def _process(rank: int, folder: str, model: SentenceTransformer, pairs: Dataset)
     np.savez(f"{folder}/{rank}.npz", rows=remine._lookup.rows, own=own._lookup.rows)
     assert list(remine.dataset) != before
     torch.distributed.destroy_process_group()
+
+
+def _arguments(folder: Path) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(str(folder), use_cpu=True, disable_tqdm=True)
 
 
 def _state() -> TrainerState:

@@ -11,7 +11,6 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from torch.utils.data import ConcatDataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
@@ -23,8 +22,14 @@ from relkt.training.remine.checkpoint import checkpoint_file, identity_of, load_
 from relkt.training.remine.mining import Miner, Remined
 from relkt.training.remine.pairs import MiningPairs, WithoutNegatives
 from relkt.training.remine.processes import from_rank_0
-from relkt.training.remine.texts import NegativeTexts
-from relkt.training.remine.trainer_checks import check_arguments, trained_model, warn_of_prompts
+from relkt.training.remine.texts import NegativeTexts, name_of, parts_of
+from relkt.training.remine.trainer_checks import (
+    check_arguments,
+    check_columns,
+    check_samplers,
+    trained_model,
+    warn_of_prompts,
+)
 from relkt.training.trainer import PASSAGE_PROMPTS, prompt_of
 
 logger = logging.getLogger(__name__)
@@ -58,16 +63,30 @@ class RemineCallback(TrainerCallback):
     **Going on from a checkpoint.** Each checkpoint holds the negatives in use. A training that goes on from one in
     its ``output_dir`` has the same negatives in the rest of the epoch, and the same from there on where the trainer
     itself is repeatable: it ends with the same weights, bit for bit. Where they are not found (a checkpoint of
-    another folder, or with other pairs or conditions), the loaded weights mine for the rest of the epoch, and a warning
-    says so.
+    another folder, with other pairs or conditions, or damaged), the loaded weights mine for the rest of the epoch, and
+    a warning says so.
 
     **Several processes.** Rank 0 mines for all and sends them its negatives, so ``ddp_timeout`` must be longer than a
     mining. Models whose weights are sharded (FSDP, DeepSpeed ZeRO-3) are refused.
 
     **Data loading.** Worker processes work, unless they outlive an epoch (``dataloader_persistent_workers``), as do all
     batch samplers but ``NO_DUPLICATES_HASHED``, which hashes the texts of the first epoch for all of them; both are
-    refused. ``remine.dataset`` may be selected from, sorted, or be one of several in a dict; ``map`` and
-    ``save_to_disk`` would take the negatives of the moment.
+    refused.
+
+    **Changes of the data set.** ``remine.dataset`` keeps numbers in its columns of negatives, for which each read looks
+    up the texts. What ``select``, ``sort``, ``shuffle``, ``filter``, ``train_test_split``, the removal or addition of
+    columns and ``map`` to new columns make of it does so too, also as one of several in a dict. All else does not:
+
+    - ``map`` that returns a column of negatives, ``flatten_indices`` and ``batch`` make a data set that cannot be read
+      (a TypeError says so).
+    - ``save_to_disk`` (TypeError) and ``to_iterable_dataset`` (NotImplementedError) fail.
+    - ``to_list``, ``to_dict`` and ``to_pandas`` give the numbers.
+    - ``with_format(None)``, a renamed column of negatives and the concatenated data sets of two callbacks show the
+      numbers. A training on such a data set is refused.
+
+    All of it can be done with a copy that has the negatives of the moment for good:
+    ``Dataset.from_list(list(remine.dataset))``. So should evaluation data be: the half of a ``train_test_split`` has
+    other negatives in each epoch, and losses that cannot be compared. A warning says so at the first evaluation.
 
     Args:
         pairs: Anchors and positives, in two columns of texts; other columns are not trained on.
@@ -188,6 +207,7 @@ class RemineCallback(TrainerCallback):
             raise ValueError(f"pairs: expected another name for the column {taken.pop()!r}, which negatives have")
         self._lookup = NegativeTexts(self._pairs.distinct.passages, self.columns)
         self._epoch: int | None = None
+        self._told_of_evaluation = False
 
         self.last, rows = self._miner.mine(model, 0, self._lookup.rows, show=bool(show_progress_bar))
         kept = self._pairs.rows_with_negatives(np.flatnonzero((rows < 0).all(axis=1)), policy)
@@ -212,14 +232,25 @@ class RemineCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Checks the trainer's settings, model and data set."""
+        """Checks the trainer's settings, model and data set.
+
+        Raises:
+            TypeError: If the model is none that this can mine with, or the data set has numbers in the place of
+                negatives.
+            ValueError: If the batch sampler or the workers would go on with old negatives.
+        """
         check_arguments(args)
         model = trained_model(kwargs)
-        self._epoch = None
-        warn_of_prompts(args, self._prompts(model))
-        dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
-        parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-        if not any(self._lookup.is_in(part) for part in parts):
+        self._epoch, self._told_of_evaluation = None, False
+        dataloader = kwargs.get("train_dataloader")
+        check_samplers(dataloader)
+        parts = parts_of(dataloader)
+        for part in parts:
+            check_columns(part)
+        names = dict.fromkeys(name_of(part) for part in parts if self._lookup.is_in(part))
+        for name in names or [None]:
+            warn_of_prompts(args, self._prompts(model), name)
+        if not names:
             logger.warning(
                 "The trainer's train_dataset does not look up the negatives of this RemineCallback: pass its .dataset, "
                 "or what select, sort or shuffle make of it, as train_dataset"
@@ -243,18 +274,22 @@ class RemineCallback(TrainerCallback):
             show = self._show_progress_bar and state.is_local_process_zero
 
         def find() -> tuple[Remined | None, NDArray[np.int64]]:
-            if resumed and not (due and started == epoch):
+            before = self._lookup.rows
+            if resumed:
                 path = checkpoint_file(args, state)
                 restored = load_negatives(path, identity=self._identity, weights=model_checksum(model))
-                if restored is not None:
+                if restored is None:
+                    logger.warning(
+                        "Going on without the negatives of the checkpoint (%s is missing, damaged or of another "
+                        "training): they are mined with the loaded weights",
+                        path,
+                    )
+                else:
                     self._miner.forget()
-                    return None, restored
-                logger.warning(
-                    "Going on inside an epoch without its negatives (%s is missing or of another training): they are "
-                    "mined with the loaded weights",
-                    path,
-                )
-            return self._miner.mine(model, epoch, self._lookup.rows, show=show)
+                    if not (due and started == epoch):
+                        return None, restored
+                    before = restored  # a new epoch: what the anchors that lose all their negatives keep
+            return self._miner.mine(model, epoch, before, show=show)
 
         found, rows, identity = from_rank_0(lambda: (*find(), self._identity))
         if identity != self._identity:
@@ -268,14 +303,27 @@ class RemineCallback(TrainerCallback):
         state.log_history.append({**entry, "epoch": started, "step": state.global_step})
         logger.info("Negatives of epoch %d: %s", epoch + 1, found)
         if (found.filled or found.kept) and state.is_local_process_zero:
+            anchors = int(self._miner.used.sum())
             logger.warning(
                 "Epoch %d: %d of %d places of negatives repeat another of the same anchor; %d of %d anchors have none "
                 "and keep those they had",
                 epoch + 1,
                 found.filled,
-                rows.size,
+                anchors * self._miner.places,
                 found.kept,
-                len(rows),
+                anchors,
+            )
+
+    @override
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Tells, once in a training, of evaluation data whose negatives are others in each epoch."""
+        if self._told_of_evaluation or not state.is_local_process_zero:
+            return
+        if any(self._lookup.is_in(part) for part in parts_of(kwargs.get("eval_dataloader"))):
+            self._told_of_evaluation = True
+            logger.warning(
+                "The trainer's eval_dataset looks up the negatives of this RemineCallback, so its losses in different "
+                "epochs are of different negatives: pass Dataset.from_list(list(dataset)) in its place"
             )
 
     @override

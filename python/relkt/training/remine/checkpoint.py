@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from transformers import TrainerState, TrainingArguments
 
 from relkt.training.remine.pairs import MiningPairs
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "relkt_negatives.npz"
 """In a trainer's checkpoint: the negatives that were in use when it was made."""
@@ -38,13 +41,20 @@ def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weight
 
 
 def load_negatives(path: Path, *, identity: str, weights: str) -> NDArray[np.int64] | None:
-    """What :func:`save_negatives` wrote; None if it did not, or with another identity or other weights."""
+    """What :func:`save_negatives` wrote; None if it did not, or with another identity or other weights.
+
+    A damaged file counts as none, and a warning says what is wrong with it.
+    """
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        if str(file["identity"]) != identity or str(file["weights"]) != weights:
-            return None
-        rows: NDArray[np.int64] = file["rows"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["identity"]) != identity or str(file["weights"]) != weights:
+                return None
+            rows: NDArray[np.int64] = file["rows"]
+    except Exception as error:  # of many types: numpy, zipfile and zlib each have their own for a damaged file
+        logger.warning("%s cannot be read: %s: %s", path, type(error).__name__, error)
+        return None
     return rows
 
 

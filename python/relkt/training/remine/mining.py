@@ -29,6 +29,8 @@ Rows = NDArray[np.int64]
 class Remined:
     """What one mining found; in ``trainer.state.log_history`` with ``remine_`` before each name.
 
+    Anchors that were left out when the callback was made count nowhere.
+
     Attributes:
         negatives: Distinct negatives, summed over the anchors.
         score: Their mean cosine with their anchor.
@@ -62,6 +64,7 @@ class Miner:
     Attributes:
         conditions: Checked.
         places: Negatives of each query, at most.
+        used: (q,) bool, whether the first mining found any negative for a query; no later one does for the others.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -93,6 +96,7 @@ class Miner:
                 )
         self._given = dict(conditions)
         self.places = self.conditions.num_negatives + self.conditions.num_hard + self.conditions.num_semi_hard
+        self.used: NDArray[np.bool_] = np.ones(len(pairs.distinct.queries), dtype=np.bool_)
         self._last: tuple[str, int, Remined] | None = None
 
     def mine(self, model: SentenceTransformer, epoch: int, before: Rows, *, show: bool) -> tuple[Remined, Rows]:
@@ -105,7 +109,7 @@ class Miner:
             show: Whether to show progress bars.
 
         Returns:
-            What was found, and (q, places) int64, the row of each negative; -1 where a query has none, now or before.
+            What was found, and (q, places) int64, the row of each negative; -1 where the first mining found none.
         """
         weights, seed = model_checksum(model), (self.conditions.seed + epoch) % 2**64
         if self._last is not None and self._last[:2] == (weights, seed):
@@ -115,6 +119,9 @@ class Miner:
         rows = np.concatenate([mined.indices, mined.hard_indices, mined.semi_hard_indices], axis=1)
         scores = np.concatenate([mined.scores, mined.hard_scores, mined.semi_hard_scores], axis=1)
         rows, scores = without_repeats(rows, scores)
+        if not len(before):
+            self.used[:] = (rows >= 0).any(axis=1)
+        rows[~self.used] = -1
         found = rows >= 0
         counts = found.sum(axis=1)
         changed = found.copy() if not len(before) else found & ~(rows[:, :, None] == before[:, None, :]).any(axis=2)
@@ -122,10 +129,10 @@ class Miner:
         remined = Remined(
             negatives=total,
             score=_mean(scores[found]),
-            positive_score=_mean(mined.positive_scores),
+            positive_score=_mean(mined.positive_scores[self.used]),
             changed=round(float(changed.sum()) / total, 4) if total else 0.0,
             filled=int((rows.shape[1] - counts[counts > 0]).sum()),
-            kept=int(((counts == 0) & (before[:, 0] >= 0)).sum()) if len(before) else 0,
+            kept=int(((counts == 0) & self.used).sum()),
             seconds=round(time.perf_counter() - start, 3),
         )
         rows = filled(rows)

@@ -61,7 +61,7 @@ class MiningPairs:
         candidacy = distinct.candidacy()
         if exclude_column is not None:
             _check_column("pairs", pairs, exclude_column, "exclude_column")
-            candidacy = _excluding(candidacy, distinct, query_of, pairs[exclude_column], exclude_column)
+            candidacy = _excluding(candidacy, distinct, query_of, pairs[exclude_column][:], exclude_column)
         return cls(anchor, positive, distinct, candidacy, query_of)
 
     def rows_with_negatives(self, missing: NDArray[np.int64], otherwise: WithoutNegatives) -> NDArray[np.int64]:
@@ -93,7 +93,7 @@ def _distinct(
     pairs: Dataset, corpus: Sequence[str] | Dataset | None, anchor: str, positive: str, document_column: str | None
 ) -> tuple[PairSet, NDArray[np.int64]]:
     builder = PairSetBuilder()
-    anchors, positives = (_texts("pairs", pairs[column], column) for column in (anchor, positive))
+    anchors, positives = (_texts("pairs", pairs[column][:], column) for column in (anchor, positive))
     documents = _documents("pairs", pairs, document_column)
     query_of = np.empty(len(pairs), dtype=np.int64)
     for row, (query, passage, document) in enumerate(zip(anchors, positives, documents, strict=True)):
@@ -102,7 +102,7 @@ def _distinct(
         builder.add_pair(int(query_of[row]), builder.add_passage(passage, document=document, where=where))
     if isinstance(corpus, Dataset):
         _check_column("corpus", corpus, positive, "positive_column")
-        further = _texts("corpus", corpus[positive], positive)
+        further = _texts("corpus", corpus[positive][:], positive)
         documents = _documents("corpus", corpus, document_column)
     elif isinstance(corpus, str):
         raise TypeError("corpus: expected texts, or a datasets.Dataset of them, got one text")
@@ -160,7 +160,7 @@ def _documents(name: str, dataset: Dataset, column: str | None) -> list[str | No
         return [None] * len(dataset)
     _check_column(name, dataset, column, "document_column")
     documents: list[str | None] = []
-    for row, document in enumerate(dataset[column]):
+    for row, document in enumerate(dataset[column][:]):
         if document is not None and (isinstance(document, bool) or not isinstance(document, str | int)):
             raise TypeError(f"{name}, row {row}: expected a text or an integer in {column!r}, got {document!r}")
         documents.append(None if document is None else str(document))
