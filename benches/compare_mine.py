@@ -29,7 +29,6 @@ Tuned faiss: as in compare_search.py.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import statistics
 import tempfile
@@ -40,7 +39,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import machine, write_report
 from mine_check import Found, Judge, served
 from mine_data import CASES, MiningData, prepare
 from mine_peers import MODULES, PEERS, work
@@ -230,11 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     print(header())
     report = run(args)
-    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
-    if args.markdown:
-        args.markdown.write_text(markdown(report))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, markdown(report), args)
 
 
 if __name__ == "__main__":

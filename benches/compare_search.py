@@ -22,7 +22,6 @@ all languages if --texts or the environment variable RELKT_XQUAD names its folde
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -31,7 +30,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import machine, write_report
 from search_data import Data, Source, prepare
 from search_peers import MODULES, PEERS, Worker, check, missing, start
 from search_report import RIVALS, describe, header, line, markdown
@@ -191,11 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     print(header(args.peers))
     report = run(args)
-    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
-    if args.markdown:
-        args.markdown.write_text(markdown(report))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, markdown(report), args)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import sys
@@ -18,6 +20,15 @@ def machine(*packages: str) -> dict[str, Any]:
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
     return {"cpu": cpu, "cores": os.cpu_count(), "versions": {name: _installed(name) for name in packages}}
+
+
+def write_report(report: dict[str, Any], markdown: str, args: argparse.Namespace) -> None:
+    """Names the machine, and writes what ``--json`` and ``--markdown`` ask for."""
+    print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
+    if args.markdown:
+        args.markdown.write_text(markdown)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _installed(name: str) -> str:
