@@ -182,11 +182,8 @@ class Conditions:
         above, below = np.full(positive.shape, low), np.full(positive.shape, high)
         lists = []
         if ranks := self.ranks(passages):
-            limit = below
-            if self.absolute_margin is not None:
-                limit = np.minimum(limit, np.nextafter(positive - self.absolute_margin, math.inf))
-            if self.relative_margin is not None:
-                limit = np.minimum(limit, np.nextafter(positive - abs(positive) * self.relative_margin, math.inf))
+            limits = upper_limits(positive, self.absolute_margin, self.relative_margin, self.max_score)
+            limit = np.minimum.reduce([np.nextafter(allowed, math.inf) for allowed in limits.values()] or [below])
             lists.append(Wanted(ranks, above, limit))
         if self.num_hard:
             lists.append(Wanted(min(self.num_hard, passages), np.maximum(above, positive), below))
@@ -199,6 +196,23 @@ class Conditions:
                 )
             )
         return lists
+
+
+def upper_limits(
+    positive: NDArray[np.float64],
+    absolute_margin: float | None,
+    relative_margin: float | None,
+    max_score: float | None,
+) -> dict[str, NDArray[np.float64]]:
+    """For each upper limit that is set the highest score allowed, (q,); ``positive``: (q,) the lowest positive's."""
+    limits = {}
+    if absolute_margin is not None:
+        limits["absolute_margin"] = positive - absolute_margin
+    if relative_margin is not None:
+        limits["relative_margin"] = positive - np.abs(positive) * relative_margin
+    if max_score is not None:
+        limits["max_score"] = np.full(len(positive), max_score)
+    return limits
 
 
 def _within(name: str, value: Any, low: float, high: float) -> float | None:

@@ -11,7 +11,14 @@ from datasets import Dataset
 
 from relkt.arrays import as_count, as_threads
 from relkt.mining.conditions import as_number
-from relkt.mining.hard_negatives_formats import FORMATS, OutputFormat, format_negatives, new_columns, print_statistics
+from relkt.mining.hard_negatives_formats import (
+    FORMATS,
+    OutputFormat,
+    format_negatives,
+    new_columns,
+    print_statistics,
+    say,
+)
 from relkt.mining.hard_negatives_selection import (
     Conditions,
     Searched,
@@ -199,7 +206,7 @@ def mine_hard_negatives(
         many = strict or (cross_encoder is not None and min_score is not None)
         range_max = range_min + (10 if many else 1) * num_negatives + int(pairs.rows_per_query.max())
         if verbose:
-            _say(f"Setting range_max to {range_max} based on the provided parameters.")
+            say(f"Setting range_max to {range_max} based on the provided parameters.")
     wanted = Conditions(
         num_negatives=num_negatives,
         range_min=range_min,
@@ -233,7 +240,7 @@ def mine_hard_negatives(
         selection = select_inside(searched, pairs, positives, wanted)
 
     if verbose:
-        _say("Negative candidates mined, preparing dataset...")
+        say("Negative candidates mined, preparing dataset...")
     formatted = format_negatives(pairs, selection, output_format, names, output_scores)
     if verbose:
         print_statistics(formatted, selection, wanted)
@@ -306,9 +313,5 @@ def _draw(seed: int | None) -> Any:
 def _describe(pairs: Pairs) -> None:
     num_queries, num_rows = len(pairs.queries), int(pairs.rows_per_query.sum())
     if num_queries != num_rows:
-        _say(f"Found {num_queries} unique queries out of {num_rows} total queries.")
-        _say(f"Found an average of {num_rows / num_queries:.3f} positives per query.")
-
-
-def _say(line: str) -> None:
-    print(line)  # noqa: T201 - as the call that this one stands in for does
+        say(f"Found {num_queries} unique queries out of {num_rows} total queries.")
+        say(f"Found an average of {num_rows / num_queries:.3f} positives per query.")

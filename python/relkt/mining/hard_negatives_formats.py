@@ -196,23 +196,23 @@ def print_statistics(formatted: Formatted, selection: Selection, wanted: Conditi
     """Prints the table of scores, what conditions refused, and how many samples there are too few."""
     kinds = (selection.positive_scores, formatted.negative_scores, formatted.differences)
     row = "{:<6} {:>14} {:>14} {:>14}".format
-    _say(row("Metric", "Positive", "Negative", "Difference"))
-    _say(row("Count", f"{len(kinds[0]):,}", f"{len(kinds[1]):,}", ""))
+    say(row("Metric", "Positive", "Negative", "Difference"))
+    say(row("Count", f"{len(kinds[0]):,}", f"{len(kinds[1]):,}", ""))
     summaries = [_summary(scores) for scores in kinds]
     for name in summaries[0]:
-        _say(row(name, *(f"{summary[name]:.4f}" for summary in summaries)))
+        say(row(name, *(f"{summary[name]:.4f}" for summary in summaries)))
 
     candidates = selection.candidates
     for name, count in selection.skipped.items():
         if count:
             limit = getattr(wanted, name)
-            _say(f"Skipped {count:,} potential negatives ({count / candidates:.2%}) due to the {name} of {limit}.")
+            say(f"Skipped {count:,} potential negatives ({count / candidates:.2%}) due to the {name} of {limit}.")
             candidates -= count
 
     missing = formatted.most_samples - len(formatted.dataset)
     if missing > 0:
         share = missing / formatted.most_samples
-        _say(f"Could not find enough negatives for {missing} samples ({share:.2%}). {_advice(wanted)}")
+        say(f"Could not find enough negatives for {missing} samples ({share:.2%}). {_advice(wanted)}")
 
 
 def _advice(wanted: Conditions) -> str:
@@ -243,5 +243,6 @@ def _summary(scores: NDArray[np.float32]) -> dict[str, float]:
     }
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Prints a line of the report."""
     print(line)  # noqa: T201 - as the call that it stands in for does

@@ -13,13 +13,13 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from relkt._relkt import Passages, check_queries
 from relkt.arrays import Embeddings, as_rows, to_border
 from relkt.index import Index
+from relkt.mining.conditions import upper_limits
 from relkt.mining.hard_negatives_texts import Pairs, pool_of
 from relkt.mining.negatives import mine
 
 # Scores of raw candidates in memory at a time, and pairs that a cross-encoder is given at a time.
 _BLOCK_CANDIDATES = 2**20
 _BLOCK_RESCORED = 2**14
-_UPPER_LIMITS = ("absolute_margin", "relative_margin", "max_score")
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,7 @@ class Conditions:
     def upper_limits(self, lowest_positive: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """For each upper limit that is set the highest score allowed, (q,)."""
         positive = lowest_positive.astype(np.float64)
-        limits = {}
-        if self.absolute_margin is not None:
-            limits["absolute_margin"] = positive - self.absolute_margin
-        if self.relative_margin is not None:
-            limits["relative_margin"] = positive - np.abs(positive) * self.relative_margin
-        if self.max_score is not None:
-            limits["max_score"] = np.full(len(positive), self.max_score)
-        return limits
+        return upper_limits(positive, self.absolute_margin, self.relative_margin, self.max_score)
 
 
 @dataclass(eq=False)
@@ -244,12 +237,11 @@ def _mined(
     progress: Callable[[int], Any] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     every = len(queries) == len(searched.queries)
-    m = min(wanted.num_negatives, len(searched.corpus))
     mined = mine(
         searched.queries if every else searched.queries[queries],
         searched.corpus,
         _row_lists(pairs, queries),
-        num_negatives=m,
+        num_negatives=wanted.num_negatives,
         range_min=wanted.range_min,
         min_score=wanted.min_score,
         max_score=wanted.max_score,
@@ -259,12 +251,7 @@ def _mined(
         progress=progress,
         threads=searched.threads,
     )
-    missing = ((0, 0), (0, wanted.num_negatives - m))
-    return (
-        np.pad(mined.indices, missing, constant_values=-1),
-        np.pad(mined.scores, missing, constant_values=np.nan),
-        mined.skipped.too_similar,
-    )
+    return mined.indices, mined.scores, mined.skipped.too_similar
 
 
 def _row_lists(pairs: Pairs, queries: NDArray[np.int64]) -> NDArray[np.int64] | list[list[int]]:
