@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -16,6 +17,9 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Operations that take a fraction of a second on any machine, for which starting a thread would be a good part of the
 /// time.
 const SHORT: usize = 1 << 30;
+
+/// Bytes of stack of the thread that works: what Rust gives to every thread.
+const STACK: usize = 2 << 20;
 
 /// Runs `work`, of roughly `operations` multiply-adds: on a thread of its own while this one waits for its end or for a
 /// signal, or on this one if it is short.
@@ -35,18 +39,27 @@ fn here<T>(work: impl FnOnce() -> Result<T>) -> PyResult<T> {
     }
 }
 
+/// Where the system starts no more threads, the work is done here, and a signal waits for its end. Where there is not even
+/// memory for a thread's stack, that is told: the work itself would hardly fit.
 fn on_a_thread<T: Send>(execution: &Execution, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    // Taken by the new thread, or by this one if there is none.
+    let work = Mutex::new(Some(work));
+    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
-        let work = move || {
+        let thread = std::thread::Builder::new().name("relkt".into()).stack_size(STACK);
+        let started = thread.spawn_scoped(scope, move || {
+            let Some(work) = take() else { return };
             let outcome = catch_unwind(AssertUnwindSafe(work));
             // The receiver is there until this thread has ended, or nobody wants the outcome any more.
             let _ = sender.send(outcome);
-        };
-        std::thread::Builder::new()
-            .name("relkt".into())
-            .spawn_scoped(scope, work)
-            .map_err(|e| to_python(Error::ThreadPool { threads: 1, reason: e.to_string() }))?;
+        });
+        if started.is_err() {
+            if Vec::<u8>::new().try_reserve_exact(STACK).is_err() {
+                return Err(to_python(Error::Memory { what: "a thread's stack", bytes: STACK }));
+            }
+            return take().map_or_else(|| Err(broken()), here);
+        }
         loop {
             match receiver.recv_timeout(SIGNAL_INTERVAL) {
                 Ok(Ok(outcome)) => return outcome.map_err(to_python),
