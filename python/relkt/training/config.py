@@ -312,12 +312,8 @@ class TrainConfig:
         for name in ("encode_batch_size", "logging_steps"):
             _expect(self, name, getattr(self, name) >= 1, "an integer of at least 1")
         _expect(self, "chunk_tokens", self.chunk_tokens >= 0, "an integer of at least 0")
-        _expect(
-            self,
-            "gradient_cache",
-            self.chunk_tokens > 0 or not self.gradient_cache,
-            "chunk_tokens above 0 to go with it",
-        )
+        needs_chunks = "false, or chunk_tokens above 0 to go with it"
+        _expect(self, "gradient_cache", self.chunk_tokens > 0 or not self.gradient_cache, needs_chunks)
 
     def stage(self, stage: Stage) -> StageConfig:
         """The configuration of one stage."""
