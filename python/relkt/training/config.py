@@ -298,6 +298,13 @@ class TrainConfig:
         freeze_embeddings: Leave the encoder's table of token embeddings (not those of positions) as it is: faster, and
             it keeps tokens that the training languages lack in place.
         encode_batch_size: Texts encoded at once for mining and evaluation.
+        chunk_tokens: The most tokens of one forward pass of training, padding included; 0 for no limit. The questions
+            and the passages of a step (of a piece, with ``accumulation``) are sorted by length and cut into such
+            chunks, so that little is padded; the gradient is that of the whole step. A longer text is a chunk by
+            itself.
+        gradient_cache: Whether to keep the activations of ``chunk_tokens`` tokens only in memory, instead of those of
+            the whole step: the other chunks are run a second time once the loss is known (Gao et al., RepL4NLP 2021).
+            So a step may be as large as its embeddings allow, for a third more time.
         logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
         vocabulary: The vocabulary stage, before all others.
         warmup: The first stage of the paper.
@@ -319,6 +326,8 @@ class TrainConfig:
     precision: Precision = Precision.AUTO
     freeze_embeddings: bool = False
     encode_batch_size: int = 64
+    chunk_tokens: int = 0
+    gradient_cache: bool = False
     logging_steps: int = 50
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -340,6 +349,9 @@ class TrainConfig:
         _expect(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 4294967295")
         for name in ("encode_batch_size", "logging_steps"):
             _expect(self, name, getattr(self, name) >= 1, "an integer of at least 1")
+        _expect(self, "chunk_tokens", self.chunk_tokens >= 0, "an integer of at least 0")
+        needs_chunks = "false, or chunk_tokens above 0 to go with it"
+        _expect(self, "gradient_cache", self.chunk_tokens > 0 or not self.gradient_cache, needs_chunks)
 
     def stage(self, stage: Stage) -> StageConfig:
         """The configuration of one stage; the vocabulary stage, which takes no steps, has none of this kind."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
+from relkt.training.chunks import make_chunks
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.precision import restored_forward
+from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
 from relkt.training.progress import DevScore, Progress
 from relkt.training.results import BEFORE, measure_test, write_results
 from relkt.training.run_directory import RunDirectory
@@ -66,12 +69,18 @@ def train(
 
     A run whose process was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last
     checkpoint (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with
-    the same number of threads, it ends with the same weights and the same ``metrics.jsonl`` as a run that was left
-    alone.
+    the same number of threads (and processes), it ends with the same weights and the same ``metrics.jsonl`` as a run
+    that was left alone.
+
+    Several processes that ``torchrun`` or ``accelerate launch`` started, all of which call this, train one model
+    together: each runs its share of the texts of every step, and what comes out is what one process gives, up to the
+    order of float additions and, in models with dropout, its random numbers. Give all of them the same model, data,
+    folder (which all must see) and configuration. Rank 0 writes and tells ``progress``.
 
     Args:
-        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU,
-            whichever it is on. Its query and document prompts are used.
+        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU (in
+            a job of several processes, the GPU of the process's local rank), whichever it is on. Its query and document
+            prompts are used.
         data: The data set, with train and dev questions in every language trained. The warm-up searches negatives with
             the English translations of the training questions, and the transfer draws questions to them, so the data
             needs English questions too, also where English is not trained. Questions without a translation stand
@@ -89,10 +98,11 @@ def train(
     Raises:
         TypeError: If ``model`` is no SentenceTransformer or ``config`` no TrainConfig.
         ValueError: If the data has no train or dev question in a language, no English translation of any question, or
-            no possible negative; the weights are not float32; the precision does not fit the device; or the run to
-            resume was started with another configuration, model or data. Before any work is done.
+            no possible negative; the weights are not float32; the precision does not fit the device; the run to resume
+            was started with another configuration, model or data; or the processes of a job were given different ones,
+            or have too few GPUs. Before any work is done.
         FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
-        RuntimeError: If this is one of several processes of a distributed job.
+        RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.
 
     Reference:
@@ -104,8 +114,11 @@ def train(
     if config is not None and not isinstance(config, TrainConfig):
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
-    progress = progress or Progress()
+    join_job(model)
+    if progress is None or rank() > 0:
+        progress = Progress()
     identity = {"data": _data_checksum(data), "model": model_checksum(model)}
+    _check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
@@ -115,7 +128,9 @@ def train(
             run.check_identity(identity)
 
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
-    evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
+    evaluator = DevEvaluator(
+        data, languages=languages, level=config.level, batch_size=config.encode_batch_size, together=True
+    )
     examples = TrainingSet(data, languages=languages, level=config.level)
     if config.parallel_languages:
         TrainingSet(data, languages=config.parallel_languages, level=config.level)  # whether they are there
@@ -160,9 +175,7 @@ def train(
                 load_weights(model, run.stage_model(stage))
             metrics_size = record["metrics_size"]
         model.eval()
-        if not run.model_path.exists():
-            with run.replace_folder(run.model_path) as folder:
-                model.save_pretrained(str(folder), create_model_card=False)
+        _save_model(model, run, run.model_path, overwrite=False)
     write_results(run)
     return model
 
@@ -203,8 +216,7 @@ def extend_model(
         {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
     )
     progress.evaluated(score)
-    with run.replace_folder(run.stage_model(stage)) as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
+    _save_model(model, run, run.stage_model(stage), overwrite=True)
     progress.stage_finished(stage, score)
     return score
 
@@ -256,7 +268,7 @@ def run_stage(
     # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
     stream = BatchStream(
         rows,
-        lambda batch: _collate(trainer, plan, batch),
+        lambda batch: _collate(trainer, plan, batch, config.chunk_tokens),
         epochs=stage_config.epochs,
         batch_size=plan.rows_per_step,
         pieces=stage_config.accumulation,
@@ -264,8 +276,11 @@ def run_stage(
     )
     callback = StageCallback(stage, stage_config, run, stream, evaluator, rate, progress)
     args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=most_steps)
-    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback])
+    most_kept = config.chunk_tokens if config.gradient_cache else None
+    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback], most_kept)
     callback.trainer = trainer
+    if rank() > 0:
+        torch.manual_seed(config.seed + rank())  # dropout of its own for each share of a step
 
     checkpoint = run.latest_checkpoint(stage)
     if checkpoint is None:
@@ -274,6 +289,8 @@ def run_stage(
         callback.evaluate_start(model)
     else:
         logger.info("%s: going on from %s", stage.value, checkpoint.path)
+        if (before := checkpoint.state["processes"]) != num_processes() and rank() == 0:
+            logger.warning("%s: goes on with %d processes, was begun with %d", stage.value, num_processes(), before)
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
@@ -289,8 +306,7 @@ def run_stage(
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
     if stage is Stage.CONTRASTIVE and best.step:
         best = _average(config.contrastive.tuned_shares, model, start, best, evaluator, run, progress)
-    with run.replace_folder(run.stage_model(stage)) as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
+    _save_model(model, run, run.stage_model(stage), overwrite=True)
     progress.stage_finished(stage, best)
     return best
 
@@ -343,14 +359,48 @@ def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str,
     return sort_languages({language for language in named if language != "en"})
 
 
-def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, list[dict[str, Any]]]:
-    pieces = []
+def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens: int) -> dict[str, Any]:
+    def features(column: str, texts: list[str]) -> dict[str, Any]:
+        return trainer.data_collator([{column: text} for text in texts])
+
+    def features_alone(column: str, texts: list[str]) -> dict[str, Any]:
+        return {name.removeprefix(column + "_"): value for name, value in features(column, texts).items()}
+
+    pieces: list[dict[str, Any]] = []
     for rows in batch.split():
         piece = plan.piece(rows)
-        features = trainer.data_collator([{QUERY_COLUMN: text} for text in piece.queries])
-        features |= trainer.data_collator([{PASSAGE_COLUMN: text} for text in piece.passages])
-        pieces.append(features | {"label": piece.labels})
+        texts_of = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
+        made: dict[str, Any] = {"label": piece.labels}
+        if chunk_tokens == 0 and num_processes() == 1:
+            for column, texts in texts_of.items():
+                made |= features(column, texts)
+        else:
+            made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
+            first_row = 0
+            for column, texts in texts_of.items():
+                collate = partial(features_alone, column)
+                made["chunks"] += make_chunks(texts, collate, most_tokens=chunk_tokens, first_row=first_row)
+                first_row += len(texts)
+        pieces.append(made)
     return {"pieces": pieces}
+
+
+@on_rank_0
+def _save_model(model: SentenceTransformer, run: RunDirectory, path: Path, *, overwrite: bool) -> None:
+    if overwrite or not path.exists():
+        with run.replace_folder(path) as folder:
+            model.save_pretrained(str(folder), create_model_card=False)
+
+
+def _check_same(given: dict[str, Any]) -> None:
+    first, *others = from_all(given)
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise ValueError(
+                    f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
+                    f"rank {number}"
+                )
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
@@ -365,6 +415,8 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
             f'none of {others} questions; load the data with English included (languages=[..., "en"]), or for XOR-QA '
             "put english_questions.jsonl into its folder"
         )
+    if rank() > 0:
+        return
     logger.warning(
         "%d of %d training questions have no English translation; they stand for themselves in warm-up and transfer",
         examples.without_english,
@@ -374,7 +426,7 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
 
 def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
     limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
-    if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+    if rank() > 0 or limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
     prompt = prompt_of(model, *PASSAGE_PROMPTS)
     longer = 0

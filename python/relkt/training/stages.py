@@ -13,7 +13,6 @@ from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
-from relkt.encoders import encode_passages, encode_queries
 from relkt.mining import mine
 from relkt.training.bm25 import bm25_negatives, random_negatives
 from relkt.training.config import (
@@ -24,9 +23,11 @@ from relkt.training.config import (
     TransferConfig,
     WarmupConfig,
 )
+from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.modules import FOLLOWS, ContrastiveStageLoss, StageLoss, TransferStageLoss, TripletStageLoss
 from relkt.training.precision import original_forward
+from relkt.training.processes import from_rank_0
 from relkt.training.progress import Progress
 from relkt.training.spans import draw_span
 
@@ -53,7 +54,7 @@ class Piece:
 
 
 class StagePlan(Protocol):
-    """What a stage trains on.
+    """What a stage trains on: the same in every process of a job, each of which calls all methods.
 
     Attributes:
         loss: The loss module.
@@ -86,7 +87,9 @@ class Warmup(StagePlan):
         self._config: WarmupConfig = config.warmup
         self._seed = config.seed
         examples.check_negatives()
-        self._bm25 = bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
+        self._bm25 = from_rank_0(
+            lambda: bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
+        )
         self.loss: StageLoss = TripletStageLoss(model, self._config)
         self.most_rows = len(self._bm25)
         self.rows_per_step = self._config.batch_size
@@ -141,14 +144,16 @@ class Teacher(StagePlan):
             embedded = encode_queries(self._model, texts, batch_size=self._batch_size)
             passages = encode_passages(self._model, list(examples.candidates.texts), batch_size=self._batch_size)
         queries, positives = examples.pairs[:, 0], examples.pairs[:, 1]
-        mined = mine(
-            embedded[[row_of[examples.queries[q].text] for q in queries.tolist()]],
-            passages,
-            positives,
-            num_hard=config.num_hard,
-            num_semi_hard=config.num_semi_hard,
-            margin=config.margin,
-            exclude=[examples.blocked(q) for q in queries.tolist()],
+        mined = from_rank_0(
+            lambda: mine(
+                embedded[[row_of[examples.queries[q].text] for q in queries.tolist()]],
+                passages,
+                positives,
+                num_hard=config.num_hard,
+                num_semi_hard=config.num_semi_hard,
+                margin=config.margin,
+                exclude=[examples.blocked(q) for q in queries.tolist()],
+            )
         )
         negatives = np.concatenate([mined.hard_indices, mined.semi_hard_indices], axis=1)
         pair, column = np.nonzero(negatives >= 0)

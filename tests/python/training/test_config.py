@@ -119,6 +119,8 @@ def test_unknown_preset() -> None:
         ({"stages": []}, "stages: expected some of"),
         ({"languages": ["en", "en"]}, "languages: expected each language once"),
         ({"languages": "en"}, "languages: expected a tuple of a string, got 'en'"),
+        ({"chunk_tokens": -1}, "chunk_tokens: expected an integer of at least 0, got -1"),
+        ({"gradient_cache": True}, "gradient_cache: expected false, or chunk_tokens above 0 to go with it, got True"),
         ({"seed": -1}, "seed: expected an integer from 0"),
         ({"freeze_embeddings": "True"}, "freeze_embeddings: expected true or false, got 'True'"),
     ],

@@ -439,14 +439,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(
         train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config, progress=Poison())
 
 
-def test_one_process_only(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match=r"relkt\.train runs in one process"):
-        train(tiny_model, tiny_data, output_dir=tmp_path / "run")
-
-
 def test_progress_bars_of_libraries_are_left_as_they_were(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
