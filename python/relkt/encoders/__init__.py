@@ -4,5 +4,6 @@ from relkt.encoders.checksum import model_checksum
 from relkt.encoders.encoding import encode_passages, encode_queries
 from relkt.encoders.loading import load_encoder
 from relkt.encoders.muse import MuseEncoder
+from relkt.encoders.origin import Origin, origin_of
 
-__all__ = ["MuseEncoder", "encode_passages", "encode_queries", "load_encoder", "model_checksum"]
+__all__ = ["MuseEncoder", "Origin", "encode_passages", "encode_queries", "load_encoder", "model_checksum", "origin_of"]

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
 from relkt.encoders.muse import MuseEncoder
+from relkt.encoders.origin import note_origin
 
 MUSE = "muse"
 """The name of the multilingual universal sentence encoder."""
@@ -42,7 +43,12 @@ def load_encoder(
         OSError: If a Hub model does not exist or the Hub cannot be reached.
         ValueError: If the model brings code of its own and ``trust_remote_code`` is not set.
     """
-    name = str(name_or_path)
+    model = _load(str(name_or_path), device, trust_remote_code)
+    note_origin(model, str(name_or_path))
+    return model
+
+
+def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     if name == MUSE:
         return SentenceTransformer(modules=[MuseEncoder.from_package()], device=device, similarity_fn_name="cosine")
     folder = Path(name).expanduser()

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
-from relkt.encoders import model_checksum
+from relkt.encoders import Origin, model_checksum, origin_of
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
+from relkt.training.model_card import CARD, model_card
 from relkt.training.precision import restored_forward
 from relkt.training.progress import DevScore, Progress
-from relkt.training.results import BEFORE, measure_test, write_results
+from relkt.training.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import StagePlan, make_stage
 from relkt.training.stream import Batch, BatchStream
@@ -77,7 +78,7 @@ def train(
             for themselves, which a warning counts; without any, these two stages are refused.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
-            ``model/`` (the final model), ``results.json``, ``results.md``, ``plots/``.
+            ``model/`` (the final model, and a card of it), ``results.json``, ``results.md``, ``plots/``.
         config: What to do; default :class:`TrainConfig` with its defaults, or when resuming that of the run.
         resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model and data.
         progress: Told what happens; default silent.
@@ -132,7 +133,7 @@ def train(
     with _embeddings(model, data, examples, config), _no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
-            run.write_record(BEFORE, {"results": results()})
+            run.write_record(BEFORE, {"base": asdict(origin_of(model)), "results": results()})
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
@@ -151,6 +152,7 @@ def train(
         if not run.model_path.exists():
             with run.replace_folder(run.model_path) as folder:
                 model.save_pretrained(str(folder), create_model_card=False)
+                (folder / CARD).write_text(_card(run, model, data, languages), encoding="utf-8")
     write_results(run)
     return model
 
@@ -286,6 +288,14 @@ def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, 
         features |= trainer.data_collator([{PASSAGE_COLUMN: text} for text in piece.passages])
         pieces.append(features | {"label": piece.labels})
     return {"pieces": pieces}
+
+
+def _card(run: RunDirectory, model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...]) -> str:
+    before = run.read_record(BEFORE)
+    assert before is not None  # the run is finished
+    # As it was when the run began: a run may be resumed with the same model under another name.
+    base = Origin(**before["base"]) if "base" in before else origin_of(model)
+    return model_card(model, data, run.config, languages=languages, base=base, results=read_results(run))
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:

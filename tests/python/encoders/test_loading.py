@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,8 +70,9 @@ def test_only_muse_alone_is_trusted(monkeypatch, tmp_path, types, trusted):
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     asked: list[bool] = []
 
-    def load(*_: object, trust_remote_code: bool, **__: object) -> None:
+    def load(*_: object, trust_remote_code: bool, **__: object) -> SimpleNamespace:
         asked.append(trust_remote_code)
+        return SimpleNamespace()
 
     monkeypatch.setattr(loading, "SentenceTransformer", load)
     load_encoder(tmp_path)

@@ -82,7 +82,8 @@ def test_a_run_improves_and_leaves_all_it_promises(
         "stages/warmup/model/model.safetensors", "plots/learning_curve.png", "plots/learning_curve.svg",
         "plots/languages.png", "plots/languages.svg",
     } <= names  # fmt: skip
-    assert not [name for name in names if "checkpoint" in name or "partial" in name or "README" in name]
+    assert not [name for name in names if "checkpoint" in name or "partial" in name]
+    assert [name for name in names if "README" in name] == ["model/README.md"]
 
     # A stage ends with its best weights, whenever it had them.
     for stage in Stage:
