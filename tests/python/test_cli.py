@@ -14,6 +14,7 @@ from relkt.cli import app
 from relkt.cli.encode import read_texts
 from relkt.cli.evaluate import trained_in
 from relkt.data import DataError, Passage, Query, RetrievalData, load_data
+from relkt.data.lareqa import LANGUAGES
 
 COMMANDS = ["demo", "train", "evaluate", "encode", "mine"]
 
@@ -296,6 +297,28 @@ def test_evaluate_writes_what_it_says(run, tmp_path):
         p1 = np.mean([(query, first[query]) in judged for query in ids])
         assert f"{p1:.3f}"[1:] in result.stdout
     assert "en" in json.dumps(report)
+
+
+def test_evaluate_lareqa_shows_mean_average_precision(run, tmp_path):
+    for language in LANGUAGES:
+        sentences = ["Oxygen burns.", "Ice floats."]
+        paragraph = {
+            "context": " ".join(sentences),
+            "sentences": sentences,
+            "sentence_breaks": [[0, 13], [14, 25]],
+            "qas": [{"id": "q", "question": "What floats?", "answers": [{"answer_start": 14, "text": "Ice"}]}],
+        }
+        content = {"data": [{"title": "Ice", "paragraphs": [paragraph]}]}
+        (tmp_path / f"{language}.json").write_text(json.dumps(content))
+    result = run("evaluate", "muse", "--data", "lareqa", "--path", tmp_path, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads((tmp_path / "r.json").read_text())  # of passages only
+    assert "| language | queries | mAP | P@1 |" in result.stdout
+    assert (report["level"], report["num_candidates"]) == ("passage", 22)
+    # The texts are the same in every language: the 11 sentences about ice are equal, and nearer than the others.
+    assert report["averages"]["mAP"]["all"]["value"] == 1
+    plain = run("evaluate", "muse", "--data", "relkt-mini", "--level", "passage", "--languages", "th", "--full-ranking")
+    assert "| language | queries | mAP | P@1 |" in plain.stdout
 
 
 TINY = """

@@ -168,7 +168,7 @@ def evaluate(
         list[Level] | None,
         typer.Option(
             help="What is found: passages, whole documents, or documents by their best passage. May be repeated; "
-            "default: all three."
+            "default: all three, but for lareqa, whose passages are sentences: passages."
         ),
     ] = None,
     languages: LanguagesOption = None,
@@ -181,6 +181,12 @@ def evaluate(
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
     split_seed: SplitSeedOption = None,
+    full_ranking: Annotated[
+        bool,
+        typer.Option(
+            "--full-ranking", help="Measure mean average precision (mAP) over all candidates too; always with lareqa."
+        ),
+    ] = False,
     k: Annotated[
         int, typer.Option("--k", min=METRICS_DEPTH, help="Ranks a question in the file of --run; the measures need 10.")
     ] = METRICS_DEPTH,
@@ -197,12 +203,16 @@ def evaluate(
 ) -> None:
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 in every language, with 95 % bootstrap intervals.
 
+    With `--data lareqa` it is LAReQA's task: among the sentences of all 11 languages, find the answer in each of them;
+    measured by mean average precision.
+
     Example: `relkt evaluate muse --data relkt-mini --level passage`
     """
     with one_line_errors():
         from relkt.cli.evaluate import run_evaluation, trained_in
 
-        levels = tuple(level or Level)
+        is_lareqa = data is DatasetName.LAREQA
+        levels = tuple(level or ((Level.PASSAGE,) if is_lareqa else Level))
         if (run or qrels) and len(levels) != 1:
             raise ValueError(
                 "--run, --qrels: expected one --level to go with them, since each level has its own ranking"
@@ -223,7 +233,9 @@ def evaluate(
         loaded = loaded.select(split=split)
         if not loaded.queries:
             raise ValueError(f"--split: data set {loaded.name!r} has no question in its {split.value} split")
-        reports = run_evaluation(model, loaded, levels, split, trained, k, device)
+        reports = run_evaluation(
+            model, loaded, levels, split, trained, k, device, full_ranking=full_ranking or is_lareqa
+        )
         for report in reports:
             out.print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
         if json:
