@@ -97,6 +97,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A TOML file instead of a preset (a run's config.toml is one).")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model, a folder or Hub name, as the teacher of the transfer stage: the trained model ends up "
+            "in its space. Default: the model itself as it is then."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training run instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
     languages: Annotated[
@@ -120,7 +127,7 @@ def train(
     """
     resumption = f"go on with the same command and --resume (the run is in {output})"
     with one_line_errors(interrupted=resumption):
-        from relkt.training.config import TrainConfig
+        from relkt.training.config import Stage, TrainConfig
 
         if preset is not None and config is not None:
             raise ValueError("--preset, --config: expected one of them, got both")
@@ -131,6 +138,8 @@ def train(
             if chosen is None:
                 raise ValueError("--seed: a resumed run keeps its seed; leave it out, or name the preset as well")
             chosen = replace(chosen, seed=seed)
+        if teacher is not None and chosen is not None and Stage.TRANSFER not in chosen.stages:
+            raise ValueError("--teacher: the configuration has no transfer stage, which is the one that it teaches")
         check_device(device)
         loaded = load_data(data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed)
         if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
@@ -138,7 +147,7 @@ def train(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
                 f"it has {', '.join(loaded.languages)}"
             )
-        _train(loaded, model, device, output, chosen, resume=resume)
+        _train(loaded, model, teacher, device, output, chosen, resume=resume)
         table = output / "results.md"
         if table.exists():  # a data set without test questions has none
             out.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
@@ -146,7 +155,16 @@ def train(
         out.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> None:
+def _train(
+    data: RetrievalData,
+    model: str,
+    teacher: str | None,
+    device: str | None,
+    output: Path,
+    config: object,
+    *,
+    resume: bool,
+) -> None:
     from relkt.cli.console import TrainingBars
     from relkt.encoders import load_encoder
     from relkt.training.run import train as run_training
@@ -155,7 +173,16 @@ def _train(data: RetrievalData, model: str, device: str | None, output: Path, co
         progress = TrainingBars(bars)
         progress.activity("loading the encoder")
         encoder = load_encoder(model, device=device)
-        run_training(encoder, data, output_dir=output, config=config, resume=resume, progress=progress)  # type: ignore[arg-type]
+        another = None if teacher is None else load_encoder(teacher, device=device)
+        run_training(
+            encoder,
+            data,
+            output_dir=output,
+            config=config,  # type: ignore[arg-type]
+            teacher=another,
+            resume=resume,
+            progress=progress,
+        )
 
 
 @app.command()

@@ -61,6 +61,7 @@ def model_card(
     *,
     languages: tuple[str, ...],
     base: Origin,
+    teacher: Origin | None = None,
     results: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The card of a trained model: metadata and text of its ``README.md`` on the Hugging Face Hub.
@@ -73,6 +74,7 @@ def model_card(
         config: How it was trained.
         languages: The languages trained.
         base: Where the model came from that training started with.
+        teacher: Where the teacher of the transfer stage came from, if that was another model.
         results: Test results before training and after each stage, in the order of the run: name -> level ->
             :meth:`relkt.evaluation.Report.to_dict`, as in ``results.json``; empty reports if there is no test question.
     """
@@ -98,9 +100,9 @@ def model_card(
     sections = [
         f"# {title}",
         _introduction(model, languages),
-        _base(base),
+        f"## Base encoder\n\nTraining started from {_described(base)}",
         _training_data(data, config, languages),
-        _training(config),
+        _training(config, teacher),
         _results(before, after),
         _limits(model, data, config, languages, before, after),
         _usage(model, base),
@@ -149,21 +151,18 @@ def _introduction(model: SentenceTransformer, languages: tuple[str, ...]) -> str
     )
 
 
-def _base(base: Origin) -> str:
-    if base.name is None:
-        text = "A sentence encoder whose name was not recorded."
-    elif base.hub_id == base.name:
-        text = f"[{base.name}](https://huggingface.co/{base.hub_id})."
-    elif base.name == "mUSE":
-        text = (
-            "The multilingual Universal Sentence Encoder (mUSE), version 3, with relkt's implementation of its layers."
-        )
+def _described(origin: Origin) -> str:
+    if origin.name is None:
+        text = "a sentence encoder whose name was not recorded."
+    elif origin.hub_id == origin.name:
+        text = f"[{origin.name}](https://huggingface.co/{origin.hub_id})."
+    elif origin.name == "mUSE":
+        text = "the multilingual Universal Sentence Encoder, version 3, with relkt's implementation of its layers."
     else:
-        text = f"A model in a folder named `{base.name}`"
-        text += f", trained from [{base.hub_id}](https://huggingface.co/{base.hub_id})." if base.hub_id else "."
-        text += " Its encoder is mUSE." if base.is_muse else ""
-    known = f"License: {base.license}." if base.license else "Its license was not recorded."
-    return f"## Base encoder\n\n{text} {known}"
+        text = f"a model in a folder named `{origin.name}`"
+        text += f", trained from [{origin.hub_id}](https://huggingface.co/{origin.hub_id})." if origin.hub_id else "."
+        text += " Its encoder is mUSE." if origin.is_muse else ""
+    return f"{text} {f'License: {origin.license}.' if origin.license else 'Its license was not recorded.'}"
 
 
 def _training_data(data: RetrievalData, config: TrainConfig, languages: tuple[str, ...]) -> str:
@@ -204,14 +203,21 @@ def _training_data(data: RetrievalData, config: TrainConfig, languages: tuple[st
     return "\n".join(lines)
 
 
-def _training(config: TrainConfig) -> str:
+def _training(config: TrainConfig, teacher: Origin | None) -> str:
     values = config.to_dict()
     skipped = {stage.value for stage in Stage if stage not in config.stages}
     settings = tomli_w.dumps({name: value for name, value in values.items() if name not in skipped})
     stages = "\n".join(f"{number}. {_STAGES[stage]}" for number, stage in enumerate(config.stages, start=1))
+    space = ""
+    if teacher is not None:
+        space = (
+            f"The teacher of the transfer is another model: {_described(teacher)} This model has learned its "
+            "embeddings, so an index of passages that the teacher embedded can be searched with this model's "
+            "questions.\n\n"
+        )
     return (
         f"## Training\n\nStages, each of which starts from the best weights of the one before by P@1 on the dev "
-        f"questions, and keeps its start if it finds nothing better:\n\n{stages}\n\nThe configuration, for "
+        f"questions, and keeps its start if it finds nothing better:\n\n{stages}\n\n{space}The configuration, for "
         f"`relkt train --config`:\n\n```toml\n{settings}```"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -55,6 +56,7 @@ def train(
     *,
     output_dir: str | Path,
     config: TrainConfig | None = None,
+    teacher: SentenceTransformer | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
@@ -80,17 +82,24 @@ def train(
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
             ``model/`` (the final model, and a card of it), ``results.json``, ``results.md``, ``plots/``.
         config: What to do; default :class:`TrainConfig` with its defaults, or when resuming that of the run.
-        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model and data.
+        teacher: Another model as the teacher of the transfer stage: the student learns its embeddings, and ends up in
+            its space, so that an index of passages that the teacher embedded can be searched with the student's
+            questions. Where their dimensions differ, the student gets a projection (sentence-transformers' modules
+            ``Dense`` and ``Normalize``), which is trained and saved with it. The model so projected is what the stage
+            starts from and has to improve on. The teacher is left as it is, and uses its own prompts. Default: the
+            student as it is when the stage begins, as in the paper.
+        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model, data and teacher.
         progress: Told what happens; default silent.
 
     Returns:
         ``model``, with the final weights, in evaluation mode.
 
     Raises:
-        TypeError: If ``model`` is no SentenceTransformer or ``config`` no TrainConfig.
+        TypeError: If ``model`` or ``teacher`` is no SentenceTransformer or ``config`` no TrainConfig.
         ValueError: If the data has no train or dev question in a language, no English translation of any question, or
-            no possible negative; the weights are not float32; the precision does not fit the device; or the run to
-            resume was started with another configuration, model or data. Before any work is done.
+            no possible negative; the weights are not float32; the precision does not fit the device; there is a teacher
+            and no transfer stage; or the run to resume was started with another configuration, model, data or teacher.
+            Before any work is done.
         FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
         RuntimeError: If this is one of several processes of a distributed job.
         FloatingPointError: If the training loss is not finite.
@@ -105,7 +114,12 @@ def train(
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
     progress = progress or Progress()
-    identity = {"data": _data_checksum(data), "model": model_checksum(model)}
+    _check_teacher(teacher, model)
+    identity = {
+        "data": _data_checksum(data),
+        "model": model_checksum(model),
+        "teacher": None if teacher is None else model_checksum(teacher),
+    }
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
@@ -114,6 +128,11 @@ def train(
         if run:
             run.check_identity(identity)
 
+    if teacher is not None and Stage.TRANSFER not in config.stages:
+        raise ValueError(
+            "teacher: expected none, as the configuration has no transfer stage, which is the one that it teaches; its "
+            f"stages are {', '.join(stage.value for stage in config.stages)}"
+        )
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
     evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
     examples = TrainingSet(data, languages=languages, level=config.level)
@@ -122,6 +141,8 @@ def train(
     if any(stage is not Stage.TRANSFER for stage in config.stages):
         examples.check_negatives()
     _warn_of_truncation(model, examples.candidates.texts, "candidates")
+    if teacher is not None:
+        _warn_of_truncation(teacher, examples.candidates.texts, "candidates of the teacher")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
     if with_documents and config.level is not Level.DOCUMENT:
         _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
@@ -133,12 +154,13 @@ def train(
     with _embeddings(model, data, examples, config), _no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
-            run.write_record(BEFORE, {"base": asdict(origin_of(model)), "results": results()})
+            origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
+            run.write_record(BEFORE, origins | {"results": results()})
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
             if record is None:
-                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
+                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size, teacher)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
@@ -151,7 +173,9 @@ def train(
         model.eval()
         if not run.model_path.exists():
             with run.replace_folder(run.model_path) as folder:
-                model.save_pretrained(str(folder), create_model_card=False)
+                # A copy: what saving writes depends on what a model has done (a tokenizer keeps its last truncation),
+                # and a run resumed after its last stage has done nothing.
+                shutil.copytree(run.stage_model(config.stages[-1]), folder, dirs_exist_ok=True)
                 (folder / CARD).write_text(_card(run, model, data, languages), encoding="utf-8")
     write_results(run)
     return model
@@ -166,6 +190,7 @@ def run_stage(
     run: RunDirectory,
     progress: Progress,
     metrics_size: int,
+    teacher: SentenceTransformer | None = None,
 ) -> DevScore:
     """Run or continue one stage; afterwards the model has its best weights, saved in the stage's folder.
 
@@ -178,6 +203,7 @@ def run_stage(
         run: The run's folder.
         progress: Told what happens.
         metrics_size: Bytes of ``metrics.jsonl`` that belong to the stages before.
+        teacher: The transfer's teacher, where it is another model.
 
     Returns:
         The dev evaluation of the weights kept.
@@ -189,7 +215,7 @@ def run_stage(
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
-    plan = make_stage(stage, model, examples, config, progress)
+    plan = make_stage(stage, model, examples, config, progress, teacher)
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
 
@@ -295,7 +321,21 @@ def _card(run: RunDirectory, model: SentenceTransformer, data: RetrievalData, la
     assert before is not None  # the run is finished
     # As it was when the run began: a run may be resumed with the same model under another name.
     base = Origin(**before["base"]) if "base" in before else origin_of(model)
-    return model_card(model, data, run.config, languages=languages, base=base, results=read_results(run))
+    teacher = Origin(**before["teacher"]) if before.get("teacher") else None
+    return model_card(
+        model, data, run.config, languages=languages, base=base, teacher=teacher, results=read_results(run)
+    )
+
+
+def _check_teacher(teacher: SentenceTransformer | None, model: SentenceTransformer) -> None:
+    if teacher is None:
+        return
+    if not isinstance(teacher, SentenceTransformer):
+        raise TypeError(f"teacher: expected a SentenceTransformer, as relkt.load_encoder gives it, got {teacher!r}")
+    if teacher is model:
+        raise ValueError("teacher: expected another model than the one trained, got the same; leave it out for that")
+    if model.truncate_dim is not None:
+        raise ValueError(f"model: expected one with whole embeddings, got truncate_dim = {model.truncate_dim}")
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:

@@ -109,7 +109,7 @@ def test_what_it_says_of_data_configuration_and_limits(run: Path, card: ModelCar
     again = TrainConfig.from_toml(run / "again.toml")
     assert again.warmup == TrainConfig.from_toml(run / "config.toml").warmup
     assert "[teacher]" not in settings
-    assert "A model in a folder named `tiny-bert`. Its license was not recorded." in card.text
+    assert "Training started from a model in a folder named `tiny-bert`. Its license was not recorded." in card.text
     assert "secret" not in card.content
     assert "`query`: `query : `" in card.text
 
@@ -154,7 +154,7 @@ def test_what_is_known_of_the_base_is_said(
 ) -> None:
     model = model_of()
     unknown = ModelCard(card_of(model, tiny_data, tiny_config))
-    assert "A sentence encoder whose name was not recorded." in unknown.text
+    assert "a sentence encoder whose name was not recorded." in unknown.text
     hub = ModelCard(card_of(model, tiny_data, tiny_config, base=Origin("me/model", "me/model", "mit")))
     assert (hub.data.base_model, hub.data.license) == ("me/model", "mit")
     assert "[me/model](https://huggingface.co/me/model). License: mit." in hub.text
