@@ -67,6 +67,10 @@ def test_starting_loads_no_torch():
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
         (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: data set 'beir' needs the folder"),
         (["train", "--data", "beir", "--path", "none", "--output", "X", "--preset", "demo"], "none"),
+        (
+            ["train", "--data", "relkt-mini", "--output", "X", "--preset", "best-muse", "--teacher", "muse"],
+            "--teacher: the configuration has no transfer stage",
+        ),
         (["demo", "--ask", " "], "--ask: expected a question, got an empty text"),
         (["evaluate", "./no-model", "--data", "relkt-mini"], "'./no-model'"),
         (["evaluate", "muse", "--data", "relkt-mini", "--languages", "fr"], "languages: data set 'relkt-mini' has no"),
@@ -331,6 +335,19 @@ epochs = 1
 batch_size = 64
 num_negatives = 1
 """
+
+
+def test_another_model_may_be_the_teacher(run, tmp_path, monkeypatch):
+    def train(model, data, *, teacher, **_):
+        (tmp_path / "seen").write_text(f"{model} learns {data.name} from {teacher}")
+
+    monkeypatch.setattr("relkt.training.run.train", train)
+    monkeypatch.setattr("relkt.encoders.load_encoder", lambda name, device: f"{name} on {device}")
+    command = ["train", "--data", "relkt-mini", "--preset", "demo", "--output", tmp_path, "--device", "cpu"]
+    assert run(*command, "--teacher", "me/strong").exit_code == 0
+    assert (tmp_path / "seen").read_text() == "muse on cpu learns relkt-mini from me/strong on cpu"
+    assert run(*command).exit_code == 0
+    assert (tmp_path / "seen").read_text() == "muse on cpu learns relkt-mini from None"
 
 
 def test_train_then_resume_then_evaluate(run, tmp_path):

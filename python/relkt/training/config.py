@@ -242,7 +242,7 @@ class TransferConfig(StageConfig):
     include_english: bool = True
     parallel_passages: bool = False
     always_project: bool = False
-    projection_ridge: float = 0.1
+    projection_ridge: float = 0.3
     learning_rate: float = 1e-3
     halve_lr_every: int = 1
     evaluations_per_epoch: int = 4
