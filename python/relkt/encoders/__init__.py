@@ -5,5 +5,16 @@ from relkt.encoders.encoding import encode_passages, encode_queries
 from relkt.encoders.loading import load_encoder
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import Origin, origin_of
+from relkt.encoders.vocabulary import NewPieces, extend_vocabulary
 
-__all__ = ["MuseEncoder", "Origin", "encode_passages", "encode_queries", "load_encoder", "model_checksum", "origin_of"]
+__all__ = [
+    "MuseEncoder",
+    "NewPieces",
+    "Origin",
+    "encode_passages",
+    "encode_queries",
+    "extend_vocabulary",
+    "load_encoder",
+    "model_checksum",
+    "origin_of",
+]

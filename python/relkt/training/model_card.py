@@ -35,6 +35,7 @@ _LEVELS = {
     Level.BEST_PASSAGE: "documents, each scored by its best passage",
 }
 _STAGES = {
+    Stage.VOCABULARY: "vocabulary: new pieces for mUSE, learned without labels from parallel texts",
     Stage.WARMUP: "warm-up: triplet loss, negatives by BM25",
     Stage.TEACHER: "teacher: triplet loss, hard and semi-hard negatives mined anew each epoch",
     Stage.CONTRASTIVE: "contrastive: InfoNCE over the passages of whole documents",
@@ -196,8 +197,16 @@ def _training_data(data: RetrievalData, config: TrainConfig, languages: tuple[st
             "of negatives, as what their translations are drawn to, and as further questions where `include_english` "
             "below says so."
         )
+    if config.parallel_languages:
+        lines[-1] += (
+            f" Of texts in {_codes(config.parallel_languages)} only what they are translations of is used, never which "
+            "passage answers a question."
+        )
     if config.uses_translations and data.translations:
-        codes = [code for code in sort_languages(data.translations) if code in languages]
+        used = {*languages, *config.parallel_languages}
+        if Stage.VOCABULARY in config.stages:
+            used.update(config.vocabulary.languages)
+        codes = [code for code in sort_languages(data.translations) if code in used]
         if codes:
             lines[-1] += f" Translations of the passages into {_codes(codes)} are trained on too."
     return "\n".join(lines)

@@ -43,6 +43,7 @@ from relkt.training.trainer import (
     prompt_of,
     training_arguments,
 )
+from relkt.training.vocabulary import check_vocabulary, extend
 
 # Of the order of a stage's examples: numbers that stay when a stage is added.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
@@ -136,9 +137,16 @@ def train(
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
     evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
     examples = TrainingSet(data, languages=languages, level=config.level)
+    if config.parallel_languages:
+        TrainingSet(data, languages=config.parallel_languages, level=config.level)  # whether they are there
+    if config.freeze_embeddings:
+        with frozen_embeddings(model):
+            pass  # whether it has any
+    if Stage.VOCABULARY in config.stages:
+        check_vocabulary(model, data, new_languages(config, languages))
     check_device(model, config)
     _check_english(examples, config)
-    if any(stage is not Stage.TRANSFER for stage in config.stages):
+    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
         examples.check_negatives()
     _warn_of_truncation(model, examples.candidates.texts, "candidates")
     if teacher is not None:
@@ -151,7 +159,7 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with _embeddings(model, data, examples, config), _no_progress_bars():
+    with _no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
@@ -159,7 +167,11 @@ def train(
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
-            if record is None:
+            if record is None and stage is Stage.VOCABULARY:
+                extend_model(model, data, languages, evaluator, run, progress)
+                record = {"metrics_size": run.metrics_size(), "results": results()}
+                run.write_record(stage.value, record)
+            elif record is None:
                 run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size, teacher)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
@@ -179,6 +191,48 @@ def train(
                 (folder / CARD).write_text(_card(run, model, data, languages), encoding="utf-8")
     write_results(run)
     return model
+
+
+def extend_model(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    languages: tuple[str, ...],
+    evaluator: DevEvaluator,
+    run: RunDirectory,
+    progress: Progress,
+) -> DevScore:
+    """Run the vocabulary stage; the model is saved in the stage's folder.
+
+    It takes no steps, so a run that was killed in it begins it anew. Unlike the others it is kept whatever dev says,
+    which is asked about the languages trained, not the ones that it is for.
+
+    Args:
+        model: The model as the run started.
+        data: The data set.
+        languages: The languages trained.
+        evaluator: The dev evaluation.
+        run: The run's folder.
+        progress: Told what happens.
+
+    Returns:
+        The dev evaluation of the model.
+    """
+    config, stage = run.config, Stage.VOCABULARY
+    run.cut_metrics(0)
+    progress.stage_started(stage, 1)
+    progress.activity("aligning words")
+    extend(model, data, new_languages(config, languages), config.vocabulary)
+    progress.activity("evaluating")
+    evaluator(model)
+    score = DevScore(stage, 0.0, 0, evaluator.p1, evaluator.metrics, improved=True)
+    run.append_metrics(
+        {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
+    )
+    progress.evaluated(score)
+    with run.replace_folder(run.stage_model(stage)) as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
+    progress.stage_finished(stage, score)
+    return score
 
 
 def run_stage(
@@ -251,7 +305,7 @@ def run_stage(
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    with restored_forward(model):
+    with _embeddings(model, data, examples, config, stage), restored_forward(model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
@@ -304,6 +358,17 @@ def _average(
     model.load_state_dict(tuned if chosen == 1.0 else averaged(chosen))
     logger.info("%s: dev P@1 %.4f with a share of %g", best.stage.value, found[chosen].p1, chosen)
     return found[chosen]
+
+
+def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The languages of the vocabulary stage.
+
+    Args:
+        config: The run.
+        languages: The languages trained.
+    """
+    named = config.vocabulary.languages or (*languages, *config.parallel_languages)
+    return sort_languages({language for language in named if language != "en"})
 
 
 def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, list[dict[str, Any]]]:
@@ -378,18 +443,19 @@ def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind
 
 
 def _embeddings(
-    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig
+    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig, stage: Stage
 ) -> AbstractContextManager[None]:
     if config.freeze_embeddings:
         return frozen_embeddings(model)
-    if any(config.stage(stage).weight_decay for stage in config.stages):
+    if config.stage(stage).weight_decay:
         return nullcontext()  # it also pulls on tokens that never occur
     train = data.select(split=Split.TRAIN)
-    questions = (q.text for q in train.queries if q.language in (*examples.languages, "en"))
+    languages = {*examples.languages, *config.parallel_languages, "en"}
+    questions = (q.text for q in train.queries if q.language in languages)
     texts = chain(examples.candidates.texts, questions)
-    if config.uses_translations:
+    if stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages:
         # A piece that there is only where a span is cut inside a word keeps its embedding.
-        texts = chain(texts, *(data.translations.get(code, {}).values() for code in (*examples.languages, "en")))
+        texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)
 
 
