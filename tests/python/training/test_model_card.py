@@ -166,6 +166,17 @@ def test_what_is_known_of_the_base_is_said(
     assert "It has no prompts." in muse.text
 
 
+def test_languages_of_which_only_parallel_texts_are_used(
+    model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData
+) -> None:
+    table = {"languages": ["de"], "parallel_languages": ["th"], "stages": ["vocabulary", "contrastive"]}
+    card = card_of(model_of(), tiny_data, TrainConfig.from_dict(table), languages=("de",))
+    assert "Of texts in th only what they are translations of is used" in card
+    assert "Translations of the passages into de and th are trained on too." in card
+    assert "1. vocabulary: new pieces for mUSE" in card
+    assert "| in other languages: en, th |" in card
+
+
 def test_names_and_licenses_of_models(model_of: Callable[..., SentenceTransformer], tmp_path: Path) -> None:
     model = model_of()
     assert origin_of(model) == Origin(None, None, None)
