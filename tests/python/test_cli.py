@@ -14,6 +14,7 @@ from relkt.cli import app
 from relkt.cli.encode import read_texts
 from relkt.cli.evaluate import trained_in
 from relkt.data import DataError, Passage, Query, RetrievalData, load_data
+from relkt.data.lareqa import LANGUAGES
 
 COMMANDS = ["demo", "train", "evaluate", "encode", "mine"]
 
@@ -66,6 +67,10 @@ def test_starting_loads_no_torch():
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
         (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: data set 'beir' needs the folder"),
         (["train", "--data", "beir", "--path", "none", "--output", "X", "--preset", "demo"], "none"),
+        (
+            ["train", "--data", "relkt-mini", "--output", "X", "--preset", "best-muse", "--teacher", "muse"],
+            "--teacher: the configuration has no transfer stage",
+        ),
         (["demo", "--ask", " "], "--ask: expected a question, got an empty text"),
         (["evaluate", "./no-model", "--data", "relkt-mini"], "'./no-model'"),
         (["evaluate", "muse", "--data", "relkt-mini", "--languages", "fr"], "languages: data set 'relkt-mini' has no"),
@@ -213,7 +218,7 @@ def test_paths_are_shown_as_they_are(run, tmp_path, monkeypatch):
     (tmp_path / "lines.txt").write_text("one\n")
     result = run("encode", tmp_path / "lines.txt", "--output", folder / "x.npy")
     assert result.stderr.endswith(f"wrote {folder / 'x.npy'}: 1 rows of 2 float32 values\n")
-    monkeypatch.setattr(APP, "_train", lambda *_, **__: None)
+    monkeypatch.setattr(APP, "_train", lambda *_, **__: True)
     (folder / "results.md").write_text("table\n")
     result = run("train", "--data", "relkt-mini", "--preset", "demo", "--output", folder)
     assert f"The model is in {folder / 'model'}, the plots are in {folder / 'plots'}.\n" in result.stdout
@@ -298,6 +303,28 @@ def test_evaluate_writes_what_it_says(run, tmp_path):
     assert "en" in json.dumps(report)
 
 
+def test_evaluate_lareqa_shows_mean_average_precision(run, tmp_path):
+    for language in LANGUAGES:
+        sentences = ["Oxygen burns.", "Ice floats."]
+        paragraph = {
+            "context": " ".join(sentences),
+            "sentences": sentences,
+            "sentence_breaks": [[0, 13], [14, 25]],
+            "qas": [{"id": "q", "question": "What floats?", "answers": [{"answer_start": 14, "text": "Ice"}]}],
+        }
+        content = {"data": [{"title": "Ice", "paragraphs": [paragraph]}]}
+        (tmp_path / f"{language}.json").write_text(json.dumps(content))
+    result = run("evaluate", "muse", "--data", "lareqa", "--path", tmp_path, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads((tmp_path / "r.json").read_text())  # of passages only
+    assert "| language | queries | mAP | P@1 |" in result.stdout
+    assert (report["level"], report["num_candidates"]) == ("passage", 22)
+    # The texts are the same in every language: the 11 sentences about ice are equal, and nearer than the others.
+    assert report["averages"]["mAP"]["all"]["value"] == 1
+    plain = run("evaluate", "muse", "--data", "relkt-mini", "--level", "passage", "--languages", "th", "--full-ranking")
+    assert "| language | queries | mAP | P@1 |" in plain.stdout
+
+
 TINY = """
 languages = ["en", "de"]
 level = "passage"
@@ -308,6 +335,19 @@ epochs = 1
 batch_size = 64
 num_negatives = 1
 """
+
+
+def test_another_model_may_be_the_teacher(run, tmp_path, monkeypatch):
+    def train(model, data, *, teacher, **_):
+        (tmp_path / "seen").write_text(f"{model} learns {data.name} from {teacher}")
+
+    monkeypatch.setattr("relkt.training.run.train", train)
+    monkeypatch.setattr("relkt.encoders.load_encoder", lambda name, device: f"{name} on {device}")
+    command = ["train", "--data", "relkt-mini", "--preset", "demo", "--output", tmp_path, "--device", "cpu"]
+    assert run(*command, "--teacher", "me/strong").exit_code == 0
+    assert (tmp_path / "seen").read_text() == "muse on cpu learns relkt-mini from me/strong on cpu"
+    assert run(*command).exit_code == 0
+    assert (tmp_path / "seen").read_text() == "muse on cpu learns relkt-mini from None"
 
 
 def test_train_then_resume_then_evaluate(run, tmp_path):

@@ -99,6 +99,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="A TOML file instead of a preset (a run's config.toml is one).")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model, a folder or Hub name, as the teacher of the transfer stage: the trained model ends up "
+            "in its space. Default: the model itself as it is then."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training run instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
     languages: Annotated[
@@ -125,7 +132,7 @@ def train(
     """
     resumption = f"go on with the same command and --resume (the run is in {output})"
     with one_line_errors(interrupted=resumption):
-        from relkt.training.config import TrainConfig
+        from relkt.training.config import Stage, TrainConfig
 
         if preset is not None and config is not None:
             raise ValueError("--preset, --config: expected one of them, got both")
@@ -136,6 +143,8 @@ def train(
             if chosen is None:
                 raise ValueError("--seed: a resumed run keeps its seed; leave it out, or name the preset as well")
             chosen = replace(chosen, seed=seed)
+        if teacher is not None and chosen is not None and Stage.TRANSFER not in chosen.stages:
+            raise ValueError("--teacher: the configuration has no transfer stage, which is the one that it teaches")
         check_device(device)
         loaded = load_data(data, path=path, languages=_codes(languages), split_by=split_by, split_seed=split_seed)
         if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
@@ -143,7 +152,7 @@ def train(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
                 f"it has {', '.join(loaded.languages)}"
             )
-        if not _train(loaded, model, device, output, chosen, resume=resume):
+        if not _train(loaded, model, teacher, device, output, chosen, resume=resume):
             return
         table = output / "results.md"
         if table.exists():  # a data set without test questions has none
@@ -152,7 +161,16 @@ def train(
         out.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> bool:
+def _train(
+    data: RetrievalData,
+    model: str,
+    teacher: str | None,
+    device: str | None,
+    output: Path,
+    config: object,
+    *,
+    resume: bool,
+) -> bool:
     """Train, and say whether this process is the one that speaks for its job."""
     from relkt.cli.console import TrainingBars
     from relkt.encoders import load_encoder
@@ -163,7 +181,16 @@ def _train(data: RetrievalData, model: str, device: str | None, output: Path, co
     def run(progress: Progress) -> None:
         progress.activity("loading the encoder")
         encoder = load_encoder(model, device=device)
-        run_training(encoder, data, output_dir=output, config=config, resume=resume, progress=progress)  # type: ignore[arg-type]
+        another = None if teacher is None else load_encoder(teacher, device=device)
+        run_training(
+            encoder,
+            data,
+            output_dir=output,
+            config=config,  # type: ignore[arg-type]
+            teacher=another,
+            resume=resume,
+            progress=progress,
+        )
         leave_job()
 
     if launched_rank() > 0:
@@ -184,7 +211,7 @@ def evaluate(
         list[Level] | None,
         typer.Option(
             help="What is found: passages, whole documents, or documents by their best passage. May be repeated; "
-            "default: all three."
+            "default: all three, but for lareqa, whose passages are sentences: passages."
         ),
     ] = None,
     languages: LanguagesOption = None,
@@ -197,6 +224,12 @@ def evaluate(
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
     split_seed: SplitSeedOption = None,
+    full_ranking: Annotated[
+        bool,
+        typer.Option(
+            "--full-ranking", help="Measure mean average precision (mAP) over all candidates too; always with lareqa."
+        ),
+    ] = False,
     k: Annotated[
         int, typer.Option("--k", min=METRICS_DEPTH, help="Ranks a question in the file of --run; the measures need 10.")
     ] = METRICS_DEPTH,
@@ -213,12 +246,16 @@ def evaluate(
 ) -> None:
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 in every language, with 95 % bootstrap intervals.
 
+    With `--data lareqa` it is LAReQA's task: among the sentences of all 11 languages, find the answer in each of them;
+    measured by mean average precision.
+
     Example: `relkt evaluate muse --data relkt-mini --level passage`
     """
     with one_line_errors():
         from relkt.cli.evaluate import run_evaluation, trained_in
 
-        levels = tuple(level or Level)
+        is_lareqa = data is DatasetName.LAREQA
+        levels = tuple(level or ((Level.PASSAGE,) if is_lareqa else Level))
         if (run or qrels) and len(levels) != 1:
             raise ValueError(
                 "--run, --qrels: expected one --level to go with them, since each level has its own ranking"
@@ -239,7 +276,9 @@ def evaluate(
         loaded = loaded.select(split=split)
         if not loaded.queries:
             raise ValueError(f"--split: data set {loaded.name!r} has no question in its {split.value} split")
-        reports = run_evaluation(model, loaded, levels, split, trained, k, device)
+        reports = run_evaluation(
+            model, loaded, levels, split, trained, k, device, full_ranking=full_ranking or is_lareqa
+        )
         for report in reports:
             out.print(report.to_markdown(), markup=False, highlight=False, soft_wrap=True)
         if json:

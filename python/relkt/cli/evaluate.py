@@ -18,6 +18,8 @@ def run_evaluation(
     trained: tuple[str, ...] | None,
     k: int,
     device: str | None,
+    *,
+    full_ranking: bool = False,
 ) -> list[Report]:
     """A report for each level; every text is encoded once."""
     from relkt.encoders import encode_passages, encode_queries, load_encoder
@@ -31,7 +33,14 @@ def run_evaluation(
         embedded = {candidates: encode_passages(encoder, candidates, progress=progress) for candidates in distinct}
     return [
         evaluate_embeddings(
-            queries, embedded[texts[level]], data, split=split, level=level, trained_languages=trained, k=k
+            queries,
+            embedded[texts[level]],
+            data,
+            split=split,
+            level=level,
+            trained_languages=trained,
+            full_ranking=full_ranking,
+            k=k,
         )
         for level in levels
     ]

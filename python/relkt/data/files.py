@@ -111,6 +111,34 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
     return value
 
 
+def list_field(record: dict[str, Any], field: str, where: str) -> list[Any]:
+    """A list out of a record.
+
+    Args:
+        record: A JSON object.
+        field: The key.
+        where: File and place, for the error.
+
+    Raises:
+        DataError: If the key is missing, or its value is not a list.
+    """
+    value = record.get(field)
+    if not isinstance(value, list):
+        raise DataError(f"{where}: expected a list in {field!r}, got {shorten(value)}")
+    return value
+
+
+def json_object(value: Any, where: str) -> dict[str, Any]:
+    """A value that must be a JSON object.
+
+    Raises:
+        DataError: If it is not; names ``where``, its file and place.
+    """
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected an object, got {shorten(value)}")
+    return value
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """A value's repr, cut for an error message."""
     text = repr(value)

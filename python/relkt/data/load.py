@@ -9,6 +9,7 @@ from pathlib import Path
 
 from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
 from relkt.data.hub import hub_folder
+from relkt.data.lareqa import read_lareqa
 from relkt.data.mlqa import read_mlqa
 from relkt.data.raw import RawData
 from relkt.data.splits import SplitBy, check_fractions
@@ -28,6 +29,8 @@ class DatasetName(str, Enum):
     """Official JSON from a folder, or ``google/xtreme`` from the Hub."""
     XORQA = "xorqa"
     """XOR-TyDi QA's gold paragraphs, from a folder."""
+    LAREQA = "lareqa"
+    """XQuAD-R of LAReQA: questions in 11 languages on sentences in all of them, from a folder. For evaluation only."""
     BEIR = "beir"
     """Your own data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."""
 
@@ -50,7 +53,7 @@ def load_data(
     the platform or the order of the files.
 
     Args:
-        name: ``"relkt-mini"``, ``"xquad"``, ``"mlqa"``, ``"xorqa"`` or ``"beir"``.
+        name: ``"relkt-mini"``, ``"xquad"``, ``"mlqa"``, ``"xorqa"``, ``"lareqa"`` or ``"beir"``.
         path: The folder with the data set's files. None loads XQuAD and MLQA from the Hub; relkt-mini takes no path.
         hub: For ``"beir"`` and ``"xorqa"`` instead of ``path``: a data set repository on the Hub, e.g.
             ``"me/my-passages"``, that holds the same files.
@@ -87,12 +90,18 @@ def _read(
     if dataset is DatasetName.MLQA:
         return read_mlqa(folder, languages, passage_language or "en")
     if passage_language is not None:
-        raise ValueError(f"passage_language: data set {dataset.value!r} has its passages in one language; leave it out")
+        raise ValueError(
+            f"passage_language: data set {dataset.value!r} gives no choice of the passages' language; leave it out"
+        )
     if dataset is DatasetName.RELKT_MINI:
         with resources.as_file(resources.files("relkt.data") / "mini" / CORPUS) as corpus:
             return read_beir(corpus.parent, dataset.value)
     if folder is None:
+        if dataset is DatasetName.LAREQA:
+            raise ValueError("path: data set 'lareqa' needs the folder with its files, got none")
         raise ValueError(f"path: data set {dataset.value!r} needs the folder with its files, or hub=; got neither")
+    if dataset is DatasetName.LAREQA:
+        return read_lareqa(folder)
     return read_xorqa(folder) if dataset is DatasetName.XORQA else read_beir(folder)
 
 

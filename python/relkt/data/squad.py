@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relkt.data.files import read_json, shorten, string_field
+from relkt.data.files import json_object, list_field, read_json, shorten, string_field
 from relkt.data.types import DataError, Passage
 
 
@@ -42,18 +42,18 @@ def read_paragraphs(path: Path) -> Iterator[Paragraph]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a SQuAD object with 'data', got {shorten(content)}")
-    for a, article in enumerate(_list_field(content, "data", str(path))):
+    for a, article in enumerate(list_field(content, "data", str(path))):
         at_article = f"{path}, data[{a}]"
-        title = string_field(_object(article, at_article), "title", at_article).strip()
-        for p, paragraph in enumerate(_list_field(article, "paragraphs", at_article)):
+        title = string_field(json_object(article, at_article), "title", at_article).strip()
+        for p, paragraph in enumerate(list_field(article, "paragraphs", at_article)):
             at_paragraph = f"{at_article}.paragraphs[{p}]"
-            context = string_field(_object(paragraph, at_paragraph), "context", at_paragraph)
+            context = string_field(json_object(paragraph, at_paragraph), "context", at_paragraph)
             questions = []
-            for q, qa in enumerate(_list_field(paragraph, "qas", at_paragraph)):
+            for q, qa in enumerate(list_field(paragraph, "qas", at_paragraph)):
                 at_question = f"{at_paragraph}.qas[{q}]"
                 questions.append(
                     Question(
-                        id=string_field(_object(qa, at_question), "id", at_question),
+                        id=string_field(json_object(qa, at_question), "id", at_question),
                         text=string_field(qa, "question", at_question),
                         language=string_field(qa, "lang", at_question).strip() if "lang" in qa else None,
                     )
@@ -138,16 +138,3 @@ class PassageTable:
     def passages(self) -> tuple[Passage, ...]:
         """The passages, in the order they were added."""
         return tuple(self._passages.values())
-
-
-def _list_field(record: Any, field: str, where: str) -> list[Any]:
-    value = record.get(field)
-    if not isinstance(value, list):
-        raise DataError(f"{where}: expected a list in {field!r}, got {shorten(value)}")
-    return value
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object, got {shorten(value)}")
-    return value

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
+from torch import nn
 
 from relkt.encoders.muse import MuseEncoder
+from relkt.encoders.origin import note_origin
 
 MUSE = "muse"
 """The name of the multilingual universal sentence encoder."""
 
 _MUSE_TYPE = f"{MuseEncoder.__module__}.{MuseEncoder.__qualname__}"
+_DENSE_TYPE = f"{Dense.__module__}.{Dense.__qualname__}"
+_NORMALIZE_TYPE = f"{Normalize.__module__}.{Normalize.__qualname__}"
+_NO_ACTIVATION = f"{nn.Identity.__module__}.{nn.Identity.__qualname__}"
 
 
 def load_encoder(
@@ -42,7 +48,12 @@ def load_encoder(
         OSError: If a Hub model does not exist or the Hub cannot be reached.
         ValueError: If the model brings code of its own and ``trust_remote_code`` is not set.
     """
-    name = str(name_or_path)
+    model = _load(str(name_or_path), device, trust_remote_code)
+    note_origin(model, str(name_or_path))
+    return model
+
+
+def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     if name == MUSE:
         return SentenceTransformer(modules=[MuseEncoder.from_package()], device=device, similarity_fn_name="cosine")
     folder = Path(name).expanduser()
@@ -75,18 +86,31 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
 
 
 def _is_saved_muse(name: str) -> bool:
-    """Whether a model is mUSE and nothing else.
+    """Whether a model is mUSE and nothing else, but for a projection behind it.
 
     sentence-transformers warns when it imports a module class that is not its own without ``trust_remote_code`` (since
     5.7, and before that for a local folder), and announces an error from version 6 on. A model that consists of
     :class:`~relkt.encoders.muse.MuseEncoder` alone runs no code but relkt's own, which is running already, so it is
-    safe to say so for it, and only for it.
+    safe to say so for it, and only for it. The two modules of a projection are sentence-transformers' own, but with
+    that trust ``Dense`` makes an object of whatever class its configuration names as the activation: so that is read.
     """
     modules = load_file_path(name, "modules.json")
     if modules is None:
         return False
     listed: list[dict[str, Any]] = json.loads(Path(modules).read_text(encoding="utf-8"))
-    return [module.get("type") for module in listed] == [_MUSE_TYPE]
+    types = [module.get("type") for module in listed]
+    if types[:1] != [_MUSE_TYPE] or not set(types[1:]) <= {_DENSE_TYPE, _NORMALIZE_TYPE}:
+        return False
+    return all(_is_linear(name, module) for module in listed if module["type"] == _DENSE_TYPE)
+
+
+def _is_linear(name: str, module: dict[str, Any]) -> bool:
+    """Whether a saved ``Dense`` has no activation."""
+    config = load_file_path(name, "config.json", subfolder=module.get("path", ""))
+    if config is None:
+        return False
+    settings: dict[str, Any] = json.loads(Path(config).read_text(encoding="utf-8"))
+    return settings.get("activation_function") == _NO_ACTIVATION
 
 
 def _is_path(name: str) -> bool:

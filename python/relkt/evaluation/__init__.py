@@ -1,7 +1,21 @@
 """How well a model retrieves: exact ranking, ir-measures, intervals."""
 
 from relkt.evaluation.evaluate import evaluate, evaluate_embeddings, measure
-from relkt.evaluation.ranking import Ranking, rank
-from relkt.evaluation.result import METRICS, Average, Estimate, Report
+from relkt.evaluation.full_ranking import average_precision
+from relkt.evaluation.ranking import Ranker, Ranking, rank
+from relkt.evaluation.result import MEAN_AVERAGE_PRECISION, METRICS, Average, Estimate, Report
 
-__all__ = ["METRICS", "Average", "Estimate", "Ranking", "Report", "evaluate", "evaluate_embeddings", "measure", "rank"]
+__all__ = [
+    "MEAN_AVERAGE_PRECISION",
+    "METRICS",
+    "Average",
+    "Estimate",
+    "Ranker",
+    "Ranking",
+    "Report",
+    "average_precision",
+    "evaluate",
+    "evaluate_embeddings",
+    "measure",
+    "rank",
+]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from relkt.data import Level, Query, RetrievalData, Split, parse_member, sort_languages
 from relkt.evaluation.bootstrap import bootstrap_macro_mean
-from relkt.evaluation.ranking import Ranking, rank
-from relkt.evaluation.result import METRICS, Average, Estimate, Report
+from relkt.evaluation.full_ranking import average_precision
+from relkt.evaluation.ranking import Ranker, Ranking, check_rows
+from relkt.evaluation.result import MEAN_AVERAGE_PRECISION, METRICS, Average, Estimate, Report
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +35,7 @@ def evaluate(
     level: Level | str = Level.PASSAGE,
     languages: Iterable[str] | None = None,
     trained_languages: Iterable[str] | None = None,
+    full_ranking: bool = False,
     batch_size: int = 32,
     k: int = 10,
     num_resamples: int = 1000,
@@ -50,6 +52,8 @@ def evaluate(
         level: What counts as a candidate; see :class:`relkt.data.Level`.
         languages: Which queries' languages; None for all.
         trained_languages: The languages the model was trained on, for separate averages; None if not known.
+        full_ranking: Also measure mAP (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), for which all candidates are
+            ranked for every query.
         batch_size: Texts encoded at once.
         k: Candidates kept for each query, for the exported run; at least 10.
         num_resamples: Bootstrap resamples for the intervals; 0 for none.
@@ -58,7 +62,7 @@ def evaluate(
         progress: Called with the number of texts encoded since the last call; in all, candidates plus queries.
 
     Returns:
-        The report, with the metrics P@1, P@5, P@10, MRR@10 and nDCG@10.
+        The report, with the metrics P@1, P@5, P@10, MRR@10 and nDCG@10, after mAP if it is measured.
 
     Raises:
         ValueError: If an argument is out of its range, or no query is left to evaluate.
@@ -76,6 +80,7 @@ def evaluate(
         split=split,
         level=level,
         trained_languages=trained_languages,
+        full_ranking=full_ranking,
         k=k,
         num_resamples=num_resamples,
         seed=seed,
@@ -91,6 +96,7 @@ def evaluate_embeddings(
     split: Split | str | None = None,
     level: Level | str = Level.PASSAGE,
     trained_languages: Iterable[str] | None = None,
+    full_ranking: bool = False,
     k: int = 10,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -105,6 +111,7 @@ def evaluate_embeddings(
         split: Which split these queries are, for the report only.
         level: As in :func:`evaluate`.
         trained_languages: As in :func:`evaluate`.
+        full_ranking: As in :func:`evaluate`.
         k: As in :func:`evaluate`.
         num_resamples: As in :func:`evaluate`.
         seed: As in :func:`evaluate`.
@@ -119,9 +126,15 @@ def evaluate_embeddings(
         raise ValueError(f"data: data set {data.name!r} has no query to evaluate")
     level = parse_member(Level, level, "level")
     trained = None if trained_languages is None else _trained(trained_languages, data.languages)
-    ranking = rank(query_embeddings, candidate_embeddings, data, level=level, k=k, threads=threads)
+    check_rows("query_embeddings", query_embeddings, len(data.queries), "queries")
+    ranker = Ranker(candidate_embeddings, data, level=level, threads=threads)
+    query_ids = tuple(q.id for q in data.queries)
+    ranking = Ranking(query_ids, ranker.candidate_ids, *ranker.best(query_embeddings, k))
     qrels = data.candidate_qrels(level)
-    values = measure(ranking, qrels)
+    values = dict(zip(METRICS, measure(ranking, qrels), strict=True))
+    if full_ranking:
+        precision = average_precision(ranker, query_embeddings, query_ids, qrels)
+        values = {MEAN_AVERAGE_PRECISION: precision, **values}
     languages = [*(trained or ()), *(x for x in data.languages if x not in (trained or ()))]
     estimates, averages = _summarise(values, data.queries, languages, trained, num_resamples, seed)
     return Report(
@@ -174,21 +187,21 @@ def measure(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> NDArray
 
 
 def _summarise(
-    values: NDArray[np.float64],
+    values: Mapping[str, NDArray[np.float64]],
     queries: Sequence[Query],
     languages: Sequence[str],
     trained: Sequence[str] | None,
     num_resamples: int,
     seed: int,
 ) -> tuple[dict[str, dict[str, Estimate]], dict[str, dict[Average, Estimate]]]:
-    """Estimates per language and per average, from (metrics, q) values."""
+    """Estimates per language and per average, from each metric's (q,) values."""
     row_of = {language: row for row, language in enumerate(languages)}
     questions = {parallel: column for column, parallel in enumerate(dict.fromkeys(q.parallel for q in queries))}
     language_rows = np.array([row_of[q.language] for q in queries])
     columns = np.array([questions[q.parallel] for q in queries])
-    sums = np.zeros((len(METRICS), len(languages), len(questions)))
+    sums = np.zeros((len(values), len(languages), len(questions)))
     counts = np.zeros((len(languages), len(questions)))
-    for metric_sums, metric_values in zip(sums, values, strict=True):
+    for metric_sums, metric_values in zip(sums, values.values(), strict=True):
         np.add.at(metric_sums, (language_rows, columns), metric_values)
     np.add.at(counts, (language_rows, columns), 1)
     means = sums.sum(axis=2) / counts.sum(axis=1)  # (metrics, languages)
@@ -206,10 +219,10 @@ def _summarise(
             for point, (low, high) in zip(points, ends, strict=True)
         ]
 
-    estimates: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
-    averages: dict[str, dict[Average, Estimate]] = {metric: {} for metric in METRICS}
+    estimates: dict[str, dict[str, Estimate]] = {metric: {} for metric in values}
+    averages: dict[str, dict[Average, Estimate]] = {metric: {} for metric in values}
     for language, row in row_of.items():
-        for metric, estimate in zip(METRICS, over([row]), strict=True):
+        for metric, estimate in zip(values, over([row]), strict=True):
             estimates[metric][language] = estimate
     groups = {Average.ALL: list(row_of.values())}
     if trained is not None:
@@ -217,7 +230,7 @@ def _summarise(
         groups[Average.UNTRAINED] = [row for language, row in row_of.items() if language not in trained]
     for average in Average:
         if groups.get(average):
-            for metric, estimate in zip(METRICS, over(groups[average]), strict=True):
+            for metric, estimate in zip(values, over(groups[average]), strict=True):
                 averages[metric][average] = estimate
     return estimates, averages
 

@@ -31,6 +31,61 @@ class Ranking:
     scores: NDArray[np.float32]
 
 
+class Ranker:
+    """The candidates of a level, ready to be ranked for queries, exactly.
+
+    Args:
+        candidate_embeddings: (n, d) float32, row i for row i of ``data.candidates(level)``, of any norm.
+        data: The candidates.
+        level: What is ranked. At ``Level.BEST_PASSAGE`` the embeddings are the passages', and documents are ranked by
+            their best passage; among documents of equal score, the one whose best passage has the lower row is first.
+        threads: As in :func:`relkt.index.search`.
+
+    Attributes:
+        candidate_ids: Ids of what is ranked: at ``Level.BEST_PASSAGE``, the documents'.
+
+    Raises:
+        ValueError: If the rows do not match ``data``, or as :class:`relkt.index.Index`.
+        TypeError: As :class:`relkt.index.Index`.
+    """
+
+    def __init__(
+        self,
+        candidate_embeddings: NDArray[np.float32],
+        data: RetrievalData,
+        *,
+        level: Level | str = Level.PASSAGE,
+        threads: int | None = None,
+    ) -> None:
+        level = parse_member(Level, level, "level")
+        candidates = data.candidates(level)
+        check_rows("candidate_embeddings", candidate_embeddings, len(candidates.ids), "candidates")
+        self._index = Index(candidate_embeddings, threads=threads)
+        self._threads = threads
+        self._document_rows: NDArray[np.int64] | None = None
+        self.candidate_ids = candidates.ids
+        if level is Level.BEST_PASSAGE:
+            self.candidate_ids = tuple(dict.fromkeys(candidates.documents))
+            row_of = {document: row for row, document in enumerate(self.candidate_ids)}
+            self._document_rows = np.array([row_of[d] for d in candidates.documents], dtype=np.int64)
+
+    def best(self, query_embeddings: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best candidates of each query.
+
+        Args:
+            query_embeddings: (q, d) float32, of any norm.
+            k: Results a query; all candidates if there are fewer.
+
+        Returns:
+            (q, k) int64, rows of ``candidate_ids``, best first, and (q, k) float32, their cosines.
+        """
+        k = min(k, len(self.candidate_ids))
+        if self._document_rows is None:
+            hits = self._index.search(query_embeddings, k, threads=self._threads)
+            return hits.indices, hits.scores
+        return _rank_documents(self._index, query_embeddings, self._document_rows, k, self._threads)
+
+
 def rank(
     query_embeddings: NDArray[np.float32],
     candidate_embeddings: NDArray[np.float32],
@@ -44,10 +99,9 @@ def rank(
 
     Args:
         query_embeddings: (q, d) float32, row i for ``data.queries[i]``, of any norm.
-        candidate_embeddings: (n, d) float32, row i for row i of ``data.candidates(level)``, of any norm.
+        candidate_embeddings: As in :class:`Ranker`.
         data: The queries and candidates.
-        level: What is ranked. At ``Level.BEST_PASSAGE`` the embeddings are the passages', and documents are ranked by
-            their best passage; among documents of equal score, the one whose best passage has the lower row is first.
+        level: As in :class:`Ranker`.
         k: Results a query; all candidates if there are fewer.
         threads: As in :func:`relkt.index.search`.
 
@@ -55,20 +109,10 @@ def rank(
         ValueError: If the rows do not match ``data``, or as :func:`relkt.index.search`.
         TypeError: As :func:`relkt.index.search`.
     """
-    level = parse_member(Level, level, "level")
-    candidates = data.candidates(level)
-    _check_rows("query_embeddings", query_embeddings, len(data.queries), "queries")
-    _check_rows("candidate_embeddings", candidate_embeddings, len(candidates.ids), "candidates")
-    index = Index(candidate_embeddings, threads=threads)
-    query_ids = tuple(q.id for q in data.queries)
-    if level is not Level.BEST_PASSAGE:
-        hits = index.search(query_embeddings, min(k, len(index)), threads=threads)
-        return Ranking(query_ids, candidates.ids, hits.indices, hits.scores)
-    documents = tuple(dict.fromkeys(candidates.documents))
-    row_of = {document: row for row, document in enumerate(documents)}
-    document_rows = np.array([row_of[d] for d in candidates.documents], dtype=np.int64)
-    rows, scores = _rank_documents(index, query_embeddings, document_rows, min(k, len(documents)), threads)
-    return Ranking(query_ids, documents, rows, scores)
+    check_rows("query_embeddings", query_embeddings, len(data.queries), "queries")
+    ranker = Ranker(candidate_embeddings, data, level=level, threads=threads)
+    rows, scores = ranker.best(query_embeddings, k)
+    return Ranking(tuple(q.id for q in data.queries), ranker.candidate_ids, rows, scores)
 
 
 def _rank_documents(
@@ -158,6 +202,7 @@ def _trec_id(identifier: str) -> str:
     return "".join(quote(c, safe="") if c.isspace() or c == "%" else c for c in identifier)
 
 
-def _check_rows(name: str, embeddings: NDArray[np.float32], rows: int, what: str) -> None:
+def check_rows(name: str, embeddings: NDArray[np.float32], rows: int, what: str) -> None:
+    """Raises ValueError if a matrix has not as many rows as there are texts."""
     if embeddings.ndim != 2 or len(embeddings) != rows:
         raise ValueError(f"{name}: expected shape ({rows}, d), a row for each of the {what}, got {embeddings.shape}")

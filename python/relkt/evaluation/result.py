@@ -16,6 +16,10 @@ METRICS = ("P@1", "P@5", "P@10", "MRR@10", "nDCG@10")
 """What is measured. P@k is the share of queries with a positive among the first k (Success@k in ir-measures), as in the
 paper; MRR@10 the mean reciprocal rank of the first positive, 0 beyond 10; nDCG@10 weighs all positives."""
 
+MEAN_AVERAGE_PRECISION = "mAP"
+"""The mean over queries of the average precision over the ranking of all candidates, in which every positive counts
+(:func:`relkt.evaluation.average_precision`). Measured where it is asked for, as it ranks every candidate."""
+
 
 class Average(str, Enum):
     """Which languages a macro-average is over: the mean of the languages' means, every language counting the same."""

@@ -302,6 +302,13 @@ class TransferConfig(StageConfig):
         reduction: Over the batch; the authors average.
         include_english: Also transfer on the English questions of the data set where English is not among the
             languages trained; it holds English in place. The authors do not.
+        parallel_passages: Whether the student's embedding of a passage's translation into the language of a question is
+            drawn to the teacher's of the passage too, where the data set has one, with the weight of passage_passage.
+            The authors have no such term.
+        always_project: With another model as the teacher, put a learned projection behind the student even if it has as
+            many dimensions as the teacher. If it has not, there is one in any case.
+        projection_ridge: How strongly the weights that the projection starts with are shrunk; relative to the variance
+            of the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
     """
 
     query_query: float = 0.001
@@ -310,6 +317,9 @@ class TransferConfig(StageConfig):
     scale: float = 1000.0
     reduction: Reduction = Reduction.MEAN
     include_english: bool = True
+    parallel_passages: bool = False
+    always_project: bool = False
+    projection_ridge: float = 0.3
     learning_rate: float = 1e-3
     halve_lr_every: int = 1
     evaluations_per_epoch: int = 4
@@ -320,7 +330,8 @@ class TransferConfig(StageConfig):
         super().__post_init__()
         for name in ("query_query", "passage_passage", "query_passage"):
             _expect(self, name, getattr(self, name) >= 0, "a number of at least 0")
-        _expect(self, "scale", self.scale > 0, "a number above 0")
+        for name in ("scale", "projection_ridge"):
+            _expect(self, name, getattr(self, name) > 0, "a number above 0")
         _expect(
             self,
             "query_query",
@@ -421,6 +432,7 @@ class TrainConfig:
             Stage.VOCABULARY in self.stages
             or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)
             or (Stage.DISTILLATION in self.stages and self.distillation.segment_share > 0)
+            or (Stage.TRANSFER in self.stages and self.transfer.parallel_passages)
         )
 
     @classmethod

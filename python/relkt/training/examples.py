@@ -73,6 +73,25 @@ class TrainingSet:
         return rows
 
     @cached_property
+    def translations(self) -> dict[str, dict[int, str]]:
+        """Language trained -> candidate row -> the candidate in that language, where the data set has it.
+
+        The translation of a document is that of all its passages, joined as they are.
+        """
+        parts: dict[str, list[str]] = {}
+        for passage in self.data.passages:
+            parts.setdefault(passage.id if self.level is Level.PASSAGE else passage.document, []).append(passage.id)
+        return {
+            language: {
+                row: "\n\n".join(texts[part] for part in parts[candidate])
+                for row, candidate in enumerate(self.candidates.ids)
+                if all(part in texts for part in parts[candidate])
+            }
+            for language, texts in self.data.translations.items()
+            if language in self.languages
+        }
+
+    @cached_property
     def _rows_of_text(self) -> dict[str, list[int]]:
         rows: dict[str, list[int]] = {}
         for row, text in enumerate(self.candidates.texts):

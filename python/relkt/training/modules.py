@@ -118,7 +118,8 @@ class TransferStageLoss(StageLoss):
     """The transfer loss against embeddings of the frozen teacher.
 
     Labels are the row of the passage in the batch, the row of the question in ``teacher_queries`` and the row of the
-    passage in ``teacher_passages``, shape ``(b, 3)``.
+    passage in ``teacher_passages``, shape ``(b, 3)``; and, where translations of passages are drawn to the passages,
+    the row of the translation in the batch, or -1 if there is none, shape ``(b, 4)``.
 
     Args:
         model: The student.
@@ -139,8 +140,8 @@ class TransferStageLoss(StageLoss):
         self.register_buffer("teacher_passages", teacher_passages.to(torch.float32), persistent=False)
 
     def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
-        in_batch, query, passage = labels.unbind(dim=1)
-        return transfer_loss(
+        in_batch, query, passage = labels[:, :3].unbind(dim=1)
+        loss = transfer_loss(
             queries,
             passages[in_batch],
             self.teacher_queries[query],
@@ -151,3 +152,19 @@ class TransferStageLoss(StageLoss):
             scale=self.config.scale,
             reduction=self.reduction,
         )
+        translated = labels[:, 3] >= 0 if labels.shape[1] > 3 else torch.zeros(len(labels), dtype=torch.bool)
+        if not bool(translated.any()):
+            return loss
+        of_translations = transfer_loss(
+            queries[translated],
+            passages[labels[translated, 3]],
+            self.teacher_queries[query[translated]],
+            self.teacher_passages[passage[translated]],
+            query_query=0.0,
+            passage_passage=self.config.passage_passage,
+            query_passage=0.0,
+            scale=self.config.scale,
+            reduction=Reduction.SUM,
+        )
+        # Over all rows of the batch, as the other terms: a row without a translation adds nothing.
+        return loss + of_translations / (1 if self.reduction is Reduction.SUM else len(labels))

@@ -74,8 +74,8 @@ def write_results(run: RunDirectory) -> None:
     A run whose data set has no test question has only the learning curve.
     """
     plot_learning_curve(run.metrics_path, run.path / "plots" / "learning_curve")
-    names = [BEFORE, *(stage.value for stage in run.config.stages)]
-    results = {name: _results_of(run, name) for name in names}
+    results = read_results(run)
+    names = list(results)
     if not results[BEFORE]:
         logger.info("the data set has no test question: no results table")
         return
@@ -92,8 +92,7 @@ def write_results(run: RunDirectory) -> None:
     plot_languages(shown[BEFORE], shown[names[-1]], run.path / "plots" / "languages")
 
 
-def _results_of(run: RunDirectory, name: str) -> dict[str, Any]:
-    record = run.read_record(name)
-    assert record is not None  # the run is finished
-    results: dict[str, Any] = record["results"]
-    return results
+def read_results(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """The test results before the run and after each of its stages, all of which are finished."""
+    records = {name: run.read_record(name) for name in (BEFORE, *(stage.value for stage in run.config.stages))}
+    return {name: record["results"] for name, record in records.items() if record is not None}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,17 +20,18 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
-from relkt.encoders import model_checksum
+from relkt.encoders import Origin, model_checksum, origin_of
 from relkt.training.chunks import make_chunks
 from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
+from relkt.training.model_card import CARD, model_card
 from relkt.training.plans import StagePlan
 from relkt.training.precision import restored_forward
 from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
 from relkt.training.progress import DevScore, Progress
-from relkt.training.results import BEFORE, measure_test, write_results
+from relkt.training.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import make_stage
 from relkt.training.stream import Batch, BatchStream
@@ -59,6 +61,7 @@ def train(
     *,
     output_dir: str | Path,
     config: TrainConfig | None = None,
+    teacher: SentenceTransformer | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
@@ -88,20 +91,26 @@ def train(
             for themselves, which a warning counts; without any, these two stages are refused.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
-            ``model/`` (the final model), ``results.json``, ``results.md``, ``plots/``.
+            ``model/`` (the final model, and a card of it), ``results.json``, ``results.md``, ``plots/``.
         config: What to do; default :class:`TrainConfig` with its defaults, or when resuming that of the run.
-        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model and data.
+        teacher: Another model as the teacher of the transfer stage: the student learns its embeddings, and ends up in
+            its space, so that an index of passages that the teacher embedded can be searched with the student's
+            questions. Where their dimensions differ, the student gets a projection (sentence-transformers' modules
+            ``Dense`` and ``Normalize``), which is trained and saved with it. The model so projected is what the stage
+            starts from and has to improve on. The teacher is left as it is, and uses its own prompts. Default: the
+            student as it is when the stage begins, as in the paper.
+        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model, data and teacher.
         progress: Told what happens; default silent.
 
     Returns:
         ``model``, with the final weights, in evaluation mode.
 
     Raises:
-        TypeError: If ``model`` is no SentenceTransformer or ``config`` no TrainConfig.
+        TypeError: If ``model`` or ``teacher`` is no SentenceTransformer or ``config`` no TrainConfig.
         ValueError: If the data has no train or dev question in a language, no English translation of any question, or
-            no possible negative; the weights are not float32; the precision does not fit the device; the run to resume
-            was started with another configuration, model or data; or the processes of a job were given different ones,
-            or have too few GPUs. Before any work is done.
+            no possible negative; the weights are not float32; the precision does not fit the device; there is a teacher
+            and no transfer stage; the run to resume was started with another configuration, model, data or teacher; or
+            the processes of a job were given different ones, or have too few GPUs. Before any work is done.
         FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
         RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.
@@ -115,10 +124,17 @@ def train(
     if config is not None and not isinstance(config, TrainConfig):
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
+    _check_teacher(teacher, model)
     join_job(model)
+    if teacher is not None and num_processes() > 1:
+        teacher.to(model.device)
     if progress is None or rank() > 0:
         progress = Progress()
-    identity = {"data": _data_checksum(data), "model": model_checksum(model)}
+    identity = {
+        "data": _data_checksum(data),
+        "model": model_checksum(model),
+        "teacher": None if teacher is None else model_checksum(teacher),
+    }
     _check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
@@ -128,6 +144,11 @@ def train(
         if run:
             run.check_identity(identity)
 
+    if teacher is not None and Stage.TRANSFER not in config.stages:
+        raise ValueError(
+            "teacher: expected none, as the configuration has no transfer stage, which is the one that it teaches; its "
+            f"stages are {', '.join(stage.value for stage in config.stages)}"
+        )
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
     evaluator = DevEvaluator(
         data, languages=languages, level=config.level, batch_size=config.encode_batch_size, together=True
@@ -145,6 +166,8 @@ def train(
     if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
         examples.check_negatives()
     _warn_of_truncation(model, examples.candidates.texts, "candidates")
+    if teacher is not None:
+        _warn_of_truncation(teacher, examples.candidates.texts, "candidates of the teacher")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
     if with_documents and config.level is not Level.DOCUMENT:
         _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
@@ -156,7 +179,8 @@ def train(
     with _no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
-            run.write_record(BEFORE, {"results": results()})
+            origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
+            run.write_record(BEFORE, origins | {"results": results()})
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
@@ -165,7 +189,7 @@ def train(
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
             elif record is None:
-                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
+                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size, teacher)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
@@ -176,7 +200,7 @@ def train(
                 load_weights(model, run.stage_model(stage))
             metrics_size = record["metrics_size"]
         model.eval()
-        _save_model(model, run, run.model_path, overwrite=False)
+        _finish(model, run, data, languages)
     write_results(run)
     return model
 
@@ -217,7 +241,7 @@ def extend_model(
         {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
     )
     progress.evaluated(score)
-    _save_model(model, run, run.stage_model(stage), overwrite=True)
+    _save_model(model, run, stage)
     progress.stage_finished(stage, score)
     return score
 
@@ -231,6 +255,7 @@ def run_stage(
     run: RunDirectory,
     progress: Progress,
     metrics_size: int,
+    teacher: SentenceTransformer | None = None,
 ) -> DevScore:
     """Run or continue one stage; afterwards the model has its best weights, saved in the stage's folder.
 
@@ -243,6 +268,7 @@ def run_stage(
         run: The run's folder.
         progress: Told what happens.
         metrics_size: Bytes of ``metrics.jsonl`` that belong to the stages before.
+        teacher: The transfer's teacher, where it is another model.
 
     Returns:
         The dev evaluation of the weights kept.
@@ -256,7 +282,7 @@ def run_stage(
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
-    plan = make_stage(stage, model, examples, config, progress)
+    plan = make_stage(stage, model, examples, config, progress, teacher)
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
 
@@ -309,7 +335,7 @@ def run_stage(
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
     if isinstance(stage_config, ContrastiveConfig | DistillationConfig) and best.step:
         best = _average(stage_config.tuned_shares, model, start, best, evaluator, run, progress)
-    _save_model(model, run, run.stage_model(stage), overwrite=True)
+    _save_model(model, run, stage)
     progress.stage_finished(stage, best)
     return best
 
@@ -392,10 +418,9 @@ def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens:
 
 
 @on_rank_0
-def _save_model(model: SentenceTransformer, run: RunDirectory, path: Path, *, overwrite: bool) -> None:
-    if overwrite or not path.exists():
-        with run.replace_folder(path) as folder:
-            model.save_pretrained(str(folder), create_model_card=False)
+def _save_model(model: SentenceTransformer, run: RunDirectory, stage: Stage) -> None:
+    with run.replace_folder(run.stage_model(stage)) as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
 
 
 def _check_same(given: dict[str, Any]) -> None:
@@ -407,6 +432,39 @@ def _check_same(given: dict[str, Any]) -> None:
                     f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
                     f"rank {number}"
                 )
+
+
+@on_rank_0
+def _finish(model: SentenceTransformer, run: RunDirectory, data: RetrievalData, languages: tuple[str, ...]) -> None:
+    if run.model_path.exists():
+        return
+    with run.replace_folder(run.model_path) as folder:
+        # A copy: what saving writes depends on what a model has done (a tokenizer keeps its last truncation), and a run
+        # resumed after its last stage has done nothing.
+        shutil.copytree(run.stage_model(run.config.stages[-1]), folder, dirs_exist_ok=True)
+        (folder / CARD).write_text(_card(run, model, data, languages), encoding="utf-8")
+
+
+def _card(run: RunDirectory, model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...]) -> str:
+    before = run.read_record(BEFORE)
+    assert before is not None  # the run is finished
+    # As it was when the run began: a run may be resumed with the same model under another name.
+    base = Origin(**before["base"]) if "base" in before else origin_of(model)
+    teacher = Origin(**before["teacher"]) if before.get("teacher") else None
+    return model_card(
+        model, data, run.config, languages=languages, base=base, teacher=teacher, results=read_results(run)
+    )
+
+
+def _check_teacher(teacher: SentenceTransformer | None, model: SentenceTransformer) -> None:
+    if teacher is None:
+        return
+    if not isinstance(teacher, SentenceTransformer):
+        raise TypeError(f"teacher: expected a SentenceTransformer, as relkt.load_encoder gives it, got {teacher!r}")
+    if teacher is model:
+        raise ValueError("teacher: expected another model than the one trained, got the same; leave it out for that")
+    if model.truncate_dim is not None:
+        raise ValueError(f"model: expected one with whole embeddings, got truncate_dim = {model.truncate_dim}")
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:

@@ -54,13 +54,14 @@ class RunDirectory:
 
     @classmethod
     @on_rank_0
-    def create(cls, path: Path, config: TrainConfig, identity: Mapping[str, str]) -> RunDirectory:
+    def create(cls, path: Path, config: TrainConfig, identity: Mapping[str, str | None]) -> RunDirectory:
         """Start a run in a new or empty folder.
 
         Args:
             path: The folder.
             config: The configuration, written to ``config.toml``.
-            identity: Names and checksums of what the run starts from, written to ``run.json``.
+            identity: Names and checksums of what the run starts from, written to ``run.json``; None for what it does
+                without.
 
         Raises:
             FileExistsError: If the folder holds something; nothing is touched then.
@@ -73,14 +74,15 @@ class RunDirectory:
                 "(--resume) to go on with the run in it"
             )
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / _RUN, json.dumps(dict(identity), indent=2) + "\n")
+        known = {name: value for name, value in identity.items() if value is not None}
+        write_atomically(path / _RUN, json.dumps(known, indent=2) + "\n")
         # Last: a folder without it is one in which no run was started.
         write_atomically(path / _CONFIG, config.dumps())
         return cls(path, config)
 
     @classmethod
     @on_rank_0
-    def resume(cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str]) -> RunDirectory | None:
+    def resume(cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str | None]) -> RunDirectory | None:
         """Open the folder of a run that was started.
 
         Args:
@@ -109,7 +111,7 @@ class RunDirectory:
         return run
 
     @on_rank_0
-    def check_identity(self, identity: Mapping[str, str]) -> None:
+    def check_identity(self, identity: Mapping[str, str | None]) -> None:
         """Check that the run started from something.
 
         Raises:
@@ -119,8 +121,8 @@ class RunDirectory:
         for name, value in identity.items():
             if was.get(name) != value:
                 raise ValueError(
-                    f"{name}: expected the one that the run in {self.path} started with ({was.get(name)}), got another "
-                    f"({value})"
+                    f"{name}: expected the one that the run in {self.path} started with ({was.get(name) or 'none'}), "
+                    f"got {'none' if value is None else f'another ({value})'}"
                 )
 
     @staticmethod

@@ -31,6 +31,7 @@ from relkt.training.precision import original_forward
 from relkt.training.processes import from_rank_0
 from relkt.training.progress import Progress
 from relkt.training.spans import draw_span
+from relkt.training.targets import embed_targets, project_student
 
 # Keep the contrastive stage's draws apart from others of the same seed.
 _CONTRASTIVE_DRAWS = 3
@@ -268,31 +269,34 @@ class Contrastive(StagePlan):
 class Transfer(StagePlan):
     """Transfer: a question in any language is drawn to where the teacher puts it in English, and to its passage.
 
-    The teacher is the model as it is when this is made; it embeds every English question and every passage once. A
-    question that the data set does not have in English has its own text embedded.
+    The teacher is the model as it is when this is made, or another one; it embeds every English question and every
+    passage once. A question that the data set does not have in English has its own text embedded.
 
     Args:
-        model: The encoder, teacher and then student.
+        model: The encoder: the student. With another teacher it may get a projection (:func:`project_student`).
         examples: Questions and candidates.
         config: The run.
         progress: Told when the teacher embeds.
+        teacher: The teacher; None for the model as it is.
     """
 
     def __init__(
-        self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
+        self,
+        model: SentenceTransformer,
+        examples: TrainingSet,
+        config: TrainConfig,
+        progress: Progress,
+        teacher: SentenceTransformer | None = None,
     ) -> None:
         self._examples = examples
         stage: TransferConfig = config.transfer
         progress.activity("embedding")
-        texts = list(dict.fromkeys(examples.english))
-        row_of = {text: row for row, text in enumerate(texts)}
-        self._teacher_row = np.array([row_of[text] for text in examples.english], dtype=np.int64)
-        self.loss: StageLoss = TransferStageLoss(
-            model,
-            stage,
-            _tensor(encode_queries(model, texts, batch_size=config.encode_batch_size)),
-            _tensor(encode_passages(model, list(examples.candidates.texts), batch_size=config.encode_batch_size)),
-        )
+        targets = embed_targets(teacher or model, examples, batch_size=config.encode_batch_size)
+        if teacher is not None:
+            project_student(model, targets, examples, config)
+        self._teacher_row = targets.row_of_query
+        self._translations = examples.translations if stage.parallel_passages else None
+        self.loss: StageLoss = TransferStageLoss(model, stage, _tensor(targets.queries), _tensor(targets.passages))
         self.most_rows = len(examples.pairs)
         self.rows_per_step = stage.batch_size
 
@@ -302,13 +306,22 @@ class Transfer(StagePlan):
         return self._examples.pairs
 
     def piece(self, rows: Rows) -> Piece:
-        """Questions with their passages, and the teacher's row of each."""
+        """Questions with their passages, and these in the questions' languages; the teacher's row of each."""
         queries, positives = rows[:, 0], rows[:, 1]
         distinct, in_batch = np.unique(positives, return_inverse=True)
+        labels = [in_batch.reshape(-1), self._teacher_row[queries], positives]
+        translations: dict[str, int] = {}
+        if self._translations is not None:
+            column = np.full(len(rows), -1, dtype=np.int64)
+            for number, (query, positive) in enumerate(rows.tolist()):
+                text = self._translations.get(self._examples.queries[query].language, {}).get(positive)
+                if text is not None:
+                    column[number] = translations.setdefault(text, len(distinct) + len(translations))
+            labels.append(column)
         return Piece(
             queries=[self._examples.queries[q].text for q in queries.tolist()],
-            passages=[self._examples.candidates.texts[p] for p in distinct.tolist()],
-            labels=torch.from_numpy(np.stack([in_batch.reshape(-1), self._teacher_row[queries], positives], axis=1)),
+            passages=[*(self._examples.candidates.texts[p] for p in distinct.tolist()), *translations],
+            labels=torch.from_numpy(np.stack(labels, axis=1)),
         )
 
 
@@ -342,9 +355,14 @@ def _parallel_questions(
 
 
 def make_stage(
-    stage: Stage, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
+    stage: Stage,
+    model: SentenceTransformer,
+    examples: TrainingSet,
+    config: TrainConfig,
+    progress: Progress,
+    teacher: SentenceTransformer | None = None,
 ) -> StagePlan:
-    """The plan of a stage."""
+    """The plan of a stage; the teacher is that of the transfer, where it is another model."""
     if stage is Stage.WARMUP:
         return Warmup(model, examples, config)
     if stage is Stage.TEACHER:
@@ -354,7 +372,7 @@ def make_stage(
     if stage is Stage.DISTILLATION:
         return Distillation(model, examples.data, examples.languages, config, progress)
     if stage is Stage.TRANSFER:
-        return Transfer(model, examples, config, progress)
+        return Transfer(model, examples, config, progress, teacher)
     raise ValueError(f"stage: expected one that takes steps, got {stage.value}")
 
 

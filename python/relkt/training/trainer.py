@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from typing_extensions import override
 
 from relkt.encoders import MuseEncoder
+from relkt.encoders.projection import take_projection
 from relkt.losses import Reduction
 from relkt.training.chunks import ChunkedPass
 from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
@@ -420,10 +422,13 @@ def training_arguments(
 
 
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Give a model the weights of one saved by it, and its vocabulary where that was extended."""
-    # mUSE's class is relkt's, so running it is nothing new; other models keep the trust they were loaded with.
-    trusted = all(isinstance(module, MuseEncoder) for module in model) or getattr(model, "trust_remote_code", False)
-    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=bool(trusted))
+    """Give a model the weights of one saved by it, with the vocabulary and the projection that it got since."""
+    # These classes are relkt's and sentence-transformers' own, so running them is nothing new; other models keep the
+    # trust they were loaded with.
+    known = all(isinstance(module, MuseEncoder | Dense | Normalize) for module in model)
+    trusted = known or bool(getattr(model, "trust_remote_code", False))
+    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trusted)
+    take_projection(model, saved)
     for mine, theirs in zip(model, saved, strict=True):
         if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
             mine.take_vocabulary(theirs)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,22 +56,36 @@ def test_saved_muse_needs_no_trust(tiny_model, tmp_path):
     np.testing.assert_array_equal(load_encoder(str(tmp_path), device="cpu").encode(TEXTS), tiny_model.encode(TEXTS))
 
 
+MUSE, DENSE, NORMALIZE = loading._MUSE_TYPE, loading._DENSE_TYPE, loading._NORMALIZE_TYPE
+IDENTITY = {"activation_function": "torch.nn.modules.linear.Identity"}
+
+
 @pytest.mark.parametrize(
-    ("types", "trusted"),
+    ("types", "dense", "trusted"),
     [
-        (["relkt.encoders.muse.MuseEncoder"], True),
-        (["relkt.encoders.muse.MuseEncoder", "intruder.Module"], False),
-        (["intruder.MuseEncoder"], False),
-        ([], False),
+        ([MUSE], None, True),
+        ([MUSE, "intruder.Module"], None, False),
+        (["intruder.MuseEncoder"], None, False),
+        ([], None, False),
+        ([MUSE, DENSE, NORMALIZE], IDENTITY, True),
+        ([MUSE, DENSE], {"activation_function": "intruder.Activation"}, False),
+        ([MUSE, DENSE], {}, False),
+        ([MUSE, DENSE], None, False),
+        ([MUSE, DENSE, "intruder.Module"], IDENTITY, False),
+        ([DENSE], IDENTITY, False),
     ],
 )
-def test_only_muse_alone_is_trusted(monkeypatch, tmp_path, types, trusted):
-    modules = [{"idx": i, "name": str(i), "path": "", "type": kind} for i, kind in enumerate(types)]
+def test_only_muse_and_a_projection_of_it_are_trusted(monkeypatch, tmp_path, types, dense, trusted):
+    modules = [{"idx": i, "name": str(i), "path": f"{i}_x" if i else "", "type": kind} for i, kind in enumerate(types)]
     (tmp_path / "modules.json").write_text(json.dumps(modules))
+    if dense is not None and DENSE in types and types[0] == MUSE:
+        (tmp_path / "1_x").mkdir()
+        (tmp_path / "1_x" / "config.json").write_text(json.dumps(dense))
     asked: list[bool] = []
 
-    def load(*_: object, trust_remote_code: bool, **__: object) -> None:
+    def load(*_: object, trust_remote_code: bool, **__: object) -> SimpleNamespace:
         asked.append(trust_remote_code)
+        return SimpleNamespace()
 
     monkeypatch.setattr(loading, "SentenceTransformer", load)
     load_encoder(tmp_path)

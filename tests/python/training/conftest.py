@@ -26,7 +26,7 @@ def _words(language: str, topic: int) -> list[str]:
 
 
 def make_model(
-    folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, dropout: float = 0.1
+    folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, dropout: float = 0.1, width: int = 16
 ) -> SentenceTransformer:
     """A random one-layer BERT with dropout over a word-level vocabulary; ``folder`` gets its files."""
     vocabulary = [*_SPECIAL, "query", "text", ":"]
@@ -48,7 +48,7 @@ def make_model(
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=16,
+        hidden_size=width,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=32,
@@ -59,7 +59,7 @@ def make_model(
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     transformer = Transformer(str(folder))
-    return SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu", prompts=prompts)
+    return SentenceTransformer(modules=[transformer, Pooling(width)], device="cpu", prompts=prompts)
 
 
 def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:

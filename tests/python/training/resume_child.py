@@ -112,7 +112,13 @@ def kill_in(moment: str) -> None:
 
 
 def main(
-    model: str, data: str, config: str, output_dir: str, kill: dict[str, Any] | None = None, moment: str | None = None
+    model: str,
+    data: str,
+    config: str,
+    output_dir: str,
+    teacher: str | None = None,
+    kill: dict[str, Any] | None = None,
+    moment: str | None = None,
 ) -> None:
     torch.set_num_threads(1)
     if moment is not None:
@@ -124,6 +130,7 @@ def main(
         loaded,
         output_dir=output_dir,
         config=TrainConfig.from_toml(config),
+        teacher=None if teacher is None else SentenceTransformer(teacher, device="cpu"),
         resume=True,
         progress=Killed(**kill) if kill else None,
     )

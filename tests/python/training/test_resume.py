@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import pickle
 import runpy
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,10 +41,13 @@ class Undisturbed:
     data: Path
     config: Path
     files: dict[str, bytes]
+    teacher: Path | None = None
 
     def child(self, output_dir: Path, **how: Any) -> int:
         """Resume (or start) the run in another process; its exit code."""
         arguments = {"model": self.model, "data": self.data, "config": self.config, "output_dir": output_dir}
+        if self.teacher is not None:
+            arguments["teacher"] = self.teacher
         arguments = {name: str(path) for name, path in arguments.items()} | how
         # The fork server imports what takes seconds once, and has no threads when it forks.
         context = multiprocessing.get_context("forkserver")
@@ -119,6 +123,30 @@ def test_killed_while_writing(undisturbed: Undisturbed, tmp_path: Path, moment: 
     assert files(tmp_path / "run") == undisturbed.files
 
 
+def test_killed_while_another_model_teaches(
+    undisturbed: Undisturbed, model_of: Callable[..., SentenceTransformer], tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    """The student has a projection then: in checkpoints, in the stage's model and in the final one."""
+    model_of(seed=3, width=12).save_pretrained(str(tmp_path / "teacher"), create_model_card=False)
+    transfer = replace(tiny_config.transfer, parallel_passages=True)
+    replace(tiny_config, stages=(Stage.WARMUP, Stage.TRANSFER), transfer=transfer).to_toml(tmp_path / "config.toml")
+    start = replace(undisturbed, teacher=tmp_path / "teacher", config=tmp_path / "config.toml")
+    assert start.child(tmp_path / "alone") == 0
+    how: list[dict[str, Any]] = [
+        {"kill": {"stage": "warmup", "step": 3}},
+        {"kill": {"stage": "transfer", "step": 2}},
+        {"kill": {"stage": "transfer", "step": 12}},
+    ]
+    for kill in how:
+        assert start.child(tmp_path / "run", **kill) == -signal.SIGKILL
+    assert start.child(tmp_path / "run") == 0
+    alone = files(tmp_path / "alone")
+    assert files(tmp_path / "run") == alone
+    shutil.rmtree(tmp_path / "run" / "model")  # as if killed after the last stage, before it was written
+    assert start.child(tmp_path / "run") == 0
+    assert files(tmp_path / "run") == alone
+
+
 class Interrupted(Progress):
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -186,7 +214,7 @@ def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
     progress = Interrupted(Stage.WARMUP)  # which is over
     train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
     assert progress.skipped == [Stage.WARMUP]
-    assert progress.done_steps == [4, 0, 0]
+    assert progress.done_steps == [4, 0, 0, 0]
     assert progress.planned[-1] == 4 + progress.steps  # known once the last epoch's triplets are
 
 
@@ -238,6 +266,8 @@ def test_nothing_is_overwritten_or_mixed_up(
     first[1].pooling_mode = "cls"
     with pytest.raises(ValueError, match="model: expected the one that the run in"):
         train(first, tiny_data, output_dir=tmp_path, config=config, resume=True)
+    with pytest.raises(ValueError, match=r"teacher: expected the one that .* started with \(none\), got another"):
+        train(model_of(), tiny_data, output_dir=tmp_path, config=config, teacher=model_of(seed=5), resume=True)
     assert files(tmp_path) == before
 
 

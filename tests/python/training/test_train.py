@@ -85,7 +85,8 @@ def test_a_run_improves_and_leaves_all_it_promises(
         "stages/warmup/model/model.safetensors", "plots/learning_curve.png", "plots/learning_curve.svg",
         "plots/languages.png", "plots/languages.svg",
     } <= names  # fmt: skip
-    assert not [name for name in names if "checkpoint" in name or "partial" in name or "README" in name]
+    assert not [name for name in names if "checkpoint" in name or "partial" in name]
+    assert [name for name in names if "README" in name] == ["model/README.md"]
 
     # A stage ends with its best weights, whenever it had them.
     for stage in STEPPED:
@@ -100,12 +101,11 @@ def test_a_run_improves_and_leaves_all_it_promises(
     assert same_weights(model, SentenceTransformer(str(out / "model"), device="cpu"))
 
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert list(results) == ["before", "warmup", "teacher", "contrastive", "transfer"]
+    assert list(results) == ["before", *(stage.value for stage in STEPPED)]
     assert all(list(row) == ["passage", "document", "best-passage"] for row in results.values())
     table = (out / "results.md").read_text(encoding="utf-8")
-    assert all(
-        name in table for name in ("before", "after warm-up", "after teacher", "after contrastive", "after transfer")
-    )
+    names = ("before", "after warm-up", "after teacher", "after contrastive", "after distillation", "after transfer")
+    assert all(name in table for name in names)
 
 
 def test_metrics_have_the_lines_of_the_contract(
@@ -117,7 +117,9 @@ def test_metrics_have_the_lines_of_the_contract(
         of_stage = [r for r in records if r["stage"] == stage.value]
         averaged = [r for r in of_stage if "tuned_share" in r]
         of_stage = [r for r in of_stage if r not in averaged]
-        assert [r["tuned_share"] for r in averaged] == ([0.5] if stage is Stage.CONTRASTIVE else [])
+        assert [r["tuned_share"] for r in averaged] == (
+            [0.5] if stage in (Stage.CONTRASTIVE, Stage.DISTILLATION) else []
+        )
         dev = [r for r in of_stage if "dev" in r]
         training = [r for r in of_stage if "loss" in r]
         assert len(dev) + len(training) == len(of_stage)
@@ -323,7 +325,11 @@ def test_prompts_of_the_model_are_put_before_questions_and_passages(
 
     monkeypatch.setattr(model, "preprocess", recording)
     # Spans of passages would be passages as questions.
-    config = replace(tiny_config, contrastive=replace(tiny_config.contrastive, pseudo_questions=0))
+    config = replace(
+        tiny_config,
+        contrastive=replace(tiny_config.contrastive, pseudo_questions=0),
+        distillation=replace(tiny_config.distillation, segment_share=0.0),
+    )
     train(model, tiny_data, output_dir=tmp_path / "run", config=config)
     questions = {q.text for q in tiny_data.queries}
     assert {prompt for text, prompt in seen if text in questions} == {"query : "}

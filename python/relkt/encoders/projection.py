@@ -1,0 +1,91 @@
+"""A linear map from one model's embeddings to another's, as modules at the end of the first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from torch import nn
+
+from relkt.encoders.muse import MuseEncoder
+
+
+def fit_projection(
+    source: NDArray[np.float32], target: NDArray[np.float32], *, ridge: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The affine map of embeddings onto other embeddings of the same texts, by least squares.
+
+    Minimises ``sum_i |W s_i + b - t_i|^2 + r |W|^2`` over W and b, with ``r = ridge * v`` and v the mean over the
+    source's dimensions of ``sum_i (s_i - mean(s))^2``, so that a ridge means the same for any number of texts and any
+    scale. The bias carries the means, which are not shrunk. Solved in double precision.
+
+    Args:
+        source: (n, d) float32.
+        target: (n, e) float32, of the same texts.
+        ridge: At least 0; above 0 where there may be no more texts than dimensions.
+
+    Returns:
+        The weights W, (e, d) float32, and the bias b, (e,) float32.
+
+    Raises:
+        ValueError: If the numbers of rows differ, there is no row, or the ridge is negative.
+
+    Reference:
+        Hoerl and Kennard, "Ridge Regression", Technometrics 1970; as a map between embedding spaces, Mikolov et al.,
+        "Exploiting Similarities among Languages for Machine Translation", 2013, section 3.
+    """
+    if source.ndim != 2 or target.ndim != 2 or len(source) != len(target) or len(source) == 0:
+        raise ValueError(
+            f"source, target: expected two matrices with a row for each text, got the shapes {source.shape} and "
+            f"{target.shape}"
+        )
+    if not ridge >= 0:
+        raise ValueError(f"ridge: expected a number of at least 0, got {ridge}")
+    s, t = source.astype(np.float64), target.astype(np.float64)
+    s_mean, t_mean = s.mean(axis=0), t.mean(axis=0)
+    s, t = s - s_mean, t - t_mean
+    # Rows sqrt(r) e_j with targets 0 add r |W|^2 to the squares; unlike s.T @ s, this does not square the condition.
+    shrink = np.sqrt(ridge * np.square(s).sum() / s.shape[1]) * np.eye(s.shape[1])
+    padded = np.concatenate([t, np.zeros((s.shape[1], t.shape[1]))])
+    weights = np.linalg.lstsq(np.concatenate([s, shrink]), padded, rcond=None)[0].T  # (e, d)
+    return weights.astype(np.float32), (t_mean - weights @ s_mean).astype(np.float32)
+
+
+def append_projection(model: SentenceTransformer, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Let a model end in an affine map of its unit embeddings, and unit rows again; both are saved with it.
+
+    Args:
+        model: Changed in place: it gets the modules ``Dense`` and ``Normalize`` of sentence-transformers, and another
+            ``Normalize`` before them if its embeddings are not unit rows yet.
+        weights: (e, d) float32, with the d dimensions of the model's embeddings.
+        bias: (e,) float32.
+    """
+    *_, last = model
+    modules: list[nn.Module] = [] if isinstance(last, MuseEncoder | Normalize) else [Normalize()]
+    out_features, in_features = weights.shape
+    dense = Dense(
+        in_features,
+        out_features,
+        bias=True,
+        activation_function=nn.Identity(),
+        init_weight=torch.from_numpy(weights.copy()),
+        init_bias=torch.from_numpy(bias.copy()),
+    )
+    for module in (*modules, dense, Normalize()):
+        model.append(module.to(model.device).train(model.training))
+
+
+def take_projection(model: SentenceTransformer, saved: SentenceTransformer) -> None:
+    """Let a model end as another one of the same kind does, which has more modules.
+
+    Args:
+        model: Changed in place.
+        saved: The same model with a projection; nothing happens if it has none.
+    """
+    added: list[Any] = list(saved)[len(model) :]
+    for module in added:
+        model.append(module.to(model.device).train(model.training))
