@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
 from relkt.training.config import Stage, TrainConfig
@@ -104,12 +104,12 @@ def train(
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
     progress = progress or Progress()
-    identity = {"data": _data_checksum(data), "model": model_checksum(model)}
+    identity = {"data": data_checksum(data), "model": model_checksum(model)}
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
         # Only here, so that runs without them do not depend on whether a reader finds any.
-        identity["translations"] = _translations_checksum(data)
+        identity["translations"] = translations_checksum(data)
         if run:
             run.check_identity(identity)
 
@@ -353,21 +353,3 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _data_checksum(data: RetrievalData) -> str:
-    digest = hashlib.sha256()
-    for passage in data.passages:
-        digest.update(repr((passage.id, passage.text, passage.document)).encode())
-    for query in data.queries:
-        judged = sorted(data.qrels[query.id].items())
-        digest.update(repr((query.id, query.text, query.language, query.parallel, query.split.value, judged)).encode())
-    return digest.hexdigest()
-
-
-def _translations_checksum(data: RetrievalData) -> str:
-    digest = hashlib.sha256()
-    for language, texts in sorted(data.translations.items()):
-        for passage, text in sorted(texts.items()):
-            digest.update(repr((language, passage, text)).encode())
-    return digest.hexdigest()
