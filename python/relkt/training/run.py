@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
@@ -25,6 +23,7 @@ from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.precision import restored_forward
 from relkt.training.progress import DevScore, Progress
+from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, write_results
 from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import StagePlan, make_stage
@@ -129,7 +128,7 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with _embeddings(model, data, examples, config), _no_progress_bars():
+    with _embeddings(model, data, examples, config), no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             run.write_record(BEFORE, {"results": results()})
@@ -341,15 +340,3 @@ def _embeddings(
         # A piece that there is only where a span is cut inside a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in (*examples.languages, "en")))
     return limited_embeddings(model, texts)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Silence the bars that transformers draws each time it writes or reads weights."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -95,7 +95,7 @@ class RunDirectory:
         if config is not None and stored != config:
             raise ValueError(
                 f"config: expected that of the run to resume, {path / _CONFIG}, got other values: "
-                + "; ".join(_differences(stored.to_dict(), config.to_dict()))
+                + "; ".join(config_differences(stored.to_dict(), config.to_dict()))
             )
         run = cls(path, stored)
         run.check_identity(identity)
@@ -275,11 +275,12 @@ def _read_commit(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def config_differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configurations as :meth:`TrainConfig.to_dict` gives them, a text for each value."""
     found: list[str] = []
     for key, value in was.items():
         if isinstance(value, Mapping):
-            found += _differences(value, now[key], f"{prefix}{key}.")
+            found += config_differences(value, now[key], f"{prefix}{key}.")
         elif value != now[key]:
             found.append(f"{prefix}{key} was {value!r}, is {now[key]!r}")
     return found
