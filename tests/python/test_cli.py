@@ -15,7 +15,7 @@ from relkt.cli.encode import read_texts
 from relkt.cli.evaluate import trained_in
 from relkt.data import DataError, Passage, Query, RetrievalData, load_data
 
-COMMANDS = ["demo", "train", "evaluate", "encode", "mine"]
+COMMANDS = ["demo", "train", "evaluate", "encode", "mine", "reproduce"]
 
 
 @pytest.fixture

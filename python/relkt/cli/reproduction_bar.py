@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -53,7 +52,7 @@ class ReproductionBar(Progress):
         self._stages = run.row.config.stages if run.row.config is not None else ()
         self._stage = self._steps = self._total_steps = 0
         name = run.row.name if run.seed is None else f"{run.row.name}, seed {run.seed}"
-        self._bars.update(self._task, run=escape(name), inside="", activity="")
+        self._bars.update(self._task, run=name, inside="", activity="")
 
     def run_finished(self, run: Run) -> None:  # noqa: ARG002
         """One more."""

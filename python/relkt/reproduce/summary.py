@@ -294,7 +294,8 @@ def _means(languages: Sequence[str], trained: Sequence[str]) -> dict[Mean, tuple
     foreign = [language for language in languages if language != "en"]
     groups = {
         Mean.TRAINED: tuple(language for language in foreign if language in trained),
-        Mean.OTHERS: tuple(language for language in foreign if language not in trained),
+        # Without languages trained there is nothing that these are the others of.
+        Mean.OTHERS: tuple(language for language in foreign if language not in trained) if trained else (),
         Mean.ALL: tuple(foreign),
     }
     return {mean: group for mean, group in groups.items() if group}
