@@ -10,7 +10,7 @@ import numpy as np
 
 from relkt.data import Level
 from relkt.figures import SERIES, new_figure, save, style
-from relkt.reproduce.summary import Cell, Mean, Reproduction
+from relkt.reproduce.reproduction import Cell, Mean, Reproduction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relkt.data import Level
 from relkt.reproduce.plots import plot_languages, plot_learning_curves, plot_trained_untrained
-from relkt.reproduce.summary import Reproduction
+from relkt.reproduce.reproduction import Reproduction
 from relkt.reproduce.tables import to_markdown
 from relkt.training.run_directory import write_atomically
 

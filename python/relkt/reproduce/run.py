@@ -17,9 +17,10 @@ from relkt.mining_files.lock import locked
 from relkt.reproduce.folder import ExperimentFolder
 from relkt.reproduce.measurement import Measurement, StageResult, measure_bm25, measure_encoder
 from relkt.reproduce.progress import Progress, TimedProgress
+from relkt.reproduce.reproduction import Reproduction
 from relkt.reproduce.results import write_results
 from relkt.reproduce.rows import Row, Run
-from relkt.reproduce.summary import Reproduction, summarise
+from relkt.reproduce.summary import summarise
 from relkt.reproduce.training_run import read_training
 from relkt.training.config import TrainConfig
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from relkt.data import Level
 from relkt.reproduce.measurement import Measurement
-from relkt.reproduce.summary import Cell, Mean, Reproduction
+from relkt.reproduce.reproduction import Cell, Mean, Reproduction
 
 _LEVELS = {
     Level.PASSAGE: "one of {:,} passages",
