@@ -13,7 +13,13 @@ from relkt.figures import BLUE, GREY, LANGUAGE_NAMES, LIGHT, VERMILION, new_figu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STAGES = {"warmup": "Warm-up", "teacher": "Teacher", "transfer": "Transfer"}
+_STAGES = {
+    "vocabulary": "Vocabulary",
+    "warmup": "Warm-up",
+    "teacher": "Teacher",
+    "contrastive": "Contrastive",
+    "transfer": "Transfer",
+}
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",

@@ -117,6 +117,9 @@ def train(
     before and after each stage on the test questions, plots, the metrics and the configuration. A run that was
     interrupted or killed goes on with `--resume`.
 
+    Several processes train together when `torchrun` or `accelerate launch` starts them, one for each GPU:
+    `torchrun --nproc-per-node 2 -m relkt train ...`
+
     Example: `relkt train --data relkt-mini --preset demo --output runs/mini`
     """
     resumption = f"go on with the same command and --resume (the run is in {output})"
@@ -139,7 +142,8 @@ def train(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
                 f"it has {', '.join(loaded.languages)}"
             )
-        _train(loaded, model, device, output, chosen, resume=resume)
+        if not _train(loaded, model, device, output, chosen, resume=resume):
+            return
         table = output / "results.md"
         if table.exists():  # a data set without test questions has none
             out.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
@@ -147,16 +151,26 @@ def train(
         out.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> None:
+def _train(data: RetrievalData, model: str, device: str | None, output: Path, config: object, *, resume: bool) -> bool:
+    """Train, and say whether this process is the one that speaks for its job."""
     from relkt.cli.console import TrainingBars
     from relkt.encoders import load_encoder
+    from relkt.training.processes import launched_rank, leave_job
+    from relkt.training.progress import Progress
     from relkt.training.run import train as run_training
 
-    with TrainingBars.bars() as bars:
-        progress = TrainingBars(bars)
+    def run(progress: Progress) -> None:
         progress.activity("loading the encoder")
         encoder = load_encoder(model, device=device)
         run_training(encoder, data, output_dir=output, config=config, resume=resume, progress=progress)  # type: ignore[arg-type]
+        leave_job()
+
+    if launched_rank() > 0:
+        run(Progress())
+        return False
+    with TrainingBars.bars() as bars:
+        run(TrainingBars(bars))
+    return True
 
 
 @app.command()

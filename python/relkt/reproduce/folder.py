@@ -16,10 +16,9 @@ from relkt.evaluation import METRICS
 from relkt.reproduce.measurement import Measurement
 from relkt.reproduce.rows import Row, Run
 from relkt.training.config import TrainConfig
-from relkt.training.run_directory import config_differences, write_atomically
+from relkt.training.files import PARTIAL, write_atomically
 
 _EXPERIMENT = "experiment.json"
-_PARTIAL = ".partial"
 
 
 class ExperimentFolder:
@@ -124,7 +123,7 @@ def _read_experiment(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"{path / _EXPERIMENT}: expected JSON, got an error: {error}") from error
         return experiment
     # What is left by a process killed before it wrote the file does not count.
-    held = sorted(p.name for p in path.iterdir() if p.name != _EXPERIMENT + _PARTIAL) if path.exists() else []
+    held = sorted(p.name for p in path.iterdir() if p.name != _EXPERIMENT + PARTIAL) if path.exists() else []
     if held:
         shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
         raise FileExistsError(
@@ -168,4 +167,6 @@ def _check_row(path: Path, row: Row, was: Mapping[str, Any], now: Mapping[str, A
         stored = TrainConfig.from_dict(was["config"])
         given = replace(row.config, seed=stored.seed)
         if stored != given:
+            from relkt.training.run_directory import config_differences  # imports torch
+
             raise ValueError(f"{start}: " + "; ".join(config_differences(stored.to_dict(), given.to_dict())))

@@ -28,12 +28,13 @@ class StageResult:
 
     Args:
         name: ``"before"``, or the stage.
-        dev_p1: P@1 on the development questions, the mean over the languages trained, of the weights kept.
+        dev_p1: P@1 on the development questions, the mean over the languages trained, of the weights kept; None where
+            the run did not evaluate them.
         test: Level -> language -> P@1 on the test questions.
     """
 
     name: str
-    dev_p1: float
+    dev_p1: float | None
     test: Mapping[str, Mapping[str, float]]
 
 

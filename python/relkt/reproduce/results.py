@@ -9,7 +9,7 @@ from relkt.data import Level
 from relkt.reproduce.plots import plot_languages, plot_learning_curves, plot_trained_untrained
 from relkt.reproduce.reproduction import Reproduction
 from relkt.reproduce.tables import to_markdown
-from relkt.training.run_directory import write_atomically
+from relkt.training.files import write_atomically
 
 
 def write_results(reproduction: Reproduction, path: Path) -> None:

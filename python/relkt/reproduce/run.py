@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import time
 from collections.abc import Iterable, Sequence
@@ -77,11 +78,14 @@ def reproduce(
 
     Raises:
         TypeError: If a row is no Row.
-        ValueError: If an argument is out of its range; a configuration does not fit the data; or the experiment in
-            ``output_dir`` has another data set, or another configuration or encoder for a row. Before any training.
+        ValueError: If an argument is out of its range; a configuration does not fit the data; this is one of several
+            processes of a distributed job; or the experiment in ``output_dir`` has another data set, or another
+            configuration or encoder for a row. Before any training.
         FileExistsError: If ``output_dir`` holds something else.
         OSError: If an encoder cannot be loaded.
     """
+    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ValueError(f"WORLD_SIZE: expected one process, as each run is one, got a job of {size}")
     path = Path(output_dir)
     progress = progress or Progress()
     rows = _check_rows(rows)

@@ -19,6 +19,7 @@ _LEVELS = {
 _TESTED = (Level.PASSAGE, Level.BEST_PASSAGE)
 _STAGES = {
     "before": "before",
+    "vocabulary": "after vocabulary",
     "warmup": "after warm-up",
     "teacher": "after teacher",
     "contrastive": "after contrastive",
@@ -186,7 +187,8 @@ def _stages(reproduction: Reproduction, name: str) -> str:
     heads = [name, f"dev, {row.config.level.value}", *(f"test, {level.value}" for level in Level)]
     rows = []
     for number, stage in enumerate(runs[0].stages):
-        cells = [_over_runs([run.stages[number].dev_p1 for run in runs])]
+        dev = [p1 for run in runs if (p1 := run.stages[number].dev_p1) is not None]
+        cells = [_over_runs(dev) if dev else "-"]
         cells += [
             _over_runs([_mean_of(run, number, level, languages) for run in runs]) if languages else "-"
             for level in Level

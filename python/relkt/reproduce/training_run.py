@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relkt.reproduce.measurement import StageResult
+from relkt.training.config import Stage
 
 
 def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult]]:
@@ -18,7 +19,7 @@ def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult
     Returns:
         The dev evaluations, as optimizer steps since the start of the run and P@1 (without those of a later stage's
         start, whose weights were evaluated in the stage before, and those of averaged weights); and the results before
-        the first stage and after each.
+        the first stage and after each. A run whose first stage is the vocabulary has no dev evaluation before it.
     """
     stages: dict[str, list[dict[str, Any]]] = {}
     for text in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -29,17 +30,16 @@ def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult
     before = 0
     for stage, lines in stages.items():
         evaluations = [line for line in lines if "dev_p1" in line]
-        kept.setdefault("before", evaluations[0]["dev_p1"])
+        if not kept and stage != Stage.VOCABULARY.value:
+            kept["before"] = evaluations[0]["dev_p1"]
         kept[stage] = max(line["dev_p1"] for line in evaluations)
-        curve += [
-            (before + line["step"], line["dev_p1"])
-            for line in evaluations
-            if (line["step"] > 0 or before == 0) and "tuned_share" not in line
-        ]
+        for line in evaluations:
+            if "tuned_share" not in line and (line["step"] > 0 or not curve):
+                curve.append((before + line["step"], line["dev_p1"]))
         before += max(line["step"] for line in lines)
     results = json.loads((path / "results.json").read_text(encoding="utf-8"))
     return curve, [
-        StageResult(name, kept[name], {level: _p1(report) for level, report in levels.items()})
+        StageResult(name, kept.get(name), {level: _p1(report) for level, report in levels.items()})
         for name, levels in results.items()
     ]
 

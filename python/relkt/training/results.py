@@ -9,11 +9,13 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from relkt.data.types import Level, RetrievalData, Split
-from relkt.encoders import encode_passages, encode_queries
 from relkt.evaluation import Report, evaluate_embeddings
 from relkt.report import plot_languages, plot_learning_curve, results_table
 from relkt.training.config import Stage
-from relkt.training.run_directory import RunDirectory, write_atomically
+from relkt.training.encoding import encode_passages, encode_queries
+from relkt.training.files import write_atomically
+from relkt.training.processes import from_rank_0, on_rank_0
+from relkt.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ BEFORE = "before"
 
 _ROW_NAMES = {
     BEFORE: "before",
+    Stage.VOCABULARY.value: "after vocabulary",
     Stage.WARMUP.value: "after warm-up",
     Stage.TEACHER.value: "after teacher",
     Stage.CONTRASTIVE.value: "after contrastive",
@@ -33,7 +36,7 @@ _TABLES = ("P@1", "MRR@10")
 def measure_test(
     model: SentenceTransformer, data: RetrievalData, *, trained_languages: tuple[str, ...], batch_size: int
 ) -> dict[str, Any]:
-    """Evaluate the test split at every level; each text is encoded once.
+    """Evaluate the test split at every level; each text is encoded once. Every process of a job calls it.
 
     Args:
         model: The model.
@@ -54,14 +57,17 @@ def measure_test(
     }
     embedded[Level.BEST_PASSAGE] = embedded[Level.PASSAGE]
     trained = tuple(language for language in trained_languages if language in test.languages)
-    return {
-        level.value: evaluate_embeddings(
-            queries, passages, test, split=Split.TEST, level=level, trained_languages=trained
-        ).to_dict()
-        for level, passages in embedded.items()
-    }
+    return from_rank_0(
+        lambda: {
+            level.value: evaluate_embeddings(
+                queries, passages, test, split=Split.TEST, level=level, trained_languages=trained
+            ).to_dict()
+            for level, passages in embedded.items()
+        }
+    )
 
 
+@on_rank_0
 def write_results(run: RunDirectory) -> None:
     """Write ``results.json``, ``results.md`` and ``plots/`` of a finished run from its records.
 

@@ -6,6 +6,7 @@ import gc
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from transformers import PreTrainedTokenizerBase
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
+from relkt.training.chunks import make_chunks
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.precision import restored_forward
+from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
 from relkt.training.progress import DevScore, Progress
 from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, write_results
@@ -40,6 +43,7 @@ from relkt.training.trainer import (
     prompt_of,
     training_arguments,
 )
+from relkt.training.vocabulary import check_vocabulary, extend
 
 # Of the order of a stage's examples: numbers that stay when a stage is added.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
@@ -64,12 +68,18 @@ def train(
 
     A run whose process was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last
     checkpoint (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with
-    the same number of threads, it ends with the same weights and the same ``metrics.jsonl`` as a run that was left
-    alone.
+    the same number of threads (and processes), it ends with the same weights and the same ``metrics.jsonl`` as a run
+    that was left alone.
+
+    Several processes that ``torchrun`` or ``accelerate launch`` started, all of which call this, train one model
+    together: each runs its share of the texts of every step, and what comes out is what one process gives, up to the
+    order of float additions and, in models with dropout, its random numbers. Give all of them the same model, data,
+    folder (which all must see) and configuration. Rank 0 writes and tells ``progress``.
 
     Args:
-        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU,
-            whichever it is on. Its query and document prompts are used.
+        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU (in
+            a job of several processes, the GPU of the process's local rank), whichever it is on. Its query and document
+            prompts are used.
         data: The data set, with train and dev questions in every language trained. The warm-up searches negatives with
             the English translations of the training questions, and the transfer draws questions to them, so the data
             needs English questions too, also where English is not trained. Questions without a translation stand
@@ -87,10 +97,11 @@ def train(
     Raises:
         TypeError: If ``model`` is no SentenceTransformer or ``config`` no TrainConfig.
         ValueError: If the data has no train or dev question in a language, no English translation of any question, or
-            no possible negative; the weights are not float32; the precision does not fit the device; or the run to
-            resume was started with another configuration, model or data. Before any work is done.
+            no possible negative; the weights are not float32; the precision does not fit the device; the run to resume
+            was started with another configuration, model or data; or the processes of a job were given different ones,
+            or have too few GPUs. Before any work is done.
         FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
-        RuntimeError: If this is one of several processes of a distributed job.
+        RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.
 
     Reference:
@@ -102,8 +113,11 @@ def train(
     if config is not None and not isinstance(config, TrainConfig):
         raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
     path = Path(output_dir)
-    progress = progress or Progress()
+    join_job(model)
+    if progress is None or rank() > 0:
+        progress = Progress()
     identity = {"data": data_checksum(data), "model": model_checksum(model)}
+    _check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
@@ -113,11 +127,20 @@ def train(
             run.check_identity(identity)
 
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
-    evaluator = DevEvaluator(data, languages=languages, level=config.level, batch_size=config.encode_batch_size)
+    evaluator = DevEvaluator(
+        data, languages=languages, level=config.level, batch_size=config.encode_batch_size, together=True
+    )
     examples = TrainingSet(data, languages=languages, level=config.level)
+    if config.parallel_languages:
+        TrainingSet(data, languages=config.parallel_languages, level=config.level)  # whether they are there
+    if config.freeze_embeddings:
+        with frozen_embeddings(model):
+            pass  # whether it has any
+    if Stage.VOCABULARY in config.stages:
+        check_vocabulary(model, data, new_languages(config, languages))
     check_device(model, config)
     _check_english(examples, config)
-    if any(stage is not Stage.TRANSFER for stage in config.stages):
+    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
         examples.check_negatives()
     _warn_of_truncation(model, examples.candidates.texts, "candidates")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
@@ -128,14 +151,18 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with _embeddings(model, data, examples, config), no_progress_bars():
+    with no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             run.write_record(BEFORE, {"results": results()})
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
-            if record is None:
+            if record is None and stage is Stage.VOCABULARY:
+                extend_model(model, data, languages, evaluator, run, progress)
+                record = {"metrics_size": run.metrics_size(), "results": results()}
+                run.write_record(stage.value, record)
+            elif record is None:
                 run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
@@ -147,11 +174,50 @@ def train(
                 load_weights(model, run.stage_model(stage))
             metrics_size = record["metrics_size"]
         model.eval()
-        if not run.model_path.exists():
-            with run.replace_folder(run.model_path) as folder:
-                model.save_pretrained(str(folder), create_model_card=False)
+        _save_model(model, run, run.model_path, overwrite=False)
     write_results(run)
     return model
+
+
+def extend_model(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    languages: tuple[str, ...],
+    evaluator: DevEvaluator,
+    run: RunDirectory,
+    progress: Progress,
+) -> DevScore:
+    """Run the vocabulary stage; the model is saved in the stage's folder.
+
+    It takes no steps, so a run that was killed in it begins it anew. Unlike the others it is kept whatever dev says,
+    which is asked about the languages trained, not the ones that it is for.
+
+    Args:
+        model: The model as the run started.
+        data: The data set.
+        languages: The languages trained.
+        evaluator: The dev evaluation.
+        run: The run's folder.
+        progress: Told what happens.
+
+    Returns:
+        The dev evaluation of the model.
+    """
+    config, stage = run.config, Stage.VOCABULARY
+    run.cut_metrics(0)
+    progress.stage_started(stage, 1)
+    progress.activity("aligning words")
+    extend(model, data, new_languages(config, languages), config.vocabulary)
+    progress.activity("evaluating")
+    evaluator(model)
+    score = DevScore(stage, 0.0, 0, evaluator.p1, evaluator.metrics, improved=True)
+    run.append_metrics(
+        {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
+    )
+    progress.evaluated(score)
+    _save_model(model, run, run.stage_model(stage), overwrite=True)
+    progress.stage_finished(stage, score)
+    return score
 
 
 def run_stage(
@@ -201,7 +267,7 @@ def run_stage(
     # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
     stream = BatchStream(
         rows,
-        lambda batch: _collate(trainer, plan, batch),
+        lambda batch: _collate(trainer, plan, batch, config.chunk_tokens),
         epochs=stage_config.epochs,
         batch_size=plan.rows_per_step,
         pieces=stage_config.accumulation,
@@ -209,8 +275,11 @@ def run_stage(
     )
     callback = StageCallback(stage, stage_config, run, stream, evaluator, rate, progress)
     args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=most_steps)
-    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback])
+    most_kept = config.chunk_tokens if config.gradient_cache else None
+    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback], most_kept)
     callback.trainer = trainer
+    if rank() > 0:
+        torch.manual_seed(config.seed + rank())  # dropout of its own for each share of a step
 
     checkpoint = run.latest_checkpoint(stage)
     if checkpoint is None:
@@ -219,10 +288,12 @@ def run_stage(
         callback.evaluate_start(model)
     else:
         logger.info("%s: going on from %s", stage.value, checkpoint.path)
+        if (before := checkpoint.state["processes"]) != num_processes() and rank() == 0:
+            logger.warning("%s: goes on with %d processes, was begun with %d", stage.value, num_processes(), before)
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    with restored_forward(model):
+    with _embeddings(model, data, examples, config, stage), restored_forward(model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
@@ -234,8 +305,7 @@ def run_stage(
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
     if stage is Stage.CONTRASTIVE and best.step:
         best = _average(config.contrastive.tuned_shares, model, start, best, evaluator, run, progress)
-    with run.replace_folder(run.stage_model(stage)) as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
+    _save_model(model, run, run.stage_model(stage), overwrite=True)
     progress.stage_finished(stage, best)
     return best
 
@@ -277,14 +347,59 @@ def _average(
     return found[chosen]
 
 
-def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch) -> dict[str, list[dict[str, Any]]]:
-    pieces = []
+def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The languages of the vocabulary stage.
+
+    Args:
+        config: The run.
+        languages: The languages trained.
+    """
+    named = config.vocabulary.languages or (*languages, *config.parallel_languages)
+    return sort_languages({language for language in named if language != "en"})
+
+
+def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens: int) -> dict[str, Any]:
+    def features(column: str, texts: list[str]) -> dict[str, Any]:
+        return trainer.data_collator([{column: text} for text in texts])
+
+    def features_alone(column: str, texts: list[str]) -> dict[str, Any]:
+        return {name.removeprefix(column + "_"): value for name, value in features(column, texts).items()}
+
+    pieces: list[dict[str, Any]] = []
     for rows in batch.split():
         piece = plan.piece(rows)
-        features = trainer.data_collator([{QUERY_COLUMN: text} for text in piece.queries])
-        features |= trainer.data_collator([{PASSAGE_COLUMN: text} for text in piece.passages])
-        pieces.append(features | {"label": piece.labels})
+        texts_of = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
+        made: dict[str, Any] = {"label": piece.labels}
+        if chunk_tokens == 0 and num_processes() == 1:
+            for column, texts in texts_of.items():
+                made |= features(column, texts)
+        else:
+            made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
+            first_row = 0
+            for column, texts in texts_of.items():
+                collate = partial(features_alone, column)
+                made["chunks"] += make_chunks(texts, collate, most_tokens=chunk_tokens, first_row=first_row)
+                first_row += len(texts)
+        pieces.append(made)
     return {"pieces": pieces}
+
+
+@on_rank_0
+def _save_model(model: SentenceTransformer, run: RunDirectory, path: Path, *, overwrite: bool) -> None:
+    if overwrite or not path.exists():
+        with run.replace_folder(path) as folder:
+            model.save_pretrained(str(folder), create_model_card=False)
+
+
+def _check_same(given: dict[str, Any]) -> None:
+    first, *others = from_all(given)
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise ValueError(
+                    f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
+                    f"rank {number}"
+                )
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
@@ -299,6 +414,8 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
             f'none of {others} questions; load the data with English included (languages=[..., "en"]), or for XOR-QA '
             "put english_questions.jsonl into its folder"
         )
+    if rank() > 0:
+        return
     logger.warning(
         "%d of %d training questions have no English translation; they stand for themselves in warm-up and transfer",
         examples.without_english,
@@ -308,7 +425,7 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
 
 def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
     limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
-    if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+    if rank() > 0 or limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
     prompt = prompt_of(model, *PASSAGE_PROMPTS)
     longer = 0
@@ -327,16 +444,17 @@ def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind
 
 
 def _embeddings(
-    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig
+    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig, stage: Stage
 ) -> AbstractContextManager[None]:
     if config.freeze_embeddings:
         return frozen_embeddings(model)
-    if any(config.stage(stage).weight_decay for stage in config.stages):
+    if config.stage(stage).weight_decay:
         return nullcontext()  # it also pulls on tokens that never occur
     train = data.select(split=Split.TRAIN)
-    questions = (q.text for q in train.queries if q.language in (*examples.languages, "en"))
+    languages = {*examples.languages, *config.parallel_languages, "en"}
+    questions = (q.text for q in train.queries if q.language in languages)
     texts = chain(examples.candidates.texts, questions)
-    if config.uses_translations:
+    if stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages:
         # A piece that there is only where a span is cut inside a word keeps its embedding.
-        texts = chain(texts, *(data.translations.get(code, {}).values() for code in (*examples.languages, "en")))
+        texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)

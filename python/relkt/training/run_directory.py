@@ -14,13 +14,14 @@ import numpy as np
 
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.examples import Rows
+from relkt.training.files import PARTIAL, write_atomically
+from relkt.training.processes import on_rank_0
 
 _CONFIG = "config.toml"
 _RUN = "run.json"
 _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _ROWS = "relkt_rows.npy"
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class Checkpoint:
 
 
 class RunDirectory:
-    """A folder that holds one run. Make one with :meth:`create` or :meth:`resume`."""
+    """A folder that holds one run. Make one with :meth:`create` or :meth:`resume`.
+
+    In a job of several processes each calls all methods, in the same order; rank 0 alone reads and writes (but for
+    :meth:`replace_folder`, which is for the process that calls it), and tells the others what it found.
+    """
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
@@ -48,6 +53,7 @@ class RunDirectory:
     # Start
 
     @classmethod
+    @on_rank_0
     def create(cls, path: Path, config: TrainConfig, identity: Mapping[str, str]) -> RunDirectory:
         """Start a run in a new or empty folder.
 
@@ -73,6 +79,7 @@ class RunDirectory:
         return cls(path, config)
 
     @classmethod
+    @on_rank_0
     def resume(cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str]) -> RunDirectory | None:
         """Open the folder of a run that was started.
 
@@ -101,6 +108,7 @@ class RunDirectory:
         run.check_identity(identity)
         return run
 
+    @on_rank_0
     def check_identity(self, identity: Mapping[str, str]) -> None:
         """Check that the run started from something.
 
@@ -120,7 +128,7 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"output_dir: expected a folder, got the file {path}")
         # What a run leaves that was killed before its configuration was written does not count.
-        unfinished = {_RUN, _RUN + _PARTIAL, _CONFIG + _PARTIAL}
+        unfinished = {_RUN, _RUN + PARTIAL, _CONFIG + PARTIAL}
         return path.is_dir() and any(p.name not in unfinished for p in path.iterdir())
 
     # Metrics
@@ -130,15 +138,18 @@ class RunDirectory:
         """One JSON object a line."""
         return self.path / _METRICS
 
+    @on_rank_0
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record), ensure_ascii=False) + "\n")
 
+    @on_rank_0
     def metrics_size(self) -> int:
         """Bytes in ``metrics.jsonl``."""
         return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
 
+    @on_rank_0
     def cut_metrics(self, size: int) -> None:
         """Forget the lines after the first ``size`` bytes."""
         if self.metrics_size() < size:
@@ -163,6 +174,7 @@ class RunDirectory:
         """The folder of the final model."""
         return self.path / "model"
 
+    @on_rank_0
     def read_record(self, name: str) -> dict[str, Any] | None:
         """A record that :meth:`write_record` wrote, or None."""
         path = self.path / "stages" / f"{name}.json"
@@ -171,6 +183,7 @@ class RunDirectory:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return record
 
+    @on_rank_0
     def write_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Note that a part of the run ("before", a stage) is finished, and what came of it."""
         path = self.path / "stages" / f"{name}.json"
@@ -183,6 +196,7 @@ class RunDirectory:
         """Where the trainer writes the checkpoint of a step."""
         return self.stage_path(stage) / f"checkpoint-{step}"
 
+    @on_rank_0
     def commit_checkpoint(self, stage: Stage, step: int, state: Mapping[str, Any], rows: Rows | None) -> None:
         """Declare a checkpoint complete, after the trainer has written its files.
 
@@ -196,6 +210,7 @@ class RunDirectory:
         record = {"state": dict(state), "metrics_size": self.metrics_size(), "files": sizes}
         write_atomically(path / _COMMIT, json.dumps(record, indent=2) + "\n")
 
+    @on_rank_0
     def keep_checkpoints(self, stage: Stage, steps: set[int]) -> None:
         """Delete the checkpoints of a stage but those of some steps."""
         kept = {self.checkpoint_path(stage, step) for step in steps}
@@ -205,6 +220,7 @@ class RunDirectory:
                 (path / _COMMIT).unlink(missing_ok=True)
                 shutil.rmtree(path)
 
+    @on_rank_0
     def clean_stage(self, stage: Stage) -> None:
         """Delete all that a finished stage needs no more: everything but its model."""
         self.keep_checkpoints(stage, set())
@@ -212,6 +228,7 @@ class RunDirectory:
             if path != self.stage_model(stage):
                 shutil.rmtree(path)
 
+    @on_rank_0
     def latest_checkpoint(self, stage: Stage) -> Checkpoint | None:
         """The newest complete checkpoint of a stage; incomplete ones are deleted."""
         complete: list[tuple[int, Checkpoint]] = []
@@ -236,7 +253,7 @@ class RunDirectory:
 class _FolderWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + _PARTIAL)
+        self._partial = path.with_name(path.name + PARTIAL)
 
     def __enter__(self) -> Path:
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -250,19 +267,6 @@ class _FolderWriter:
             self._partial.rename(self._path)
         else:
             shutil.rmtree(self._partial, ignore_errors=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at any moment there is the old one or the new one, whenever the process is killed.
-
-    Whether the new one outlasts a power cut is up to the file system: the folder itself is not synchronised.
-    """
-    partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read_commit(path: Path) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +19,11 @@ from typing_extensions import override
 
 from relkt.encoders import MuseEncoder
 from relkt.losses import Reduction
+from relkt.training.chunks import ChunkedPass
 from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.modules import StageLoss
+from relkt.training.processes import num_processes, sum_gradients
 from relkt.training.progress import DevScore, Progress
 from relkt.training.run_directory import Checkpoint, RunDirectory
 from relkt.training.stream import BatchStream
@@ -64,8 +66,12 @@ class StageTrainer(SentenceTransformerTrainer):
     """A :class:`SentenceTransformerTrainer` fed by a :class:`BatchStream`.
 
     It differs from its parent in that the stream is the only source of batches and their order; a batch may be run in
-    pieces with the gradient of the whole; the learning rate follows :class:`LearningRate`; and no model cards are
-    written. Beside the checkpoints it leaves an empty folder ``eval``, which is deleted when the stage is finished.
+    pieces and in chunks with the gradient of the whole; the learning rate follows :class:`LearningRate`; and no model
+    cards are written.
+
+    In a job of several processes each makes the same batches and runs its share of their texts; all compute the loss of
+    the whole, and the gradients of the weights are summed. So the steps, and all that follows from them, are those of
+    one process, up to the order of float additions.
 
     Args:
         model: The model to train.
@@ -73,9 +79,11 @@ class StageTrainer(SentenceTransformerTrainer):
         loss: The stage's loss.
         evaluator: Run where the callback asks for it.
         stream: The batches, ``{"pieces": [...]}`` each. A piece has what the trainer's collator makes of the questions
-            and the passages (``anchor_input_ids``, ``passage_input_ids`` ...), and the stage's labels as ``label``.
+            and the passages (``anchor_input_ids``, ``passage_input_ids`` ...), and the stage's labels as ``label``; or
+            ``chunks`` of both, with ``num_queries`` and ``num_passages``, in the place of the former.
         rate: The factor of the learning rate.
         callbacks: Callbacks of the trainer.
+        most_kept: As for :class:`~relkt.training.chunks.ChunkedPass`.
     """
 
     def __init__(
@@ -87,7 +95,12 @@ class StageTrainer(SentenceTransformerTrainer):
         stream: BatchStream,
         rate: LearningRate,
         callbacks: list[TrainerCallback],
+        most_kept: int | None = None,
     ) -> None:
+        self._stage_loss = loss
+        self._dev_evaluator = evaluator
+        self._most_kept = most_kept
+        self._chunked: ChunkedPass | None = None
         self._stream = stream
         self._rate = rate
         self._reduction = loss.reduction
@@ -99,6 +112,16 @@ class StageTrainer(SentenceTransformerTrainer):
     @override
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No model card: it would ask the Hub for the base model and run code carbon trackers."""
+
+    @override
+    def create_accelerator_and_postprocess(self) -> None:
+        """Keep Accelerate from wrapping the model in DistributedDataParallel.
+
+        It would average gradients over the processes, at the end of each backward pass; a step has several.
+        """
+        super().create_accelerator_and_postprocess()
+        if num_processes() > 1:
+            self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     @override
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -128,6 +151,10 @@ class StageTrainer(SentenceTransformerTrainer):
             # Sums add up by themselves; means are weighted by the size of their piece.
             self._share = 1.0 if self._reduction is Reduction.SUM else len(piece["label"]) / total
             losses.append(super().training_step(model, piece, num_items_in_batch))
+            if self._chunked is not None:
+                self._chunked.backward()
+                self._chunked = None
+        sum_gradients(self.model)
         loss = torch.stack(losses).sum()
         self.last_loss = float(loss)
         return loss
@@ -141,11 +168,27 @@ class StageTrainer(SentenceTransformerTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The share of a piece in the loss of its batch."""
+        if "chunks" in inputs:
+            num_queries, num_texts = inputs["num_queries"], inputs["num_queries"] + inputs["num_passages"]
+            self._chunked = ChunkedPass(model, inputs["chunks"], num_texts, most_kept=self._most_kept)
+            queries, passages = self._chunked.embeddings[:num_queries], self._chunked.embeddings[num_queries:]
+            return self._stage_loss.loss(queries, passages, inputs["label"]) * self._share
         loss = super().compute_loss(cast(SentenceTransformer, model), inputs, num_items_in_batch=num_items_in_batch)
         return cast(Tensor, loss) * self._share
 
     @override
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Run the evaluator, in every process. (The parent's ways in a job of several differ between its versions.)"""
+        # The parent's loop over no batches draws a number: so runs are the same, bit for bit, as those it evaluated.
+        torch.empty((), dtype=torch.int64).random_()
+        metrics = self._dev_evaluator(self.model)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @override
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None) -> None:
+        if not self.args.should_save:  # another process does
+            return
         self.model.save_pretrained(str(output_dir), create_model_card=False)
 
     def halve_learning_rate(self) -> None:
@@ -274,6 +317,7 @@ class StageCallback(TrainerCallback):
             "step": state.global_step,
             "position": position,
             "not_improved": self._not_improved,
+            "processes": num_processes(),
             "best": vars(self.best) | {"stage": self._stage.value},
         }
         self._run.commit_checkpoint(self._stage, state.global_step, record, rows)
@@ -305,16 +349,13 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
 
     Raises:
         ValueError: If the precision needs a GPU that the model is not on, or that lacks it; if the model is on another
-            GPU than the first; or if its weights are not float32.
-        RuntimeError: If this is one of several processes of a distributed job.
+            GPU than the first, in a job of one process; or if its weights are not float32.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RuntimeError("relkt.train runs in one process; WORLD_SIZE says this one is part of a distributed job")
     if config.precision is Precision.FLOAT16 and model.device.type != "cuda":
         raise ValueError(f"precision: expected float32, bfloat16 or auto for a model on {model.device}, got float16")
     if config.precision is Precision.BFLOAT16 and model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError("precision: expected float32, float16 or auto, as this GPU has no bfloat16, got bfloat16")
-    if model.device.type == "cuda" and (model.device.index or 0) != 0:
+    if num_processes() == 1 and model.device.type == "cuda" and (model.device.index or 0) != 0:
         raise ValueError(
             f"model: expected on the CPU or the first GPU, where the trainer works, got on {model.device}; choose a "
             "GPU with the environment variable CUDA_VISIBLE_DEVICES"
@@ -364,6 +405,7 @@ def training_arguments(
         ignore_data_skip=True,
         report_to=[],
         disable_tqdm=True,
+        dataloader_drop_last=num_processes() > 1,  # of no effect on the stream; without, the trainer warns
         seed=config.seed,
         bf16=bfloat16,
         fp16=config.precision is Precision.FLOAT16,
@@ -378,10 +420,13 @@ def training_arguments(
 
 
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Give a model the weights of one saved by it."""
+    """Give a model the weights of one saved by it, and its vocabulary where that was extended."""
     # mUSE's class is relkt's, so running it is nothing new; other models keep the trust they were loaded with.
     trusted = all(isinstance(module, MuseEncoder) for module in model) or getattr(model, "trust_remote_code", False)
     saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=bool(trusted))
+    for mine, theirs in zip(model, saved, strict=True):
+        if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
+            mine.take_vocabulary(theirs)
     model.load_state_dict(saved.state_dict())
 
 

@@ -291,6 +291,15 @@ def test_bad_arguments(data: RetrievalData, tmp_path: Path, changes: dict[str, A
     assert not list(tmp_path.iterdir())
 
 
+def test_one_of_several_processes_is_refused(
+    data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="WORLD_SIZE: expected one process, as each run is one, got a job of 2"):
+        reproduce(data, output_dir=tmp_path / "x", rows=[Row(name="bm25")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_something_else_is_left_alone(data: RetrievalData, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

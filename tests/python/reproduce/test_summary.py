@@ -62,7 +62,8 @@ TUNED = (
 
 def reproduction(rows: tuple[Row, ...] = ROWS, **changes: Any) -> Reproduction:
     by_level = {level.value: dict.fromkeys(LANGUAGES, 0.5) for level in Level}
-    stages = tuple(StageResult(name, 0.5, by_level) for name in ("before", "warmup", "transfer"))
+    names = ("before", "vocabulary", "warmup", "transfer")
+    stages = tuple(StageResult(name, None if name == "before" else 0.5, by_level) for name in names)
     tuned = [
         measurement(values, stages=stages, curve=((0, 0.2), (4, 0.4 + 0.1 * number)), seconds=100.0 + 20 * number)
         for number, values in enumerate(TUNED)
@@ -178,6 +179,9 @@ def test_markdown(result: Reproduction) -> None:
     ]
     p = result.comparison("plain", "tuned", Level.BEST_PASSAGE).p_values["trained"]
     assert f"| p, best-passage | plain |\n| --- | ---: |\n| tuned | {p:.4f} |" in text
+    assert (
+        "| before | - | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 |\n| after vocabulary | 0.500 ± 0.000 |" in text
+    )
     assert "| after transfer | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 |" in text
 
 

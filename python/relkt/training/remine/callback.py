@@ -18,10 +18,10 @@ from relkt.arrays import as_count
 from relkt.data import parse_member
 from relkt.encoders import model_checksum
 from relkt.mining import Strategy
+from relkt.training.processes import from_rank_0
 from relkt.training.remine.checkpoint import checkpoint_file, identity_of, load_negatives, save_negatives
 from relkt.training.remine.mining import Miner, Remined
 from relkt.training.remine.pairs import MiningPairs, WithoutNegatives
-from relkt.training.remine.processes import from_rank_0
 from relkt.training.remine.texts import NegativeTexts, name_of, parts_of
 from relkt.training.remine.trainer_checks import (
     check_arguments,
