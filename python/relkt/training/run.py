@@ -19,17 +19,18 @@ from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
 from relkt.training.chunks import make_chunks
-from relkt.training.config import Stage, TrainConfig
+from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
+from relkt.training.plans import StagePlan
 from relkt.training.precision import restored_forward
 from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
 from relkt.training.progress import DevScore, Progress
 from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, write_results
 from relkt.training.run_directory import RunDirectory
-from relkt.training.stages import StagePlan, make_stage
+from relkt.training.stages import make_stage
 from relkt.training.stream import Batch, BatchStream
 from relkt.training.trainer import (
     PASSAGE_COLUMN,
@@ -46,7 +47,7 @@ from relkt.training.trainer import (
 from relkt.training.vocabulary import check_vocabulary, extend
 
 # Of the order of a stage's examples: numbers that stay when a stage is added.
-_STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
+_STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3, Stage.DISTILLATION: 4}
 
 logger = logging.getLogger(__name__)
 
@@ -247,8 +248,10 @@ def run_stage(
     """
     config = run.config
     stage_config = config.stage(stage)
-    with_english = (stage is Stage.TRANSFER and config.transfer.include_english) or (
-        stage is Stage.CONTRASTIVE and config.contrastive.include_english
+    with_english = (
+        stage is Stage.DISTILLATION
+        or (stage is Stage.TRANSFER and config.transfer.include_english)
+        or (stage is Stage.CONTRASTIVE and config.contrastive.include_english)
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
@@ -303,8 +306,8 @@ def run_stage(
     elif best.step != trainer.state.global_step:
         load_weights(model, run.checkpoint_path(stage, best.step))
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
-    if stage is Stage.CONTRASTIVE and best.step:
-        best = _average(config.contrastive.tuned_shares, model, start, best, evaluator, run, progress)
+    if isinstance(stage_config, ContrastiveConfig | DistillationConfig) and best.step:
+        best = _average(stage_config.tuned_shares, model, start, best, evaluator, run, progress)
     _save_model(model, run, run.stage_model(stage), overwrite=True)
     progress.stage_finished(stage, best)
     return best
@@ -372,11 +375,14 @@ def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens:
         made: dict[str, Any] = {"label": piece.labels}
         if chunk_tokens == 0 and num_processes() == 1:
             for column, texts in texts_of.items():
-                made |= features(column, texts)
+                if texts:
+                    made |= features(column, texts)
         else:
             made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
             first_row = 0
             for column, texts in texts_of.items():
+                if not texts:
+                    continue
                 collate = partial(features_alone, column)
                 made["chunks"] += make_chunks(texts, collate, most_tokens=chunk_tokens, first_row=first_row)
                 first_row += len(texts)
@@ -403,7 +409,7 @@ def _check_same(given: dict[str, Any]) -> None:
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
-    if Stage.WARMUP not in config.stages and Stage.TRANSFER not in config.stages:
+    if not {Stage.WARMUP, Stage.DISTILLATION, Stage.TRANSFER}.intersection(config.stages):
         return
     others = sum(q.language != "en" for q in examples.queries)
     if examples.without_english == 0:
@@ -454,7 +460,8 @@ def _embeddings(
     languages = {*examples.languages, *config.parallel_languages, "en"}
     questions = (q.text for q in train.queries if q.language in languages)
     texts = chain(examples.candidates.texts, questions)
-    if stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages:
+    cut = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
+    if cut or (stage is Stage.DISTILLATION and config.distillation.segment_share):
         # A piece that there is only where a span is cut inside a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)
