@@ -21,6 +21,8 @@ _STAGES = {
     "distillation": "Distillation",
     "transfer": "Transfer",
 }
+RESULT_NAMES = {"before": "before"} | {stage: f"after {name.lower()}" for stage, name in _STAGES.items()}
+"""Results of a run, before its first stage and after each, as tables call them."""
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relkt.data import Level
+from relkt.report import RESULT_NAMES
 from relkt.reproduce.measurement import Measurement
 from relkt.reproduce.reproduction import Cell, Mean, Reproduction
 
@@ -17,14 +18,6 @@ _LEVELS = {
     Level.BEST_PASSAGE: "one of {:,} documents, each scored by its best passage",
 }
 _TESTED = (Level.PASSAGE, Level.BEST_PASSAGE)
-_STAGES = {
-    "before": "before",
-    "vocabulary": "after vocabulary",
-    "warmup": "after warm-up",
-    "teacher": "after teacher",
-    "contrastive": "after contrastive",
-    "transfer": "after transfer",
-}
 
 
 def to_markdown(reproduction: Reproduction) -> str:
@@ -193,7 +186,7 @@ def _stages(reproduction: Reproduction, name: str) -> str:
             _over_runs([_mean_of(run, number, level, languages) for run in runs]) if languages else "-"
             for level in Level
         ]
-        rows.append([_STAGES[stage.name], *cells])
+        rows.append([RESULT_NAMES[stage.name], *cells])
     return _table(heads, rows)
 
 

@@ -72,7 +72,9 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match=r"preset: expected one of best-muse, best-transformer, paper-xquad, .*, got 'paper'"):
+    with pytest.raises(
+        ValueError, match=r"preset: expected one of best-muse, best-transformer, paper-xquad, .*, got 'paper'"
+    ):
         TrainConfig.preset("paper")
 
 
