@@ -1,25 +1,14 @@
-"""What a measurement was made on and with."""
+"""The report of a measurement: what it was made on and with, and where it is written."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from relkt.machine import machine
 
-def machine(*packages: str) -> dict[str, Any]:
-    """The processor, the number of cores, and the versions of these packages ("?" where one is not installed)."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "versions": {name: _installed(name) for name in packages}}
+__all__ = ["machine", "write_report"]
 
 
 def write_report(report: dict[str, Any], markdown: str, args: argparse.Namespace) -> None:
@@ -29,11 +18,3 @@ def write_report(report: dict[str, Any], markdown: str, args: argparse.Namespace
         args.markdown.write_text(markdown)
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _installed(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        # As when relkt is used where it is built.
-        return str(getattr(sys.modules.get(name), "__version__", "?"))

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relkt.evaluation import Average, Estimate, Report
+from relkt.figures import BLUE, GREY, LANGUAGE_NAMES, LIGHT, VERMILION, new_figure, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's palette keeps its colours apart for every kind of colour vision; shapes and fills differ as well.
-_BLUE, _VERMILION, _GREY, _LIGHT = "#0072B2", "#D55E00", "#6B6B6B", "#D9D9D9"
 _STAGES = {
     "vocabulary": "Vocabulary",
     "warmup": "Warm-up",
@@ -23,29 +21,12 @@ _STAGES = {
     "distillation": "Distillation",
     "transfer": "Transfer",
 }
+RESULT_NAMES = {"before": "before"} | {stage: f"after {name.lower()}" for stage, name in _STAGES.items()}
+"""Results of a run, before its first stage and after each, as tables call them."""
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",
     Average.ALL: "Mean, all languages",
-}
-_LANGUAGES = {
-    "ar": "Arabic",
-    "bn": "Bengali",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "hi": "Hindi",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "te": "Telugu",
-    "th": "Thai",
-    "tr": "Turkish",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
 }
 
 
@@ -116,7 +97,7 @@ def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Pat
         FileNotFoundError: If there is no such file.
     """
     stages = _read_metrics(Path(metrics))
-    figure = _figure(width=3.2 * len(stages) + 0.8, height=4.6)
+    figure = new_figure(width=3.2 * len(stages) + 0.8, height=4.6)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", height_ratios=(3, 2))
     for score_axes in grid[0, 1:]:  # Shared before anything is drawn, so that the limits fit every stage.
         score_axes.sharey(grid[0, 0])
@@ -125,17 +106,17 @@ def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Pat
         score_axes, loss_axes = grid[0, column], grid[1, column]
         _draw_scores(score_axes, [line for line in lines if "dev_p1" in line])
         losses = [(line["epoch"], line["loss"]) for line in lines if "loss" in line]
-        loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color=_VERMILION, linewidth=1.4)
+        loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color=VERMILION, linewidth=1.4)
         score_axes.set_title(_STAGES.get(stage, stage), fontweight="bold", fontsize=11)
         loss_axes.set_xlabel("epoch")
         loss_axes.set_ylim(bottom=0)
         for axes in (score_axes, loss_axes):
-            _style(axes)
+            style(axes)
     grid[0, 0].set_ylabel("P@1 on dev")
     grid[1, 0].set_ylabel("training loss")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def plot_languages(
@@ -168,11 +149,11 @@ def plot_languages(
         if rows:
             rows.append(None)
         for language in sorted(group, key=lambda x: -after.value(metric, x)):
-            name = f"{_LANGUAGES[language]} ({language})" if language in _LANGUAGES else language
+            name = f"{LANGUAGE_NAMES[language]} ({language})" if language in LANGUAGE_NAMES else language
             rows.append((name, before.estimate(metric, language), after.estimate(metric, language), False))
         pair = _mean(before, metric, average, group), _mean(after, metric, average, group)
         rows.append((_AVERAGES[average], *pair, True))
-    figure = _figure(width=7.2, height=0.9 + 0.34 * len(rows))
+    figure = new_figure(width=7.2, height=0.9 + 0.34 * len(rows))
     axes = figure.subplots()
     for y, row in enumerate(rows):
         if row is not None:
@@ -185,11 +166,11 @@ def plot_languages(
     axes.set_xlim(0, 1)
     split = "all" if after.split is None else after.split.value
     axes.set_xlabel(f"{metric} on {after.data}, {split} questions, level {after.level.value}")
-    _style(axes)
+    style(axes)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def _common(reports: Mapping[str, Report]) -> Report:
@@ -249,9 +230,9 @@ def _draw_scores(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     languages = sorted(set().union(*per_language)) if per_language else []
     for number, language in enumerate(languages):
         values = [scores.get(language, float("nan")) for scores in per_language]
-        axes.plot(epochs, values, color=_LIGHT, linewidth=1, label=None if number else "each language")
+        axes.plot(epochs, values, color=LIGHT, linewidth=1, label=None if number else "each language")
     means = [line["dev_p1"] for line in lines]
-    axes.plot(epochs, means, color=_BLUE, linewidth=2, marker="o", markersize=3.5, label="mean")
+    axes.plot(epochs, means, color=BLUE, linewidth=2, marker="o", markersize=3.5, label="mean")
     if lines:
         best = max(range(len(means)), key=lambda i: (means[i], -i))
         axes.plot(
@@ -260,7 +241,7 @@ def _draw_scores(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
             "o",
             markersize=10,
             markerfacecolor="none",
-            markeredgecolor=_VERMILION,
+            markeredgecolor=VERMILION,
             markeredgewidth=1.6,
             label="best",
         )
@@ -270,8 +251,8 @@ def _draw_pair(
     axes: Axes, y: int, before: Estimate, after: Estimate, *, is_mean: bool, labels: tuple[str, str] | None
 ) -> None:
     for estimate, colour, fill, shift, label in (
-        (before, _GREY, "white", -0.15, labels and labels[0]),
-        (after, _BLUE, _BLUE, 0.15, labels and labels[1]),
+        (before, GREY, "white", -0.15, labels and labels[0]),
+        (after, BLUE, BLUE, 0.15, labels and labels[1]),
     ):
         if estimate.interval is not None:
             axes.plot(estimate.interval, [y + shift] * 2, color=colour, linewidth=2.4 if is_mean else 1.4)
@@ -288,32 +269,3 @@ def _draw_pair(
     weight = "bold" if is_mean else "normal"
     text = f"{before.value:.2f} → {after.value:.2f}"
     axes.text(1.015, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, fontweight=weight)
-
-
-def _figure(width: float, height: float) -> Figure:
-    # Figure objects, not pyplot: no global state, no window, nothing to close.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="both", color="#EDEDED", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
-
-
-def _save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
-    from matplotlib import rc_context
-
-    base = Path(out)
-    if base.suffix in (".png", ".svg"):
-        base = base.with_suffix("")
-    png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
-    base.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=160)
-    # Without the date, and with ids that are not random, the same run gives the same file.
-    with rc_context({"svg.hashsalt": "relkt"}):
-        figure.savefig(svg, metadata={"Date": None})
-    return png, svg

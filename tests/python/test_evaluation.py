@@ -26,7 +26,7 @@ from relkt.evaluation import (
     measure,
     rank,
 )
-from relkt.evaluation.bootstrap import bootstrap_macro_mean
+from relkt.evaluation.bootstrap import bootstrap_macro_mean, paired_bootstrap_p, resampled_means
 from relkt.evaluation.ranking import strictly_falling
 
 Rows = NDArray[np.float32]
@@ -259,6 +259,48 @@ def test_a_resample_without_a_language_is_left_out() -> None:
     report = evaluate_embeddings(circle(*[0] * 12), circle(1, 2), data, num_resamples=20)
     assert report.average("P@1") == Estimate(1.0, None)
     assert report.estimate("P@1", "l0") == Estimate(1.0, (1.0, 1.0))
+
+
+def test_p_values_by_hand() -> None:
+    # |d* - d| is 0, .5, .5 and .6; three of the four are at least |d| = .5. The fifth resample does not count.
+    resampled = np.array([[0.5, 1.0, 0.0, -0.1, np.nan]])
+    assert paired_bootstrap_p(np.array([0.5]), resampled) == pytest.approx([(1 + 3) / (1 + 4)])
+    # The sign of a difference does not matter.
+    assert paired_bootstrap_p(np.array([-0.5]), -resampled) == pytest.approx([0.8])
+    # The same difference for every question: it is certain, as far as so many resamples can say.
+    assert paired_bootstrap_p(np.array([0.2]), np.full((1, 99), 0.1 + 0.1)) == pytest.approx([0.01])
+    # No difference at all: certainly none.
+    assert paired_bootstrap_p(np.array([0.0]), np.zeros((1, 99))) == pytest.approx([1.0])
+    # Equal but for rounding counts as equal.
+    assert paired_bootstrap_p(np.array([0.3]), np.array([[0.1 + 0.2 + 0.3]])) == pytest.approx([1.0])
+    assert np.isnan(paired_bootstrap_p(np.array([0.3]), np.full((1, 5), np.nan))).all()
+
+
+def test_a_paired_test_of_two_questions() -> None:
+    # One system answers both questions, the other one the second only: d = .5. The four equally likely resamples have
+    # d* = 1, .5, .5 and 0, so half of them are at least .5 from d.
+    resampled = resampled_means(np.array([[[1.0, 0.0]]]), np.ones((1, 2)), num_resamples=20_000, seed=0)[:, :, 0]
+    assert sorted(set(resampled[0].tolist())) == [0.0, 0.5, 1.0]
+    assert paired_bootstrap_p(np.array([0.5]), resampled)[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_p_values_are_uniform_where_there_is_no_difference() -> None:
+    # Differences drawn from -1, 0 and 1 with mean 0: a true test rejects at level p in a share p of the data sets.
+    rng = np.random.default_rng(0)
+    differences = rng.integers(-1, 2, (400, 1, 200)).astype(np.float64)
+    resampled = resampled_means(differences, np.ones((1, 200)), num_resamples=300, seed=1)[:, :, 0]
+    p_values = paired_bootstrap_p(differences.mean(axis=(1, 2)), resampled)
+    for level in (0.1, 0.5):
+        assert (p_values <= level).mean() == pytest.approx(level, abs=0.05)
+
+
+def test_the_same_questions_are_drawn_for_any_values() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.random((2, 3, 1, 30))
+    counts = np.ones((1, 30))
+    together = resampled_means(first - second, counts, num_resamples=50, seed=2)
+    apart = [resampled_means(values, counts, num_resamples=50, seed=2) for values in (first, second)]
+    np.testing.assert_allclose(together, apart[0] - apart[1], atol=1e-12)
 
 
 def test_intervals_do_not_depend_on_the_memory_used(monkeypatch: pytest.MonkeyPatch) -> None:

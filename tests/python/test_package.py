@@ -18,9 +18,10 @@ MODULES = [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "relkt."
 # A layer may import those after it, and itself.
 LAYERS = [
     {"cli", "app", "demo", "__main__"},
+    {"reproduce"},
     {"training", "evaluation", "report", "distributed", "mining_files"},
     {"mining", "losses", "encoders", "data"},
-    {"formats"},
+    {"formats", "figures", "machine"},
     {"index"},
     {"ids"},
     {"arrays"},

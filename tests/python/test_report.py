@@ -12,7 +12,8 @@ import pytest
 
 from relkt.data import Level, Split
 from relkt.evaluation import Average, Estimate, Report
-from relkt.report import plot_languages, plot_learning_curve, results_table
+from relkt.report import RESULT_NAMES, plot_languages, plot_learning_curve, results_table
+from relkt.training import Stage
 
 
 def build(values: dict[str, float], *, trained: tuple[str, ...] | None = ("en", "de"), spread: float = 0.05) -> Report:
@@ -97,6 +98,11 @@ def test_plot_languages_without_intervals(tmp_path: Path) -> None:
     plain = replace(AFTER, estimates={"P@1": {x: Estimate(0.5) for x in AFTER.languages}})
     assert is_drawing(*plot_languages(BEFORE, plain, tmp_path / "v1.2"))
     assert (tmp_path / "v1.2.svg").exists()
+
+
+def test_every_stage_has_a_name() -> None:
+    assert set(RESULT_NAMES) == {"before", *(stage.value for stage in Stage)}
+    assert RESULT_NAMES["warmup"] == "after warm-up"
 
 
 def write_metrics(path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
@@ -37,7 +40,8 @@ def load_encoder(
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
 
-            A model's prompts come with it.
+            A model's prompts come with it. Weights that its files lack (often those of a pooler that it does not use)
+            are random, and the same each time.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
         trust_remote_code: As for ``SentenceTransformer``: whether a model may bring code of its own. mUSE needs no
             such trust.
@@ -48,7 +52,8 @@ def load_encoder(
         OSError: If a Hub model does not exist or the Hub cannot be reached.
         ValueError: If the model brings code of its own and ``trust_remote_code`` is not set.
     """
-    model = _load(str(name_or_path), device, trust_remote_code)
+    with _fixed_random_weights():
+        model = _load(str(name_or_path), device, trust_remote_code)
     note_origin(model, str(name_or_path))
     return model
 
@@ -67,6 +72,17 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
             f"name_or_path: expected {MUSE!r}, a model's folder or its name on the Hub, got {name!r}: no such folder"
         )
     return _load_from_hub(name, device, trust_remote_code)
+
+
+@contextmanager
+def _fixed_random_weights() -> Iterator[None]:
+    """Draw the weights that a model's files lack from a fixed state of PyTorch's generator, which is put back.
+
+    With others each time, a run that is resumed would seem to have started from another model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:

@@ -12,7 +12,7 @@ from typing import IO
 
 from relkt.mining_files.work_folder import WorkFolderError
 
-_OURS = b"made by relkt mine\n"
+_OURS = b"made by relkt\n"
 """The content of a lock file that a run has made."""
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 

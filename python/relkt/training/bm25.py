@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relkt.training.examples import Rows, TrainingSet
+
+
+class BM25Index:
+    """English texts to be searched by their words: Lucene's BM25 with k1 = 1.5 and b = 0.75 (bm25s).
+
+    Args:
+        texts: The candidates, ``n`` of them.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        self._size = len(texts)
+        self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
+        with _quiet("bm25s"):
+            self._index.index(split_words(texts), show_progress=False)
+
+    def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
+        """The score of every candidate for the words of a question, as :func:`split_words` gives them.
+
+        Returns:
+            (n,) float64; all 0 if no candidate has any of the words.
+        """
+        known = [word for word in words if word in self._index.vocab_dict]
+        scores = np.zeros(self._size, dtype=np.float64)
+        if known:
+            scores[:] = self._index.get_scores(known)
+        return scores
+
+
+def split_words(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text, in lower case and without English stop words."""
+    import bm25s
+
+    words: list[list[str]] = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+    return words
 
 
 def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> Rows:
@@ -30,27 +67,19 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
         best BM25 rank first. Questions with the same English text and positives have the same negatives.
 
     Reference:
-        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. Lucene's BM25 with k1 = 1.5 and
-        b = 0.75 (bm25s), words in lower case without English stop words; the authors split at spaces.
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The authors split at spaces; see
+        :class:`BM25Index`.
     """
-    import bm25s
-
-    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
-    with _quiet("bm25s"):
-        index.index(_words(list(examples.candidates.texts)), show_progress=False)
+    index = BM25Index(examples.candidates.texts)
     questions = sorted(set(examples.english))
-    words_of = dict(zip(questions, _words(questions), strict=True))
-    num_candidates = len(examples.candidates.texts)
+    words_of = dict(zip(questions, split_words(questions), strict=True))
     found: dict[tuple[str, tuple[int, ...]], Rows] = {}
 
     def negatives(query: int) -> Rows:
         key = (examples.english[query], examples.positives(query))
         if key not in found:
-            words = [word for word in words_of[key[0]] if word in index.vocab_dict]
-            scores = np.zeros(num_candidates, dtype=np.float64)
-            if words:
-                scores[:] = index.get_scores(words)
-            allowed = np.setdiff1d(np.arange(num_candidates), examples.blocked(query), assume_unique=True)
+            scores = index.scores(words_of[key[0]])
+            allowed = np.setdiff1d(np.arange(len(scores)), examples.blocked(query), assume_unique=True)
             # One generator a question, so that its negatives do not depend on which other questions there are.
             ties = np.random.default_rng([seed, *key[0].encode()]).permutation(len(allowed))
             order = np.lexsort((ties, -scores[allowed]))
@@ -82,13 +111,6 @@ def _quiet(logger_name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _words(texts: list[str]) -> list[list[str]]:
-    import bm25s
-
-    words: list[list[str]] = bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
-    return words
 
 
 def _triplets(examples: TrainingSet, negatives: Callable[[int], Rows]) -> Rows:

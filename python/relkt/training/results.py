@@ -10,26 +10,17 @@ from sentence_transformers import SentenceTransformer
 
 from relkt.data.types import Level, RetrievalData, Split
 from relkt.evaluation import Report, evaluate_embeddings
-from relkt.report import plot_languages, plot_learning_curve, results_table
-from relkt.training.config import Stage
+from relkt.report import RESULT_NAMES, plot_languages, plot_learning_curve, results_table
 from relkt.training.encoding import encode_passages, encode_queries
+from relkt.training.files import write_atomically
 from relkt.training.processes import from_rank_0, on_rank_0
-from relkt.training.run_directory import RunDirectory, write_atomically
+from relkt.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 BEFORE = "before"
 """Name of the results of the model that a run starts from."""
 
-_ROW_NAMES = {
-    BEFORE: "before",
-    Stage.VOCABULARY.value: "after vocabulary",
-    Stage.WARMUP.value: "after warm-up",
-    Stage.TEACHER.value: "after teacher",
-    Stage.CONTRASTIVE.value: "after contrastive",
-    Stage.DISTILLATION.value: "after distillation",
-    Stage.TRANSFER.value: "after transfer",
-}
 _TABLES = ("P@1", "MRR@10")
 
 
@@ -82,7 +73,7 @@ def write_results(run: RunDirectory) -> None:
     levels = [Level(level) for level in results[BEFORE]]
     reports = {level: {name: Report.from_dict(results[name][level.value]) for name in names} for level in levels}
     tables = [
-        results_table({_ROW_NAMES[name]: report for name, report in reports[level].items()}, metric=metric)
+        results_table({RESULT_NAMES[name]: report for name, report in reports[level].items()}, metric=metric)
         for metric in _TABLES
         for level in levels
     ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -17,8 +15,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin, model_checksum, origin_of
 from relkt.training.chunks import make_chunks
@@ -31,6 +29,7 @@ from relkt.training.plans import StagePlan
 from relkt.training.precision import restored_forward
 from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
 from relkt.training.progress import DevScore, Progress
+from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import make_stage
@@ -131,7 +130,7 @@ def train(
     if progress is None or rank() > 0:
         progress = Progress()
     identity = {
-        "data": _data_checksum(data),
+        "data": data_checksum(data),
         "model": model_checksum(model),
         "teacher": None if teacher is None else model_checksum(teacher),
     }
@@ -140,7 +139,7 @@ def train(
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
         # Only here, so that runs without them do not depend on whether a reader finds any.
-        identity["translations"] = _translations_checksum(data)
+        identity["translations"] = translations_checksum(data)
         if run:
             run.check_identity(identity)
 
@@ -176,7 +175,7 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with _no_progress_bars():
+    with no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
@@ -524,33 +523,3 @@ def _embeddings(
         # A piece that there is only where a span is cut inside a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Silence the bars that transformers draws each time it writes or reads weights."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _data_checksum(data: RetrievalData) -> str:
-    digest = hashlib.sha256()
-    for passage in data.passages:
-        digest.update(repr((passage.id, passage.text, passage.document)).encode())
-    for query in data.queries:
-        judged = sorted(data.qrels[query.id].items())
-        digest.update(repr((query.id, query.text, query.language, query.parallel, query.split.value, judged)).encode())
-    return digest.hexdigest()
-
-
-def _translations_checksum(data: RetrievalData) -> str:
-    digest = hashlib.sha256()
-    for language, texts in sorted(data.translations.items()):
-        for passage, text in sorted(texts.items()):
-            digest.update(repr((language, passage, text)).encode())
-    return digest.hexdigest()

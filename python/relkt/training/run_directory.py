@@ -14,6 +14,7 @@ import numpy as np
 
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.examples import Rows
+from relkt.training.files import PARTIAL, write_atomically
 from relkt.training.processes import on_rank_0
 
 _CONFIG = "config.toml"
@@ -21,7 +22,6 @@ _RUN = "run.json"
 _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _ROWS = "relkt_rows.npy"
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RunDirectory:
         if config is not None and stored != config:
             raise ValueError(
                 f"config: expected that of the run to resume, {path / _CONFIG}, got other values: "
-                + "; ".join(_differences(stored.to_dict(), config.to_dict()))
+                + "; ".join(config_differences(stored.to_dict(), config.to_dict()))
             )
         run = cls(path, stored)
         run.check_identity(identity)
@@ -130,7 +130,7 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"output_dir: expected a folder, got the file {path}")
         # What a run leaves that was killed before its configuration was written does not count.
-        unfinished = {_RUN, _RUN + _PARTIAL, _CONFIG + _PARTIAL}
+        unfinished = {_RUN, _RUN + PARTIAL, _CONFIG + PARTIAL}
         return path.is_dir() and any(p.name not in unfinished for p in path.iterdir())
 
     # Metrics
@@ -255,7 +255,7 @@ class RunDirectory:
 class _FolderWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + _PARTIAL)
+        self._partial = path.with_name(path.name + PARTIAL)
 
     def __enter__(self) -> Path:
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -271,19 +271,6 @@ class _FolderWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at any moment there is the old one or the new one, whenever the process is killed.
-
-    Whether the new one outlasts a power cut is up to the file system: the folder itself is not synchronised.
-    """
-    partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def _read_commit(path: Path) -> dict[str, Any] | None:
     if not (path / _COMMIT).is_file():
         return None
@@ -294,11 +281,12 @@ def _read_commit(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def config_differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configurations as :meth:`TrainConfig.to_dict` gives them, a text for each value."""
     found: list[str] = []
     for key, value in was.items():
         if isinstance(value, Mapping):
-            found += _differences(value, now[key], f"{prefix}{key}.")
+            found += config_differences(value, now[key], f"{prefix}{key}.")
         elif value != now[key]:
             found.append(f"{prefix}{key} was {value!r}, is {now[key]!r}")
     return found

@@ -8,12 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 import relkt
-from relkt.encoders import MuseEncoder, encode_passages, encode_queries, load_encoder, loading, muse_weights
+from relkt.encoders import (
+    MuseEncoder,
+    encode_passages,
+    encode_queries,
+    load_encoder,
+    loading,
+    model_checksum,
+    muse_weights,
+)
 
 TEXTS = ["the cat sat", "a dog"]
 
@@ -54,6 +63,19 @@ def test_saved_muse_needs_no_trust(tiny_model, tmp_path):
     loaded = load_encoder(tmp_path, device="cpu")
     np.testing.assert_array_equal(loaded.encode(TEXTS), tiny_model.encode(TEXTS))
     np.testing.assert_array_equal(load_encoder(str(tmp_path), device="cpu").encode(TEXTS), tiny_model.encode(TEXTS))
+
+
+def test_weights_that_the_files_lack_are_the_same_each_time(bert_folder):
+    weights = load_file(bert_folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler")}
+    assert len(kept) < len(weights)
+    save_file(kept, bert_folder / "model.safetensors", metadata={"format": "pt"})
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = load_encoder(bert_folder, device="cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert model_checksum(load_encoder(bert_folder, device="cpu")) == model_checksum(first)
 
 
 MUSE, DENSE, NORMALIZE = loading._MUSE_TYPE, loading._DENSE_TYPE, loading._NORMALIZE_TYPE

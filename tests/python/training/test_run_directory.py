@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from relkt.training import Stage, TrainConfig, WarmupConfig
-from relkt.training.run_directory import RunDirectory, write_atomically
+from relkt.training.files import write_atomically
+from relkt.training.run_directory import RunDirectory
 
 CONFIG = TrainConfig(seed=7)
 IDENTITY = {"data": "d", "model": "m"}

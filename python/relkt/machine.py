@@ -1,0 +1,28 @@
+"""What a measurement was made on and with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """The processor, the number of cores, and the versions of these packages ("?" where one is not installed)."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
+    return {"cpu": cpu, "cores": os.cpu_count(), "versions": {name: _installed(name) for name in packages}}
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        # As when relkt is used where it is built.
+        return str(getattr(sys.modules.get(name), "__version__", "?"))

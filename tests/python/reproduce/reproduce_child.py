@@ -1,0 +1,46 @@
+"""Run by test_run.py in a process of its own: go on with an experiment, and be killed at a given moment.
+
+Not a test module. Its arguments are put into ``ARGUMENTS`` by whoever runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from relkt.reproduce import Progress, Run, reproduce
+
+
+class Killed(Progress):
+    """Dies in a run, when an activity begins for a given time."""
+
+    def __init__(self, run: str, activity: str, times: int) -> None:
+        self._run, self._activity, self._times = run, activity, times
+        self._now = ""
+
+    @override
+    def run_started(self, run: Run) -> None:
+        self._now = run.name
+
+    @override
+    def activity(self, name: str) -> None:
+        self._times -= (self._now, name) == (self._run, self._activity)
+        if self._times == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: str, kill: dict[str, Any] | None) -> None:
+    torch.set_num_threads(1)
+    with Path(arguments).open("rb") as file:
+        given = pickle.load(file)
+    reproduce(**given, progress=Killed(**kill) if kill else None)
+
+
+if __name__ == "__main__":
+    main(**globals()["ARGUMENTS"])
