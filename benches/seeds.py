@@ -23,6 +23,7 @@ from relkt.training import TrainConfig
 
 ROWS = {
     "before": "before",
+    "vocabulary": "after vocabulary",
     "warmup": "after warm-up",
     "teacher": "after teacher",
     "contrastive": "after contrastive",

@@ -125,6 +125,28 @@ def transfer_loss(
     return scale * _reduce(losses, reduction)
 
 
+def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Reduction.MEAN) -> Tensor:
+    """Squared distance of unit embeddings, ``reduce_i |u_i - v_i|**2 = reduce_i (2 - 2 cosine)``.
+
+    Args:
+        student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
+        teacher: What they follow, shape ``(b, d)``; no gradient goes through them.
+        reduction: Mean or sum over the batch.
+
+    Returns:
+        A scalar in [0, 4] times the rows summed.
+
+    Raises:
+        ValueError: If the shapes differ or are not ``(b, d)``.
+
+    Reference:
+        The query-query term of the transfer in Limkonchotiwat et al., Findings of NAACL 2022, section 2.2, summed over
+        the components in the place of their mean.
+    """
+    _check_shapes(student=student, teacher=teacher)
+    return _reduce((_unit(student) - _unit(teacher).detach()).square().sum(dim=-1), reduction)
+
+
 def contrastive_loss(
     query: Tensor,
     passage: Tensor,

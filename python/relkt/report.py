@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette keeps its colours apart for every kind of colour vision; shapes and fills differ as well.
 _BLUE, _VERMILION, _GREY, _LIGHT = "#0072B2", "#D55E00", "#6B6B6B", "#D9D9D9"
-_STAGES = {"warmup": "Warm-up", "teacher": "Teacher", "transfer": "Transfer"}
+_STAGES = {
+    "vocabulary": "Vocabulary",
+    "warmup": "Warm-up",
+    "teacher": "Teacher",
+    "contrastive": "Contrastive",
+    "transfer": "Transfer",
+}
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",

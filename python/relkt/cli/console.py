@@ -37,6 +37,7 @@ err = Console(stderr=True)
 """Progress, notes and errors."""
 
 STAGE_NAMES = {
+    Stage.VOCABULARY: "new words",
     Stage.WARMUP: "warm-up",
     Stage.TEACHER: "teacher",
     Stage.CONTRASTIVE: "contrastive",

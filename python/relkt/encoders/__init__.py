@@ -4,5 +4,14 @@ from relkt.encoders.checksum import model_checksum
 from relkt.encoders.encoding import encode_passages, encode_queries
 from relkt.encoders.loading import load_encoder
 from relkt.encoders.muse import MuseEncoder
+from relkt.encoders.vocabulary import NewPieces, extend_vocabulary
 
-__all__ = ["MuseEncoder", "encode_passages", "encode_queries", "load_encoder", "model_checksum"]
+__all__ = [
+    "MuseEncoder",
+    "NewPieces",
+    "encode_passages",
+    "encode_queries",
+    "extend_vocabulary",
+    "load_encoder",
+    "model_checksum",
+]

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from relkt.encoders.muse_network import MuseConfig, MuseNetwork
-from relkt.encoders.muse_tokenizer import END_ID, charsmap_of, read_sentencepiece
+from relkt.encoders.muse_tokenizer import END_ID, charsmap_of, read_sentencepiece, with_pieces
 from relkt.encoders.muse_weights import read_weights, resource_folder
 
 _TOKENIZER_FILE = "tokenizer.json"
@@ -113,12 +113,44 @@ class MuseEncoder(InputModule):
         """The same as :meth:`preprocess`, under its name before version 5.4 of sentence-transformers."""
         return self.preprocess(texts, **kwargs)
 
+    def add_pieces(self, pieces: Sequence[tuple[str, float]], embeddings: Tensor) -> None:
+        """Add pieces to the tokenizer, and their embeddings to the network.
+
+        Rows of the embedding table that no piece had are dropped. Make an optimiser afterwards: the table is a new one.
+
+        Args:
+            pieces: As :func:`~relkt.encoders.muse_tokenizer.with_pieces` takes them.
+            embeddings: Shape ``(n, embedding_dim)``, one row a piece.
+
+        Raises:
+            ValueError: If a piece is empty, there already or there twice, a log probability is not finite, or the
+                shape is another.
+        """
+        dim = self.network.config.embedding_dim
+        if tuple(embeddings.shape) != (len(pieces), dim):
+            raise ValueError(f"embeddings: expected the shape ({len(pieces)}, {dim}), got {tuple(embeddings.shape)}")
+        tokenizer = with_pieces(self.tokenizer, pieces)  # type: ignore[arg-type]  # the base class allows others
+        table = self.network.embedding.weight.detach()[: self.tokenizer.get_vocab_size()]
+        self.network.replace_embedding(torch.cat([table, embeddings.to(table)]))
+        self.tokenizer = tokenizer
+
+    def take_vocabulary(self, other: MuseEncoder) -> None:
+        """Take over the tokenizer and the embedding table of another encoder whose other sizes are the same."""
+        table = self.network.embedding.weight
+        self.network.replace_embedding(other.network.embedding.weight.detach().to(table, copy=True))
+        self.tokenizer = Tokenizer.from_str(other.tokenizer.to_str())
+        self._charsmap = charsmap_of(self.tokenizer)
+
+    def repair(self, texts: Sequence[str]) -> list[str]:
+        """Texts that the tokenizer's normaliser treats as SentencePiece does (see :class:`Charsmap`)."""
+        charsmap = self._charsmap
+        if charsmap is None:
+            return list(texts)
+        return [charsmap.normalize(text) if charsmap.needs_repair(text) else text for text in texts]
+
     def tokenize_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut to ``max_seq_length``."""
-        if self._charsmap is not None:
-            charsmap = self._charsmap
-            texts = [charsmap.normalize(text) if charsmap.needs_repair(text) else text for text in texts]
-        token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
+        token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(self.repair(texts))]
         limit = self.max_seq_length
         if limit is None:
             return token_ids
@@ -130,6 +162,11 @@ class MuseEncoder(InputModule):
         is_token = features["attention_mask"].bool()
         ids, lengths = features["input_ids"][is_token], is_token.sum(dim=1)
         return {**features, "sentence_embedding": self.network(ids, lengths)}
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return self.network.config.vocab_size
 
     def get_embedding_dimension(self) -> int:
         """Width of an embedding."""

@@ -6,7 +6,7 @@ model), in the form in which version 3 was published.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +82,23 @@ class MuseNetwork(nn.Module):
         self.pooling = nn.Linear(config.embedding_dim + ngram_dims, config.output_dim)
         self.hidden_block = _ResidualBlock(config.output_dim, config.hidden_dim, config.hidden_dim)
         self.output_block = _ResidualBlock(config.hidden_dim, config.output_dim, config.output_dim)
+
+    def replace_embedding(self, table: Tensor) -> None:
+        """Use another table of token embeddings.
+
+        Args:
+            table: Shape ``(vocab_size, embedding_dim)``, any number of rows.
+
+        Raises:
+            ValueError: If it has another width.
+        """
+        if table.ndim != 2 or table.shape[1] != self.config.embedding_dim:
+            raise ValueError(f"table: expected {self.config.embedding_dim} columns, got the shape {tuple(table.shape)}")
+        embedding = PieceEmbedding(*table.shape).to(table)
+        with torch.no_grad():
+            embedding.weight.copy_(table)
+        self.config = replace(self.config, vocab_size=table.shape[0])
+        self.embedding = embedding
 
     def reset_parameters(self) -> None:
         """Give every parameter a random start: normal with variance 1 / fan-in; norms are 1 and 0, biases 0."""

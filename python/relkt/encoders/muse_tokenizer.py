@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,33 @@ def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b""
         single="<s> $A </s>", special_tokens=[("<s>", START_ID), ("</s>", END_ID)]
     )
     return tokenizer
+
+
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
+    """The pieces of a unigram tokenizer, by id."""
+    return [str(piece) for piece, _ in json.loads(tokenizer.to_str())["model"]["vocab"]]
+
+
+def with_pieces(tokenizer: Tokenizer, pieces: Sequence[tuple[str, float]]) -> Tokenizer:
+    """A tokenizer that has more pieces, with the next ids.
+
+    Args:
+        tokenizer: A unigram tokenizer; it stays as it is.
+        pieces: Each piece ("▁" at the start of a word) and its log probability, which the unigram model adds up.
+
+    Raises:
+        ValueError: If a piece is empty, there already or there twice, or a log probability is not finite.
+    """
+    state = json.loads(tokenizer.to_str())
+    have = {piece for piece, _ in state["model"]["vocab"]}
+    for row, (piece, score) in enumerate(pieces):
+        if not piece or piece in have:
+            raise ValueError(f"pieces: expected a text that is no piece yet, got {piece!r} in row {row}")
+        if not math.isfinite(score):
+            raise ValueError(f"pieces: expected a finite log probability, got {score} in row {row}")
+        have.add(piece)
+    state["model"]["vocab"] += [[piece, score] for piece, score in pieces]
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def charsmap_of(tokenizer: Tokenizer) -> Charsmap | None:

@@ -13,6 +13,7 @@ from relkt.training.config import (
     TeacherConfig,
     TrainConfig,
     TransferConfig,
+    VocabularyConfig,
     WarmupConfig,
 )
 from relkt.training.progress import DevScore, Progress
@@ -43,6 +44,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "TransferConfig",
+    "VocabularyConfig",
     "WarmupConfig",
     "train",
 ]

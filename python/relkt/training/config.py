@@ -27,6 +27,8 @@ PRESETS = ("best-muse", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
 class Stage(str, Enum):
     """A stage of the recipe; they run in this order."""
 
+    VOCABULARY = "vocabulary"
+    """New pieces for mUSE. Not part of the paper's recipe."""
     WARMUP = "warmup"
     TEACHER = "teacher"
     CONTRASTIVE = "contrastive"
@@ -106,6 +108,28 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VocabularyConfig:
+    """The vocabulary stage, which is ours: mUSE learns words of languages that it falls into letters.
+
+    No labels are used and no gradient is taken: :func:`relkt.encoders.extend_vocabulary` learns pieces from the
+    training questions and the passages' translations, and their embeddings from the English versions.
+
+    Args:
+        num_pieces: Merges learned for each language.
+        languages: The languages; empty for all that are trained and all of ``parallel_languages``, but English.
+    """
+
+    num_pieces: int = 8000
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _expect(self, "num_pieces", self.num_pieces >= 1, "an integer of at least 1")
+        once = len(set(self.languages)) == len(self.languages)
+        _expect(self, "languages", once and "en" not in self.languages, "each language once, and not en")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TripletConfig(StageConfig):
     """What the two stages with a triplet loss have in common.
 
@@ -179,12 +203,14 @@ class ContrastiveConfig(StageConfig):
         temperature: What cosines are divided by.
         languages_per_question: Translations of one question in a batch.
         pseudo_questions: Spans cut from each passage of a batch, each from the passage or one of its translations into
-            the languages trained, drawn at random.
+            the languages trained and those of ``parallel_languages``, drawn at random.
         parallel_passages: Whether spans are cut from translations of passages too, where the data set has them.
         include_english: Also train on the English questions of the data set where English is not among the languages
             trained.
         document_weight: Weight of the same loss with whole documents (their passages joined) in the place of passages,
             beside that with passages, which weighs 1; 0 embeds no document.
+        transfer_weight: Weight of the transfer of questions in ``parallel_languages``, of which a batch has each
+            question in one; 0 leaves them out.
         tuned_shares: After the last step, the weights w that the stage started from and the best ones v are averaged,
             ``w + share * (v - w)``, with the share that gives the best dev P@1, the first one of equals (WiSE-FT,
             Wortsman et al., CVPR 2022). Each in (0, 1]; 1 is the stage's own result.
@@ -196,6 +222,7 @@ class ContrastiveConfig(StageConfig):
     parallel_passages: bool = True
     include_english: bool = True
     document_weight: float = 0.0
+    transfer_weight: float = 1.0
     tuned_shares: tuple[float, ...] = (1.0,)
     batch_size: int = 12
     learning_rate: float = 3e-4
@@ -207,7 +234,8 @@ class ContrastiveConfig(StageConfig):
         _expect(self, "temperature", self.temperature > 0, "a number above 0")
         _expect(self, "languages_per_question", self.languages_per_question >= 1, "an integer of at least 1")
         _expect(self, "pseudo_questions", self.pseudo_questions >= 0, "an integer of at least 0")
-        _expect(self, "document_weight", self.document_weight >= 0, "a number of at least 0")
+        for name in ("document_weight", "transfer_weight"):
+            _expect(self, name, getattr(self, name) >= 0, "a number of at least 0")
         shares = self.tuned_shares
         _expect(self, "tuned_shares", len(shares) > 0 and all(0 < s <= 1 for s in shares), "numbers in (0, 1]")
         _expect(self, "tuned_shares", len(set(shares)) == len(shares), "each share once")
@@ -259,6 +287,8 @@ class TrainConfig:
     Args:
         languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
             are only evaluated.
+        parallel_languages: Languages whose texts are used only as translations of English ones, never their labels: by
+            the vocabulary and the contrastive stage. They count as not trained.
         level: What a positive and a negative is: single passages, or documents (their passages joined, as the authors
             did for XQuAD). The contrastive stage always contrasts passages; for it, this is the level of the dev
             evaluations.
@@ -276,7 +306,8 @@ class TrainConfig:
             the whole step: the other chunks are run a second time once the loss is known (Gao et al., RepL4NLP 2021).
             So a step may be as large as its embeddings allow, for a third more time.
         logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
-        warmup: The first stage.
+        vocabulary: The vocabulary stage, before all others.
+        warmup: The first stage of the paper.
         teacher: The second stage.
         contrastive: The contrastive stage, between teacher and transfer.
         transfer: The last stage.
@@ -288,6 +319,7 @@ class TrainConfig:
     """
 
     languages: tuple[str, ...] = ()
+    parallel_languages: tuple[str, ...] = ()
     level: Level = Level.PASSAGE
     stages: tuple[Stage, ...] = (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
     seed: int = 42
@@ -297,6 +329,7 @@ class TrainConfig:
     chunk_tokens: int = 0
     gradient_cache: bool = False
     logging_steps: int = 50
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
@@ -305,6 +338,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         _expect(self, "languages", len(set(self.languages)) == len(self.languages), "each language once")
+        parallel = self.parallel_languages
+        _expect(self, "parallel_languages", len(set(parallel)) == len(parallel), "each language once")
+        _expect(self, "parallel_languages", not parallel or bool(self.languages), "none where languages is empty (all)")
+        labelled = {*self.languages, "en"}
+        _expect(self, "parallel_languages", labelled.isdisjoint(parallel), "neither en nor one of languages")
         _expect(self, "level", self.level is not Level.BEST_PASSAGE, "passage or document")
         in_order = tuple(stage for stage in Stage if stage in self.stages)
         _expect(self, "stages", len(self.stages) > 0 and self.stages == in_order, f"some of {_names(Stage)}, in order")
@@ -316,7 +354,7 @@ class TrainConfig:
         _expect(self, "gradient_cache", self.chunk_tokens > 0 or not self.gradient_cache, needs_chunks)
 
     def stage(self, stage: Stage) -> StageConfig:
-        """The configuration of one stage."""
+        """The configuration of one stage; the vocabulary stage, which takes no steps, has none of this kind."""
         return {
             Stage.WARMUP: self.warmup,
             Stage.TEACHER: self.teacher,
@@ -327,7 +365,9 @@ class TrainConfig:
     @property
     def uses_translations(self) -> bool:
         """Whether translations of passages are trained on, where the data set has them."""
-        return Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages
+        return Stage.VOCABULARY in self.stages or (
+            Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages
+        )
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:

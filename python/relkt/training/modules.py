@@ -8,10 +8,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from relkt.losses import Reduction, contrastive_loss, transfer_loss, triplet_loss
+from relkt.losses import Reduction, alignment_loss, contrastive_loss, transfer_loss, triplet_loss
 from relkt.training.config import ContrastiveConfig, TransferConfig, TripletConfig
 
 Features = dict[str, Tensor]
+
+FOLLOWS = -2
+"""Label of a question that follows its English version, in the contrastive stage."""
 
 
 class StageLoss(nn.Module):
@@ -66,14 +69,27 @@ class ContrastiveStageLoss(StageLoss):
 
     The passages encoded are p passages and then the documents. Labels are p, the row of the positive passage, the row
     of its document, and the rows that are neither for the question (-1 where there are fewer), shape ``(b, 3 + x)``.
+
+    A question without labels has :data:`FOLLOWS` for the row of the positive, and in the place of its document's the
+    row of the English question that it follows; one that is only followed has -1 for both.
     """
 
     def __init__(self, model: SentenceTransformer, config: ContrastiveConfig) -> None:
         super().__init__(model, Reduction.MEAN)
         self.temperature = config.temperature
         self.document_weight = config.document_weight
+        self.transfer_weight = config.transfer_weight
 
     def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
+        follows = labels[:, 1] == FOLLOWS
+        labelled = labels[:, 1] >= 0
+        loss = self._contrast(queries[labelled], passages, labels[labelled])
+        if bool(follows.any()):
+            english = queries[labels[follows, 2]]
+            loss = loss + self.transfer_weight * alignment_loss(queries[follows], english, self.reduction)
+        return loss
+
+    def _contrast(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
         num_passages, positive, document = int(labels[0, 0]), labels[:, 1], labels[:, 2]
         # One column more takes the -1.
         excluded = torch.zeros(len(labels), len(passages) + 1, dtype=torch.bool, device=labels.device)

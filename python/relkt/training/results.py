@@ -23,6 +23,7 @@ BEFORE = "before"
 
 _ROW_NAMES = {
     BEFORE: "before",
+    Stage.VOCABULARY.value: "after vocabulary",
     Stage.WARMUP.value: "after warm-up",
     Stage.TEACHER.value: "after teacher",
     Stage.CONTRASTIVE.value: "after contrastive",

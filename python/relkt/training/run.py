@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,20 @@ from transformers.utils import logging as transformers_logging
 
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
-from relkt.training.chunks import make_chunks
+from relkt.training.collation import collate
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.precision import restored_forward
-from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
+from relkt.training.processes import check_same, join_job, num_processes, on_rank_0, rank, share_weights
 from relkt.training.progress import DevScore, Progress
 from relkt.training.results import BEFORE, measure_test, write_results
 from relkt.training.run_directory import RunDirectory
-from relkt.training.stages import StagePlan, make_stage
-from relkt.training.stream import Batch, BatchStream
+from relkt.training.stages import make_stage
+from relkt.training.stream import BatchStream
 from relkt.training.trainer import (
-    PASSAGE_COLUMN,
     PASSAGE_PROMPTS,
-    QUERY_COLUMN,
     LearningRate,
     StageCallback,
     StageTrainer,
@@ -44,6 +41,7 @@ from relkt.training.trainer import (
     prompt_of,
     training_arguments,
 )
+from relkt.training.vocabulary import check_vocabulary, extend
 
 # Of the order of a stage's examples: numbers that stay when a stage is added.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
@@ -117,7 +115,7 @@ def train(
     if progress is None or rank() > 0:
         progress = Progress()
     identity = {"data": _data_checksum(data), "model": model_checksum(model)}
-    _check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
+    check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
@@ -131,9 +129,16 @@ def train(
         data, languages=languages, level=config.level, batch_size=config.encode_batch_size, together=True
     )
     examples = TrainingSet(data, languages=languages, level=config.level)
+    if config.parallel_languages:
+        TrainingSet(data, languages=config.parallel_languages, level=config.level)  # whether they are there
+    if config.freeze_embeddings:
+        with frozen_embeddings(model):
+            pass  # whether it has any
+    if Stage.VOCABULARY in config.stages:
+        check_vocabulary(model, data, new_languages(config, languages))
     check_device(model, config)
     _check_english(examples, config)
-    if any(stage is not Stage.TRANSFER for stage in config.stages):
+    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
         examples.check_negatives()
     _warn_of_truncation(model, examples.candidates.texts, "candidates")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
@@ -144,14 +149,18 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with _embeddings(model, data, examples, config), _no_progress_bars():
+    with _no_progress_bars():
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             run.write_record(BEFORE, {"results": results()})
         metrics_size = 0
         for stage in config.stages:
             record = run.read_record(stage.value)
-            if record is None:
+            if record is None and stage is Stage.VOCABULARY:
+                extend_model(model, data, languages, evaluator, run, progress)
+                record = {"metrics_size": run.metrics_size(), "results": results()}
+                run.write_record(stage.value, record)
+            elif record is None:
                 run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
@@ -166,6 +175,48 @@ def train(
         _save_model(model, run, run.model_path, overwrite=False)
     write_results(run)
     return model
+
+
+def extend_model(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    languages: tuple[str, ...],
+    evaluator: DevEvaluator,
+    run: RunDirectory,
+    progress: Progress,
+) -> DevScore:
+    """Run the vocabulary stage; the model is saved in the stage's folder.
+
+    It takes no steps, so a run that was killed in it begins it anew. Unlike the others it is kept whatever dev says,
+    which is asked about the languages trained, not the ones that it is for.
+
+    Args:
+        model: The model as the run started.
+        data: The data set.
+        languages: The languages trained.
+        evaluator: The dev evaluation.
+        run: The run's folder.
+        progress: Told what happens.
+
+    Returns:
+        The dev evaluation of the model.
+    """
+    config, stage = run.config, Stage.VOCABULARY
+    run.cut_metrics(0)
+    progress.stage_started(stage, 1)
+    progress.activity("aligning words")
+    extend(model, data, new_languages(config, languages), config.vocabulary)
+    share_weights(model)
+    progress.activity("evaluating")
+    evaluator(model)
+    score = DevScore(stage, 0.0, 0, evaluator.p1, evaluator.metrics, improved=True)
+    run.append_metrics(
+        {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
+    )
+    progress.evaluated(score)
+    _save_model(model, run, run.stage_model(stage), overwrite=True)
+    progress.stage_finished(stage, score)
+    return score
 
 
 def run_stage(
@@ -200,6 +251,7 @@ def run_stage(
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
+    share_weights(model)
     plan = make_stage(stage, model, examples, config, progress)
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
@@ -215,7 +267,7 @@ def run_stage(
     # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
     stream = BatchStream(
         rows,
-        lambda batch: _collate(trainer, plan, batch, config.chunk_tokens),
+        lambda batch: collate(trainer, plan, batch, chunk_tokens=config.chunk_tokens),
         epochs=stage_config.epochs,
         batch_size=plan.rows_per_step,
         pieces=stage_config.accumulation,
@@ -241,7 +293,7 @@ def run_stage(
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    with restored_forward(model):
+    with _embeddings(model, data, examples, config, stage), restored_forward(model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
@@ -295,30 +347,15 @@ def _average(
     return found[chosen]
 
 
-def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens: int) -> dict[str, Any]:
-    def features(column: str, texts: list[str]) -> dict[str, Any]:
-        return trainer.data_collator([{column: text} for text in texts])
+def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The languages of the vocabulary stage.
 
-    def features_alone(column: str, texts: list[str]) -> dict[str, Any]:
-        return {name.removeprefix(column + "_"): value for name, value in features(column, texts).items()}
-
-    pieces: list[dict[str, Any]] = []
-    for rows in batch.split():
-        piece = plan.piece(rows)
-        texts_of = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
-        made: dict[str, Any] = {"label": piece.labels}
-        if chunk_tokens == 0 and num_processes() == 1:
-            for column, texts in texts_of.items():
-                made |= features(column, texts)
-        else:
-            made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
-            first_row = 0
-            for column, texts in texts_of.items():
-                collate = partial(features_alone, column)
-                made["chunks"] += make_chunks(texts, collate, most_tokens=chunk_tokens, first_row=first_row)
-                first_row += len(texts)
-        pieces.append(made)
-    return {"pieces": pieces}
+    Args:
+        config: The run.
+        languages: The languages trained.
+    """
+    named = config.vocabulary.languages or (*languages, *config.parallel_languages)
+    return sort_languages({language for language in named if language != "en"})
 
 
 @on_rank_0
@@ -326,17 +363,6 @@ def _save_model(model: SentenceTransformer, run: RunDirectory, path: Path, *, ov
     if overwrite or not path.exists():
         with run.replace_folder(path) as folder:
             model.save_pretrained(str(folder), create_model_card=False)
-
-
-def _check_same(given: dict[str, Any]) -> None:
-    first, *others = from_all(given)
-    for number, other in enumerate(others, 1):
-        for name, value in first.items():
-            if other[name] != value:
-                raise ValueError(
-                    f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
-                    f"rank {number}"
-                )
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
@@ -381,18 +407,19 @@ def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind
 
 
 def _embeddings(
-    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig
+    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig, stage: Stage
 ) -> AbstractContextManager[None]:
     if config.freeze_embeddings:
         return frozen_embeddings(model)
-    if any(config.stage(stage).weight_decay for stage in config.stages):
+    if config.stage(stage).weight_decay:
         return nullcontext()  # it also pulls on tokens that never occur
     train = data.select(split=Split.TRAIN)
-    questions = (q.text for q in train.queries if q.language in (*examples.languages, "en"))
+    languages = {*examples.languages, *config.parallel_languages, "en"}
+    questions = (q.text for q in train.queries if q.language in languages)
     texts = chain(examples.candidates.texts, questions)
-    if config.uses_translations:
+    if stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages:
         # A piece that there is only where a span is cut inside a word keeps its embedding.
-        texts = chain(texts, *(data.translations.get(code, {}).values() for code in (*examples.languages, "en")))
+        texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)
 
 

@@ -14,6 +14,17 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\u
 _WORD = re.compile(f"[{_UNSPACED}]{{1,3}}|[^\\s{_UNSPACED}]+")
 
 
+_SENTENCE_END = re.compile("(?<=[.!?;\u0964])\\s+|(?<=[\u3002\uff01\uff1f])\\s*")
+
+
+def sentences(text: str) -> list[str]:
+    """A text's sentences, by their last marks: . ! ? ; and a space, the danda and a space, or \u3002 \uff01 \uff1f.
+
+    A rule of thumb, for the same text in two languages: abbreviations end a sentence too, mostly in both.
+    """
+    return [part for part in _SENTENCE_END.split(text.strip()) if part]
+
+
 def draw_span(text: str, rng: np.random.Generator) -> str:
     """Some consecutive words of a text.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
-from relkt.data.types import Level, sort_languages
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.mining import mine
 from relkt.training.bm25 import bm25_negatives, random_negatives
 from relkt.training.config import (
@@ -25,14 +25,15 @@ from relkt.training.config import (
 )
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
-from relkt.training.modules import ContrastiveStageLoss, StageLoss, TransferStageLoss, TripletStageLoss
+from relkt.training.modules import FOLLOWS, ContrastiveStageLoss, StageLoss, TransferStageLoss, TripletStageLoss
 from relkt.training.precision import original_forward
 from relkt.training.processes import from_rank_0
 from relkt.training.progress import Progress
 from relkt.training.spans import draw_span
 
-# Keeps the contrastive stage's draws apart from others of the same seed.
+# Keep the contrastive stage's draws apart from others of the same seed.
 _CONTRASTIVE_DRAWS = 3
+_TRANSFER_DRAWS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -205,12 +206,13 @@ class Contrastive(StagePlan):
         self._questions: list[list[list[int]]] = [[] for _ in range(num_documents)]
         for (document, _, _), pairs in translations.items():
             self._questions[document].append(pairs)
-        languages = sort_languages(examples.languages) if stage.parallel_passages else ()
+        languages = sort_languages({*examples.languages, *config.parallel_languages}) if stage.parallel_passages else ()
         self._sources: list[list[str]] = [
             [passage.text]
             + [texts[passage.id] for code in languages if passage.id in (texts := data.translations.get(code, {}))]
             for passage in data.passages
         ]
+        self._parallel = _parallel_questions(data, config, num_documents, examples)
         # A batch needs a question or a pseudo-question, so documents with neither are in none.
         self._documents = [d for d in range(num_documents) if stage.pseudo_questions or self._questions[d]]
         self._rounds = max(-(-len(pairs) // stage.languages_per_question) for pairs in translations.values())
@@ -263,6 +265,13 @@ class Contrastive(StagePlan):
             queries.append(query)
             labels.append([len(in_batch), *rows_of, *sorted(excluded.difference(rows_of))])
 
+        def follow(query: str, english: str) -> None:
+            if english not in queries:
+                queries.append(english)
+                labels.append([len(in_batch), -1, -1])
+            queries.append(query)
+            labels.append([len(in_batch), FOLLOWS, queries.index(english)])
+
         for document in documents:
             rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document])
             for pairs in self._questions[document]:
@@ -277,6 +286,11 @@ class Contrastive(StagePlan):
                 for _ in range(self._stage.pseudo_questions):
                     source = self._sources[passage][int(rng.integers(len(self._sources[passage])))]
                     add(draw_span(source, rng), passage, ())
+            rng = np.random.default_rng([self._seed, _TRANSFER_DRAWS, epoch, document])
+            for english, others in self._parallel[document]:
+                # The same order in every round, of which each takes the next language.
+                text = rng.permutation(others)[number % len(others)]
+                follow(str(text), english)
         width = max(map(len, labels))
         return Piece(
             queries=queries,
@@ -332,6 +346,35 @@ class Transfer(StagePlan):
         )
 
 
+def _parallel_questions(
+    data: RetrievalData, config: TrainConfig, num_documents: int, examples: TrainingSet
+) -> list[list[tuple[str, list[str]]]]:
+    """For each document, English questions about it with their translations into the parallel languages."""
+    found: list[list[tuple[str, list[str]]]] = [[] for _ in range(num_documents)]
+    if not config.parallel_languages or config.contrastive.transfer_weight == 0:
+        return found
+    parallel = TrainingSet(data, languages=config.parallel_languages, level=Level.PASSAGE)
+    if parallel.without_english:
+        logger.warning(
+            "%d of %d questions in %s have no English translation to follow; they are left out",
+            parallel.without_english,
+            len(parallel.queries),
+            ", ".join(config.parallel_languages),
+        )
+    english = {q.parallel: q.text for q in data.select(split=Split.TRAIN).queries if q.language == "en"}
+    translations: dict[tuple[int, str], list[str]] = {}
+    for query, positive in parallel.pairs.tolist():
+        question = parallel.queries[query]
+        if question.parallel in english:
+            # A question with several positives stands with the document of each.
+            texts = translations.setdefault((int(examples.groups[positive]), question.parallel), [])
+            if question.text not in texts:
+                texts.append(question.text)
+    for (document, key), texts in translations.items():
+        found[document].append((english[key], texts))
+    return found
+
+
 def make_stage(
     stage: Stage, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig, progress: Progress
 ) -> StagePlan:
@@ -342,7 +385,9 @@ def make_stage(
         return Teacher(model, examples, config, progress)
     if stage is Stage.CONTRASTIVE:
         return Contrastive(model, examples, config)
-    return Transfer(model, examples, config, progress)
+    if stage is Stage.TRANSFER:
+        return Transfer(model, examples, config, progress)
+    raise ValueError(f"stage: expected one that takes steps, got {stage.value}")
 
 
 def _triplet_piece(examples: TrainingSet, rows: Rows) -> Piece:

@@ -420,10 +420,13 @@ def training_arguments(
 
 
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Give a model the weights of one saved by it."""
+    """Give a model the weights of one saved by it, and its vocabulary where that was extended."""
     # mUSE's class is relkt's, so running it is nothing new; other models keep the trust they were loaded with.
     trusted = all(isinstance(module, MuseEncoder) for module in model) or getattr(model, "trust_remote_code", False)
     saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=bool(trusted))
+    for mine, theirs in zip(model, saved, strict=True):
+        if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
+            mine.take_vocabulary(theirs)
     model.load_state_dict(saved.state_dict())
 
 

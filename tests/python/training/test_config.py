@@ -79,7 +79,7 @@ def test_unknown_preset() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"epochs": 3}, "unknown key epochs; expected some of languages, level"),
+        ({"epochs": 3}, "unknown key epochs; expected some of languages, parallel_languages, level"),
         ({"warmup": {"margn": 0.1, "x": 1}}, "unknown keys warmup.margn, warmup.x; expected some of"),
         ({"warmup": {"margin": 0}}, r"warmup.margin: expected a number in \(0, 2\], got 0.0"),
         ({"teacher": {"margin": 2.1}}, r"teacher.margin: expected a number in \(0, 2\], got 2.1"),
@@ -114,7 +114,7 @@ def test_unknown_preset() -> None:
         ({"level": "best-passage"}, "level: expected passage or document, got 'best-passage'"),
         (
             {"stages": ["teacher", "warmup"]},
-            "stages: expected some of warmup, teacher, contrastive, transfer, in order",
+            "stages: expected some of vocabulary, warmup, teacher, contrastive, transfer, in order",
         ),
         ({"stages": []}, "stages: expected some of"),
         ({"languages": ["en", "en"]}, "languages: expected each language once"),
@@ -160,7 +160,7 @@ def test_configurations_are_frozen() -> None:
 def test_the_configuration_of_each_stage() -> None:
     config = TrainConfig()
     stages = [config.warmup, config.teacher, config.contrastive, config.transfer]
-    assert [config.stage(s) for s in Stage] == stages
+    assert [config.stage(s) for s in Stage if s is not Stage.VOCABULARY] == stages
 
 
 def test_the_contrastive_stage_is_no_part_of_the_recipe_unless_named() -> None:

@@ -20,6 +20,9 @@ from typing_extensions import override
 from relkt.data.types import RetrievalData
 from relkt.training import Progress, Stage, TrainConfig, train
 
+# The stages that take steps: those of the tiny run.
+STEPPED = [stage for stage in Stage if stage is not Stage.VOCABULARY]
+
 CHILD = Path(__file__).parent / "resume_child.py"
 
 
@@ -196,7 +199,7 @@ def test_resuming_a_finished_run_gives_its_model(
     train(model_of(), tiny_data, output_dir=tmp_path, config=TrainConfig.from_toml(undisturbed.config))
     progress = Interrupted(Stage.WARMUP)
     model = train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
-    assert progress.skipped == list(Stage)
+    assert progress.skipped == STEPPED
     assert files(tmp_path) == undisturbed.files
     saved = SentenceTransformer(str(tmp_path / "model"), device="cpu").state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())

@@ -261,7 +261,8 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(
 
 
 def test_make_stage_makes_each_stage(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
-    kinds = [make_stage(s, tiny_model, examples_of(tiny_data), TrainConfig(), Progress()) for s in Stage]
+    stages = [stage for stage in Stage if stage is not Stage.VOCABULARY]
+    kinds = [make_stage(s, tiny_model, examples_of(tiny_data), TrainConfig(), Progress()) for s in stages]
     assert [type(plan) for plan in kinds] == [Warmup, Teacher, Contrastive, Transfer]
 
 

@@ -1,0 +1,72 @@
+"""Which token of one language stands for which of another: word alignment from parallel texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+ITERATIONS = 8
+"""Rounds of expectation and maximisation; the probabilities hardly change after these."""
+
+
+def translation_table(
+    sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, iterations: int = ITERATIONS
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Probabilities that a token of one language is translated into one of another.
+
+    ``t(e | f)`` of IBM model 1: each target token e of a pair of texts comes from one of the source tokens f of the
+    pair, or from none of them, all being equally likely beforehand; expectation and maximisation start from equal
+    probabilities, and reach the maximum whatever they start from.
+
+    Args:
+        sources: Token ids of each text in the one language, at least 0.
+        targets: Token ids of its translation.
+        iterations: Rounds, at least 1.
+
+    Returns:
+        Source tokens, target tokens and their probabilities, shape ``(m,)`` each: one entry for each two tokens that
+        occur in a pair, ordered by source and then target token. Those of a source token sum to 1, unless no target
+        was ever attributed to it; then they are 0.
+
+    Raises:
+        ValueError: If the numbers of sources and targets differ, or ``iterations`` is below 1.
+
+    Reference:
+        Brown et al., "The Mathematics of Statistical Machine Translation: Parameter Estimation", Computational
+        Linguistics 19(2), 1993, section 4.1.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"targets: expected {len(sources)} texts, one a source, got {len(targets)}")
+    if iterations < 1:
+        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+    pairs = [
+        (np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64))
+        for source, target in zip(sources, targets, strict=True)
+        if len(source) and len(target)
+    ]
+    if not pairs:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    # A cell is a source position (none is token -1) and a target position of a pair; those of a target are neighbours.
+    f = np.concatenate([np.tile(np.append(source, -1), len(target)) for source, target in pairs])
+    e = np.concatenate([np.repeat(target, len(source) + 1) for source, target in pairs])
+    sizes = np.concatenate([np.full(len(target), len(source) + 1) for source, target in pairs])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+    width = int(e.max()) + 1
+    keys, entry = np.unique((f + 1) * width + e, return_inverse=True)
+    first, second = keys // width - 1, keys % width
+    source_of = np.unique(first, return_inverse=True)[1].reshape(-1)
+    entry = entry.reshape(-1)
+    t = np.full(len(keys), 1.0)
+    for _ in range(iterations):
+        share = t[entry]
+        total = np.add.reduceat(share, starts)
+        # Where all sources of a target have come to 0, nothing is attributed.
+        share /= np.repeat(np.where(total > 0, total, 1.0), sizes)
+        counts = np.bincount(entry, weights=share, minlength=len(keys))
+        sums = np.bincount(source_of, weights=counts)
+        t = counts / np.where(sums > 0, sums, 1.0)[source_of]
+    known = first >= 0
+    return first[known], second[known], t[known]
