@@ -27,6 +27,7 @@ ROWS = {
     "warmup": "after warm-up",
     "teacher": "after teacher",
     "contrastive": "after contrastive",
+    "distillation": "after distillation",
     "transfer": "after transfer",
 }
 Results = dict[str, dict[str, Report]]

@@ -147,6 +147,43 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
     return _reduce((_unit(student) - _unit(teacher).detach()).square().sum(dim=-1), reduction)
 
 
+def score_distillation_loss(
+    student: Tensor, teacher: Tensor, passage: Tensor, *, temperature: float, reduction: Reduction = Reduction.MEAN
+) -> Tensor:
+    """How far the student's distribution over passages is from the teacher's.
+
+    ``reduce_i sum_j p_ij log(p_ij / q_ij)`` with ``p_i = softmax_j(cosine(teacher_i, passage_j) / t)`` and ``q_i`` that
+    of the student.
+
+    Args:
+        student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
+        teacher: What they should rank like, shape ``(b, d)``; no gradient goes through them.
+        passage: The teacher's embeddings of the passages, shape ``(n, d)``; no gradient goes through them.
+        temperature: What cosines are divided by, above 0.
+        reduction: Mean or sum over the batch.
+
+    Returns:
+        A scalar of at least 0.
+
+    Raises:
+        ValueError: If the shapes do not fit, or the temperature is not above 0.
+
+    Reference:
+        Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, section 2, with the passages as classes.
+    """
+    _check_shapes(student=student, teacher=teacher)
+    if passage.ndim != 2 or 0 in passage.shape or passage.shape[1] != student.shape[1]:
+        raise ValueError(
+            f"passage: expected a non-empty matrix (n, {student.shape[1]}), got the shape {tuple(passage.shape)}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    passages = _unit(passage).detach()
+    wanted = (_unit(teacher).detach() @ passages.T / temperature).log_softmax(dim=1)
+    found = (_unit(student) @ passages.T / temperature).log_softmax(dim=1)
+    return _reduce((wanted.exp() * (wanted - found)).sum(dim=1), reduction)
+
+
 def contrastive_loss(
     query: Tensor,
     passage: Tensor,

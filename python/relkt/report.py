@@ -20,6 +20,7 @@ _STAGES = {
     "warmup": "Warm-up",
     "teacher": "Teacher",
     "contrastive": "Contrastive",
+    "distillation": "Distillation",
     "transfer": "Transfer",
 }
 _AVERAGES = {

@@ -93,7 +93,9 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for the run; must be new or empty, unless with --resume.")],
     path: PathOption = None,
     model: Annotated[str, typer.Option(help="muse, or a model's folder or Hub name.")] = "muse",
-    preset: Annotated[str | None, typer.Option(help="best-muse, paper-xquad, paper-mlqa, paper-xorqa or demo.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="best-muse, best-transformer, paper-xquad, paper-mlqa, paper-xorqa or demo.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file instead of a preset (a run's config.toml is one).")
     ] = None,

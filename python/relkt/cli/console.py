@@ -41,6 +41,7 @@ STAGE_NAMES = {
     Stage.WARMUP: "warm-up",
     Stage.TEACHER: "teacher",
     Stage.CONTRASTIVE: "contrastive",
+    Stage.DISTILLATION: "distillation",
     Stage.TRANSFER: "transfer",
 }
 

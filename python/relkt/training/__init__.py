@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from relkt.training.config import (
     PRESETS,
     ContrastiveConfig,
+    DistillationConfig,
     Precision,
     Schedule,
     Stage,
@@ -35,6 +36,7 @@ __all__ = [
     "ContrastiveConfig",
     "DevEvaluator",
     "DevScore",
+    "DistillationConfig",
     "Precision",
     "Progress",
     "RemineCallback",

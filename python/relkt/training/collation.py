@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from relkt.training.chunks import make_chunks
+from relkt.training.plans import StagePlan
 from relkt.training.processes import num_processes
-from relkt.training.stages import StagePlan
 from relkt.training.stream import Batch
 from relkt.training.trainer import PASSAGE_COLUMN, QUERY_COLUMN, StageTrainer
 
@@ -28,7 +28,9 @@ def collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, *, chunk_token
     pieces: list[dict[str, Any]] = []
     for rows in batch.split():
         piece = plan.piece(rows)
-        texts_of = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
+        # Of either there may be none.
+        columns = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
+        texts_of = {column: texts for column, texts in columns.items() if texts}
         made: dict[str, Any] = {"label": piece.labels}
         if chunk_tokens == 0 and num_processes() == 1:
             for column, texts in texts_of.items():

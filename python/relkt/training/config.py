@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PRESETS = ("best-muse", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
+PRESETS = ("best-muse", "best-transformer", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
 """The names that :meth:`TrainConfig.preset` knows."""
 
 
@@ -32,6 +32,8 @@ class Stage(str, Enum):
     WARMUP = "warmup"
     TEACHER = "teacher"
     CONTRASTIVE = "contrastive"
+    """Not part of the paper's recipe."""
+    DISTILLATION = "distillation"
     """Not part of the paper's recipe."""
     TRANSFER = "transfer"
 
@@ -236,9 +238,56 @@ class ContrastiveConfig(StageConfig):
         _expect(self, "pseudo_questions", self.pseudo_questions >= 0, "an integer of at least 0")
         for name in ("document_weight", "transfer_weight"):
             _expect(self, name, getattr(self, name) >= 0, "a number of at least 0")
-        shares = self.tuned_shares
-        _expect(self, "tuned_shares", len(shares) > 0 and all(0 < s <= 1 for s in shares), "numbers in (0, 1]")
-        _expect(self, "tuned_shares", len(set(shares)) == len(shares), "each share once")
+        _check_shares(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig(StageConfig):
+    """The distillation stage, which is ours: the English space of the model as the stage starts, for every language.
+
+    The frozen start embeds English texts and the passages once: v of a text's English version, and the passages P. A
+    text in any language with the unit embedding u costs ``embedding_weight * |u - v|**2``, ``score_weight`` times the
+    Kullback-Leibler divergence of ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all* passages, and, if it is a
+    question with a label, ``label_weight`` times InfoNCE of its passage against all others. That is the paper's
+    transfer (section 2.2) with the ranking in the place of most of the distance, and with the sentences of translated
+    passages as further texts. As each text has its own loss, ``accumulation`` saves memory at no cost.
+
+    Args:
+        batch_size: Texts of one optimizer step.
+        temperature: What cosines are divided by.
+        embedding_weight: Weight of the squared distance.
+        score_weight: Weight of the divergence of the scores.
+        label_weight: Weight of InfoNCE, for questions in the languages trained and in English.
+        languages_per_question: Languages, drawn at random, in which an epoch has each question.
+        segment_share: Share of the passages' sentences that an epoch has, each in one language, in [0, 1].
+        passage_share: Share of the passages that an epoch has; they are held where they are. In [0, 1].
+        tuned_shares: As for :class:`ContrastiveConfig`.
+    """
+
+    temperature: float = 0.02
+    embedding_weight: float = 5.0
+    score_weight: float = 1.0
+    label_weight: float = 0.5
+    languages_per_question: int = 2
+    segment_share: float = 0.36
+    passage_share: float = 0.15
+    tuned_shares: tuple[float, ...] = (1.0,)
+    batch_size: int = 448
+    accumulation: int = 8
+    learning_rate: float = 1e-4
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "temperature", self.temperature > 0, "a number above 0")
+        for name in ("embedding_weight", "score_weight", "label_weight"):
+            _expect(self, name, getattr(self, name) >= 0, "a number of at least 0")
+        weights = self.embedding_weight + self.score_weight + self.label_weight
+        _expect(self, "embedding_weight", weights > 0, "a weight above 0 for at least one term")
+        _expect(self, "languages_per_question", self.languages_per_question >= 1, "an integer of at least 1")
+        for name in ("segment_share", "passage_share"):
+            _expect(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
+        _check_shares(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +337,7 @@ class TrainConfig:
         languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
             are only evaluated.
         parallel_languages: Languages whose texts are used only as translations of English ones, never their labels: by
-            the vocabulary and the contrastive stage. They count as not trained.
+            the vocabulary, the contrastive and the distillation stage. They count as not trained.
         level: What a positive and a negative is: single passages, or documents (their passages joined, as the authors
             did for XQuAD). The contrastive stage always contrasts passages; for it, this is the level of the dev
             evaluations.
@@ -309,7 +358,8 @@ class TrainConfig:
         vocabulary: The vocabulary stage, before all others.
         warmup: The first stage of the paper.
         teacher: The second stage.
-        contrastive: The contrastive stage, between teacher and transfer.
+        contrastive: The contrastive stage, after the teacher.
+        distillation: The distillation stage, before the transfer.
         transfer: The last stage.
 
     Raises:
@@ -333,6 +383,7 @@ class TrainConfig:
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
 
     def __post_init__(self) -> None:
@@ -359,20 +410,23 @@ class TrainConfig:
             Stage.WARMUP: self.warmup,
             Stage.TEACHER: self.teacher,
             Stage.CONTRASTIVE: self.contrastive,
+            Stage.DISTILLATION: self.distillation,
             Stage.TRANSFER: self.transfer,
         }[stage]
 
     @property
     def uses_translations(self) -> bool:
         """Whether translations of passages are trained on, where the data set has them."""
-        return Stage.VOCABULARY in self.stages or (
-            Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages
+        return (
+            Stage.VOCABULARY in self.stages
+            or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)
+            or (Stage.DISTILLATION in self.stages and self.distillation.segment_share > 0)
         )
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:
-        """A configuration shipped with relkt: ``best-muse``, ``paper-xquad``, ``paper-mlqa``, ``paper-xorqa``
-        or ``demo``.
+        """A configuration shipped with relkt: ``best-muse``, ``best-transformer``, ``paper-xquad``, ``paper-mlqa``,
+        ``paper-xorqa`` or ``demo``.
 
         Raises:
             ValueError: If there is no preset of that name.
@@ -495,6 +549,12 @@ def _describe(hint: Any) -> str:
     return {int: "an integer", float: "a number", bool: "true or false", str: "a string"}.get(
         hint, f"a {getattr(hint, '__name__', hint)}"
     )
+
+
+def _check_shares(config: ContrastiveConfig | DistillationConfig) -> None:
+    shares = config.tuned_shares
+    _expect(config, "tuned_shares", len(shares) > 0 and all(0 < s <= 1 for s in shares), "numbers in (0, 1]")
+    _expect(config, "tuned_shares", len(set(shares)) == len(shares), "each share once")
 
 
 def _names(enum: type[Enum]) -> str:

@@ -27,6 +27,7 @@ _ROW_NAMES = {
     Stage.WARMUP.value: "after warm-up",
     Stage.TEACHER.value: "after teacher",
     Stage.CONTRASTIVE.value: "after contrastive",
+    Stage.DISTILLATION.value: "after distillation",
     Stage.TRANSFER.value: "after transfer",
 }
 _TABLES = ("P@1", "MRR@10")

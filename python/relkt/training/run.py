@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum
 from relkt.training.collation import collate
-from relkt.training.config import Stage, TrainConfig
+from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
@@ -44,7 +44,7 @@ from relkt.training.trainer import (
 from relkt.training.vocabulary import check_vocabulary, extend
 
 # Of the order of a stage's examples: numbers that stay when a stage is added.
-_STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3}
+_STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3, Stage.DISTILLATION: 4}
 
 logger = logging.getLogger(__name__)
 
@@ -246,8 +246,10 @@ def run_stage(
     """
     config = run.config
     stage_config = config.stage(stage)
-    with_english = (stage is Stage.TRANSFER and config.transfer.include_english) or (
-        stage is Stage.CONTRASTIVE and config.contrastive.include_english
+    with_english = (
+        stage is Stage.DISTILLATION
+        or (stage is Stage.TRANSFER and config.transfer.include_english)
+        or (stage is Stage.CONTRASTIVE and config.contrastive.include_english)
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
@@ -288,7 +290,7 @@ def run_stage(
         callback.evaluate_start(model)
     else:
         logger.info("%s: going on from %s", stage.value, checkpoint.path)
-        if (before := checkpoint.state["processes"]) != num_processes() and rank() == 0:
+        if (before := checkpoint.state.get("processes", 1)) != num_processes() and rank() == 0:
             logger.warning("%s: goes on with %d processes, was begun with %d", stage.value, num_processes(), before)
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
@@ -303,8 +305,8 @@ def run_stage(
     elif best.step != trainer.state.global_step:
         load_weights(model, run.checkpoint_path(stage, best.step))
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
-    if stage is Stage.CONTRASTIVE and best.step:
-        best = _average(config.contrastive.tuned_shares, model, start, best, evaluator, run, progress)
+    if isinstance(stage_config, ContrastiveConfig | DistillationConfig) and best.step:
+        best = _average(stage_config.tuned_shares, model, start, best, evaluator, run, progress)
     _save_model(model, run, run.stage_model(stage), overwrite=True)
     progress.stage_finished(stage, best)
     return best
@@ -366,7 +368,7 @@ def _save_model(model: SentenceTransformer, run: RunDirectory, path: Path, *, ov
 
 
 def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
-    if Stage.WARMUP not in config.stages and Stage.TRANSFER not in config.stages:
+    if not {Stage.WARMUP, Stage.DISTILLATION, Stage.TRANSFER}.intersection(config.stages):
         return
     others = sum(q.language != "en" for q in examples.queries)
     if examples.without_english == 0:
@@ -417,7 +419,8 @@ def _embeddings(
     languages = {*examples.languages, *config.parallel_languages, "en"}
     questions = (q.text for q in train.queries if q.language in languages)
     texts = chain(examples.candidates.texts, questions)
-    if stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages:
+    cut = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
+    if cut or (stage is Stage.DISTILLATION and config.distillation.segment_share):
         # A piece that there is only where a span is cut inside a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,11 @@ from relkt.training.config import (
     TransferConfig,
     WarmupConfig,
 )
+from relkt.training.distillation import Distillation
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.modules import FOLLOWS, ContrastiveStageLoss, StageLoss, TransferStageLoss, TripletStageLoss
+from relkt.training.plans import Piece, StagePlan
 from relkt.training.precision import original_forward
 from relkt.training.processes import from_rank_0
 from relkt.training.progress import Progress
@@ -36,41 +37,6 @@ _CONTRASTIVE_DRAWS = 3
 _TRANSFER_DRAWS = 4
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Texts of one forward pass.
-
-    Args:
-        queries: The questions, b of them.
-        passages: The distinct passages that belong to them.
-        labels: What the loss needs to know of each question, shape ``(b, c)``, int64.
-    """
-
-    queries: list[str]
-    passages: list[str]
-    labels: torch.Tensor
-
-
-class StagePlan(Protocol):
-    """What a stage trains on: the same in every process of a job, each of which calls all methods.
-
-    Attributes:
-        loss: The loss module.
-        most_rows: The most rows that an epoch can have.
-        rows_per_step: Rows of one optimizer step.
-    """
-
-    loss: StageLoss
-    most_rows: int
-    rows_per_step: int
-
-    def rows(self, epoch: int) -> Rows:
-        """The rows of an epoch, shape ``(t, c)``, int64; none at all end the stage."""
-
-    def piece(self, rows: Rows) -> Piece:
-        """The texts and labels of some rows."""
 
 
 class Warmup(StagePlan):
@@ -385,6 +351,8 @@ def make_stage(
         return Teacher(model, examples, config, progress)
     if stage is Stage.CONTRASTIVE:
         return Contrastive(model, examples, config)
+    if stage is Stage.DISTILLATION:
+        return Distillation(model, examples.data, examples.languages, config, progress)
     if stage is Stage.TRANSFER:
         return Transfer(model, examples, config, progress)
     raise ValueError(f"stage: expected one that takes steps, got {stage.value}")

@@ -121,7 +121,7 @@ def tiny_config() -> TrainConfig:
     """Stages find something better than their start, and not in their last step."""
     return TrainConfig.from_dict(
         {
-            "stages": ["warmup", "teacher", "contrastive", "transfer"],
+            "stages": ["warmup", "teacher", "contrastive", "distillation", "transfer"],
             "logging_steps": 4,
             "warmup": {
                 "epochs": 2,
@@ -138,6 +138,15 @@ def tiny_config() -> TrainConfig:
                 "evaluations_per_epoch": 2,
                 "pseudo_questions": 1,
                 "document_weight": 0.5,
+                "tuned_shares": [1.0, 0.5],
+            },
+            "distillation": {
+                "epochs": 3,
+                "batch_size": 24,
+                "accumulation": 2,
+                "learning_rate": 3e-3,
+                "temperature": 0.1,
+                "evaluations_per_epoch": 2,
                 "tuned_shares": [1.0, 0.5],
             },
             "transfer": {

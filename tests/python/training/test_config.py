@@ -72,7 +72,7 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match=r"preset: expected one of best-muse, paper-xquad, .*, got 'paper'"):
+    with pytest.raises(ValueError, match=r"preset: expected one of best-muse, best-transformer, .*, got 'paper'"):
         TrainConfig.preset("paper")
 
 
@@ -114,7 +114,7 @@ def test_unknown_preset() -> None:
         ({"level": "best-passage"}, "level: expected passage or document, got 'best-passage'"),
         (
             {"stages": ["teacher", "warmup"]},
-            "stages: expected some of vocabulary, warmup, teacher, contrastive, transfer, in order",
+            "stages: expected some of vocabulary, warmup, teacher, contrastive, distillation, transfer, in order",
         ),
         ({"stages": []}, "stages: expected some of"),
         ({"languages": ["en", "en"]}, "languages: expected each language once"),
@@ -159,7 +159,7 @@ def test_configurations_are_frozen() -> None:
 
 def test_the_configuration_of_each_stage() -> None:
     config = TrainConfig()
-    stages = [config.warmup, config.teacher, config.contrastive, config.transfer]
+    stages = [config.warmup, config.teacher, config.contrastive, config.distillation, config.transfer]
     assert [config.stage(s) for s in Stage if s is not Stage.VOCABULARY] == stages
 
 

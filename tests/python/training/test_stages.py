@@ -14,6 +14,7 @@ from relkt.data.types import Level, RetrievalData, Split
 from relkt.encoders import encode_passages, encode_queries
 from relkt.losses import Reduction, triplet_loss
 from relkt.training import Progress, Stage, TrainConfig, TransferConfig
+from relkt.training.distillation import Distillation
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import TrainingSet
 from relkt.training.run import run_stage
@@ -263,7 +264,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(
 def test_make_stage_makes_each_stage(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
     stages = [stage for stage in Stage if stage is not Stage.VOCABULARY]
     kinds = [make_stage(s, tiny_model, examples_of(tiny_data), TrainConfig(), Progress()) for s in stages]
-    assert [type(plan) for plan in kinds] == [Warmup, Teacher, Contrastive, Transfer]
+    assert [type(plan) for plan in kinds] == [Warmup, Teacher, Contrastive, Distillation, Transfer]
 
 
 @pytest.mark.parametrize("include_english", [True, False])
