@@ -237,6 +237,17 @@ def test_train_loads_the_languages_named(run, tmp_path, monkeypatch):
     assert loaded[0].languages == ("en", "de", "th")
 
 
+@pytest.mark.parametrize(("rank", "printed"), [("0", "the table"), ("1", "")])
+def test_of_several_processes_one_prints_the_table(run, tmp_path, monkeypatch, rank, printed):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(APP, "_train", lambda *_, **__: None)
+    (tmp_path / "results.md").write_text("the table")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    result = run("train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout[: len("the table")] == printed
+
+
 @pytest.mark.usefixtures("ones")
 def test_the_run_holds_k_ranks_and_replaces_a_file_only_on_request(run, tmp_path):
     command = ["evaluate", "muse", "--data", "relkt-mini", "--languages", "en", "--level", "passage"]

@@ -134,6 +134,7 @@ def train(
     resumption = f"go on with the same command and --resume (the run is in {output})"
     with one_line_errors(interrupted=resumption):
         from relkt.training.config import Stage, TrainConfig
+        from relkt.training.processes import launched_rank
 
         if preset is not None and config is not None:
             raise ValueError("--preset, --config: expected one of them, got both")
@@ -153,8 +154,9 @@ def train(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, which the data set does not have; "
                 f"it has {', '.join(loaded.languages)}"
             )
-        if not _train(loaded, model, teacher, device, output, chosen, resume=resume):
-            return
+        _train(loaded, model, teacher, device, output, chosen, resume=resume)
+        if launched_rank() > 0:
+            return  # rank 0 speaks for its job
         table = output / "results.md"
         if table.exists():  # a data set without test questions has none
             out.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
@@ -171,15 +173,17 @@ def _train(
     config: object,
     *,
     resume: bool,
-) -> bool:
-    """Train, and say whether this process is the one that speaks for its job."""
+) -> None:
+    from contextlib import nullcontext
+
     from relkt.cli.console import TrainingBars
     from relkt.encoders import load_encoder
     from relkt.training.processes import launched_rank, leave_job
     from relkt.training.progress import Progress
     from relkt.training.run import train as run_training
 
-    def run(progress: Progress) -> None:
+    with TrainingBars.bars() if launched_rank() == 0 else nullcontext() as bars:
+        progress = TrainingBars(bars) if bars else Progress()
         progress.activity("loading the encoder")
         encoder = load_encoder(model, device=device)
         another = None if teacher is None else load_encoder(teacher, device=device)
@@ -193,13 +197,6 @@ def _train(
             progress=progress,
         )
         leave_job()
-
-    if launched_rank() > 0:
-        run(Progress())
-        return False
-    with TrainingBars.bars() as bars:
-        run(TrainingBars(bars))
-    return True
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
@@ -132,6 +132,22 @@ def from_all(value: _T) -> list[_T]:
     return values
 
 
+def check_same(given: Mapping[str, Any]) -> None:
+    """Check that all processes were given the same values under the same names.
+
+    Raises:
+        ValueError: In every process, if they were not.
+    """
+    first, *others = from_all(given)
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise ValueError(
+                    f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
+                    f"rank {number}"
+                )
+
+
 def on_rank_0(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """A decorator: every process calls the function, rank 0 runs it, all have the outcome (:func:`from_rank_0`)."""
 
@@ -155,6 +171,13 @@ def largest_over_processes(value: int, device: torch.device) -> int:
     found = torch.tensor(value, device=device)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return int(found)
+
+
+def share_weights(model: nn.Module) -> None:
+    """Give all processes the weights of rank 0, so that they start a stage from the same bits."""
+    if num_processes() > 1:
+        for weights in model.state_dict().values():
+            distributed.broadcast(weights, src=0)
 
 
 def sum_gradients(model: nn.Module) -> None:

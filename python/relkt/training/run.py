@@ -7,7 +7,6 @@ import logging
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,22 @@ from transformers import PreTrainedTokenizerBase
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin, model_checksum, origin_of
-from relkt.training.chunks import make_chunks
+from relkt.training.collation import collate
 from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.model_card import CARD, model_card
-from relkt.training.plans import StagePlan
 from relkt.training.precision import restored_forward
-from relkt.training.processes import from_all, join_job, num_processes, on_rank_0, rank
+from relkt.training.processes import check_same, join_job, num_processes, on_rank_0, rank, share_weights
 from relkt.training.progress import DevScore, Progress
 from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import make_stage
-from relkt.training.stream import Batch, BatchStream
+from relkt.training.stream import BatchStream
 from relkt.training.trainer import (
-    PASSAGE_COLUMN,
     PASSAGE_PROMPTS,
-    QUERY_COLUMN,
     LearningRate,
     StageCallback,
     StageTrainer,
@@ -134,7 +130,7 @@ def train(
         "model": model_checksum(model),
         "teacher": None if teacher is None else model_checksum(teacher),
     }
-    _check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
+    check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.resume(path, config, identity) if resume else None
     config = run.config if run else config or TrainConfig()
     if config.uses_translations:
@@ -233,6 +229,7 @@ def extend_model(
     progress.stage_started(stage, 1)
     progress.activity("aligning words")
     extend(model, data, new_languages(config, languages), config.vocabulary)
+    share_weights(model)
     progress.activity("evaluating")
     evaluator(model)
     score = DevScore(stage, 0.0, 0, evaluator.p1, evaluator.metrics, improved=True)
@@ -281,6 +278,7 @@ def run_stage(
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
+    share_weights(model)
     plan = make_stage(stage, model, examples, config, progress, teacher)
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
@@ -296,7 +294,7 @@ def run_stage(
     # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
     stream = BatchStream(
         rows,
-        lambda batch: _collate(trainer, plan, batch, config.chunk_tokens),
+        lambda batch: collate(trainer, plan, batch, chunk_tokens=config.chunk_tokens),
         epochs=stage_config.epochs,
         batch_size=plan.rows_per_step,
         pieces=stage_config.accumulation,
@@ -317,7 +315,7 @@ def run_stage(
         callback.evaluate_start(model)
     else:
         logger.info("%s: going on from %s", stage.value, checkpoint.path)
-        if (before := checkpoint.state["processes"]) != num_processes() and rank() == 0:
+        if (before := checkpoint.state.get("processes", 1)) != num_processes() and rank() == 0:
             logger.warning("%s: goes on with %d processes, was begun with %d", stage.value, num_processes(), before)
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
@@ -387,50 +385,10 @@ def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str,
     return sort_languages({language for language in named if language != "en"})
 
 
-def _collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, chunk_tokens: int) -> dict[str, Any]:
-    def features(column: str, texts: list[str]) -> dict[str, Any]:
-        return trainer.data_collator([{column: text} for text in texts])
-
-    def features_alone(column: str, texts: list[str]) -> dict[str, Any]:
-        return {name.removeprefix(column + "_"): value for name, value in features(column, texts).items()}
-
-    pieces: list[dict[str, Any]] = []
-    for rows in batch.split():
-        piece = plan.piece(rows)
-        texts_of = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
-        made: dict[str, Any] = {"label": piece.labels}
-        if chunk_tokens == 0 and num_processes() == 1:
-            for column, texts in texts_of.items():
-                if texts:
-                    made |= features(column, texts)
-        else:
-            made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
-            first_row = 0
-            for column, texts in texts_of.items():
-                if not texts:
-                    continue
-                collate = partial(features_alone, column)
-                made["chunks"] += make_chunks(texts, collate, most_tokens=chunk_tokens, first_row=first_row)
-                first_row += len(texts)
-        pieces.append(made)
-    return {"pieces": pieces}
-
-
 @on_rank_0
 def _save_model(model: SentenceTransformer, run: RunDirectory, stage: Stage) -> None:
     with run.replace_folder(run.stage_model(stage)) as folder:
         model.save_pretrained(str(folder), create_model_card=False)
-
-
-def _check_same(given: dict[str, Any]) -> None:
-    first, *others = from_all(given)
-    for number, other in enumerate(others, 1):
-        for name, value in first.items():
-            if other[name] != value:
-                raise ValueError(
-                    f"{name}: expected the same in all processes of a job, got {value} in rank 0 and {other[name]} in "
-                    f"rank {number}"
-                )
 
 
 @on_rank_0

@@ -17,7 +17,7 @@ from relkt.encoders import MuseEncoder
 from relkt.encoders.muse_network import MuseConfig
 from relkt.encoders.muse_tokenizer import unigram_tokenizer
 from relkt.losses import contrastive_loss
-from relkt.training import Progress, TrainConfig, train
+from relkt.training import Progress, Stage, TrainConfig, train
 from relkt.training.chunks import Chunk, ChunkedPass, cut, make_chunks
 
 # Of 1 to 6 words, in no order of length: 3 to 8 tokens with [CLS] and [SEP].
@@ -169,7 +169,7 @@ def test_stages_in_chunks_are_those_of_whole_steps(
             model_of(dropout=0.0),
             tiny_data,
             output_dir=tmp_path / name,
-            config=replace(short_config, **settings),
+            config=replace(short_config, stages=(Stage.WARMUP, Stage.CONTRASTIVE), **settings),
             progress=progress,
         )
         results.append((progress.values, model.state_dict()))
