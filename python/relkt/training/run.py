@@ -278,8 +278,8 @@ def run_stage(
     )
     if with_english and "en" in data.select(split=Split.TRAIN).languages:
         examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
-    share_weights(model)
     plan = make_stage(stage, model, examples, config, progress, teacher)
+    share_weights(model)  # a projection for another teacher may differ in its last bits
     start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
 
