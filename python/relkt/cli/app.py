@@ -245,7 +245,8 @@ def evaluate(
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 in every language, with 95 % bootstrap intervals.
 
     With `--data lareqa` it is LAReQA's task: among the sentences of all 11 languages, find the answer in each of them;
-    measured by mean average precision.
+    measured by mean average precision. Its questions are XQuAD's: measure a model trained on XQuAD with
+    `--split-by question`, which leaves its test questions.
 
     Example: `relkt evaluate muse --data relkt-mini --level passage`
     """

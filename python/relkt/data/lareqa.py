@@ -36,7 +36,9 @@ def read_lareqa(folder: Path) -> RawData:
     every question. The id of a passage is ``LANGUAGE/ARTICLE/PARAGRAPH/SENTENCE`` (numbers from 0), its document is
     ``LANGUAGE/ARTICLE``; a query's id is ``ID-LANGUAGE``.
 
-    XQuAD-R is for evaluation only: every question is a test question, unless another split is asked for.
+    XQuAD-R is for evaluation only: every question is a test question, unless another split is asked for. Its questions
+    are those of XQuAD: an encoder trained on XQuAD has seen most of them. The split by question
+    (``split_by="question"``) is that of XQuAD, whose test part no such encoder has seen.
 
     Args:
         folder: Holds ``LANGUAGE.json`` for all 11 languages, as published in the folder ``xquad-r`` of

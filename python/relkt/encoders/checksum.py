@@ -10,6 +10,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 from transformers import PreTrainedModel
 
+from relkt.encoders.muse import MuseEncoder
+
 # What a transformers configuration says of where and how the network was stored.
 _NOT_OF_THE_NETWORK = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
@@ -25,6 +27,9 @@ def model_checksum(model: SentenceTransformer) -> str:
     settings = (sorted(model.prompts.items()), model.default_prompt_name, model.max_seq_length)
     digest.update(repr(settings).encode())
     for name, module in model.named_modules():
+        if isinstance(module, MuseEncoder):
+            # Its pieces, which may have been extended.
+            digest.update(module.tokenizer.to_str().encode())
         if isinstance(module, Module):
             # What JSON does not know counts by its kind: its text may hold an address.
             module_settings = json.dumps(

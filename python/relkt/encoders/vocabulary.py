@@ -39,8 +39,9 @@ def extend_vocabulary(
 ) -> NewPieces:
     """Give mUSE pieces, and embeddings of them, for languages that it falls into letters or does not know at all.
 
-    The pieces of a language are the merges of byte-pair encoding (on characters) over its texts that mUSE does not
-    have. Pieces of ASCII characters alone are left out, so that English is cut as before. The log probability of a
+    The pieces of a language are those of byte-pair encoding (on characters) over its texts that mUSE does not have.
+    Pieces of ASCII characters alone are left out, so that text in ASCII is cut as before; other text may be cut
+    otherwise, in every language. The log probability of a
     piece is that of its share in the text. Each new piece has the mean of the embeddings of the English pieces that it
     stands for, weighted by the translation probabilities of :func:`~relkt.encoders.alignment.translation_table`: so it
     means something before any training.
@@ -48,7 +49,8 @@ def extend_vocabulary(
     Args:
         encoder: The encoder; its tokenizer and embedding table grow.
         parallel: Language -> pairs of a text and its English translation. The shorter the better.
-        num_pieces: Merges learned for each language, with the ones that mUSE has already; at least 1.
+        num_pieces: Pieces learned for each language, its single characters and those that mUSE has among them; at
+            least 1.
 
     Returns:
         What was added. The same texts in the same order give the same pieces and embeddings.
@@ -76,18 +78,19 @@ def extend_vocabulary(
     candidates = list(scores.items())
 
     # Only pieces that the texts are then cut into can have an embedding.
-    first = len(known)
+    first = tokenizer.get_vocab_size()
     trial = with_pieces(tokenizer, candidates)
     occurring = {language: {i for row in _cut(trial, texts[language]) for i in row if i >= first} for language in texts}
     chosen = [candidates[piece - first] for piece in sorted(set().union(*occurring.values()))]
-    per_language = {language: len(pieces) for language, pieces in occurring.items()}
 
     trial = with_pieces(tokenizer, chosen)
+    cut = {language: _cut(trial, texts[language]) for language in texts}
+    per_language = {language: len({i for row in cut[language] for i in row if i >= first}) for language in texts}
     table = encoder.network.embedding.weight.detach().cpu().double().numpy()
     sums, languages = np.zeros((len(chosen), table.shape[1])), np.zeros(len(chosen))
     for language, pairs in parallel.items():
         english = _cut(tokenizer, encoder.repair([text for _, text in pairs]))
-        rows, embeddings = _translated(_cut(trial, texts[language]), english, table, first)
+        rows, embeddings = _translated(cut[language], english, table, first)
         sums[rows] += embeddings
         languages[rows] += 1
     # With the others gone, a text may be cut otherwise, and a piece be left without one.

@@ -117,7 +117,7 @@ class VocabularyConfig:
     training questions and the passages' translations, and their embeddings from the English versions.
 
     Args:
-        num_pieces: Merges learned for each language.
+        num_pieces: Pieces learned for each language, its single characters and those that mUSE has among them.
         languages: The languages; empty for all that are trained and all of ``parallel_languages``, but English.
     """
 
@@ -405,6 +405,9 @@ class TrainConfig:
         _expect(self, "parallel_languages", not parallel or bool(self.languages), "none where languages is empty (all)")
         labelled = {*self.languages, "en"}
         _expect(self, "parallel_languages", labelled.isdisjoint(parallel), "neither en nor one of languages")
+        using = (Stage.VOCABULARY, Stage.CONTRASTIVE, Stage.DISTILLATION)
+        used = any(stage in self.stages for stage in using)
+        _expect(self, "parallel_languages", used or not parallel, f"none without a stage of {', '.join(using)}")
         _expect(self, "level", self.level is not Level.BEST_PASSAGE, "passage or document")
         in_order = tuple(stage for stage in Stage if stage in self.stages)
         _expect(self, "stages", len(self.stages) > 0 and self.stages == in_order, f"some of {_names(Stage)}, in order")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from typing_extensions import override
 
-from relkt.data.types import Level, RetrievalData, sort_languages
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.losses import Reduction, alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training.config import DistillationConfig, TrainConfig
 from relkt.training.encoding import encode_passages, encode_queries
@@ -24,6 +25,8 @@ from relkt.training.spans import sentences
 _DISTILLATION_DRAWS = 5
 
 _QUESTION, _SEGMENT, _PASSAGE = range(3)
+
+logger = logging.getLogger(__name__)
 
 
 class Distillation(StagePlan):
@@ -59,8 +62,20 @@ class Distillation(StagePlan):
         self._examples = examples = TrainingSet(data, languages=everything, level=Level.PASSAGE)
         # A question with its translations: rows of the pairs.
         translations: dict[tuple[int, str], list[int]] = {}
+        in_english = {q.parallel for q in data.select(split=Split.TRAIN).queries if q.language == "en"}
+        alone = 0
         for pair, (query, positive) in enumerate(examples.pairs.tolist()):
+            question = examples.queries[query]
+            if question.language in config.parallel_languages and question.parallel not in in_english:
+                alone += 1
+                continue
             translations.setdefault((positive, examples.queries[query].parallel), []).append(pair)
+        if alone:
+            logger.warning(
+                "%d questions in %s have no English translation to follow; they are left out",
+                alone,
+                ", ".join(config.parallel_languages),
+            )
         self._questions = list(translations.values())
         self._segments = parallel_segments(data, everything)
 
@@ -71,6 +86,9 @@ class Distillation(StagePlan):
         english = [*questions, *(segment["en"] for segment in self._segments)]
         self._first_segment = len(questions)
         passages = list(examples.candidates.texts)
+        self._rows_of_text: dict[str, list[int]] = {}
+        for row, text in enumerate(passages):
+            self._rows_of_text.setdefault(text, []).append(row)
         self.loss: StageLoss = DistillationStageLoss(
             model,
             self._stage,
@@ -102,24 +120,38 @@ class Distillation(StagePlan):
         """Questions and segments, then passages; of each its row among the targets, and its positive if it has one."""
         queries: list[str] = []
         passages: list[str] = []
-        of_queries: list[tuple[int, int]] = []
-        of_passages: list[tuple[int, int]] = []
+        of_queries: list[list[int]] = []
+        of_passages: list[list[int]] = []
         for kind, number, language in rows.tolist():
             if kind == _QUESTION:
                 query, positive = self._examples.pairs[number].tolist()
                 question = self._examples.queries[query]
-                label = positive if question.language in self._labelled else UNLABELLED
+                label = [UNLABELLED]
+                if question.language in self._labelled:
+                    label = [positive, *self._no_negatives(query, positive)]
                 queries.append(question.text)
-                of_queries.append((self._target_of_query[query], label))
+                of_queries.append([self._target_of_query[query], *label])
             elif kind == _SEGMENT:
                 queries.append(list(self._segments[number].values())[language])
-                of_queries.append((self._first_segment + number, UNLABELLED))
+                of_queries.append([self._first_segment + number, UNLABELLED])
             else:
                 passages.append(self._examples.candidates.texts[number])
-                of_passages.append((number, HELD))
-        return Piece(queries, passages, torch.tensor([*of_queries, *of_passages], dtype=torch.int64))
+                of_passages.append([number, HELD])
+        labels = [*of_queries, *of_passages]
+        width = max(map(len, labels))
+        padded = [label + [NO_ROW] * (width - len(label)) for label in labels]
+        return Piece(queries, passages, torch.tensor(padded, dtype=torch.int64))
+
+    def _no_negatives(self, query: int, positive: int) -> list[int]:
+        """Passages that are no negative of a question: its other positives, and passages with the text of any."""
+        texts = self._examples.candidates.texts
+        texts_of_positives = {texts[row] for row in self._examples.positives(query)}
+        rows = {row for text in texts_of_positives for row in self._rows_of_text[text]}
+        return sorted(rows - {positive})
 
 
+NO_ROW = -1
+"""Fills up labels of fewer rows."""
 UNLABELLED, HELD = -1, -2
 """Labels of a text that has no label, and of a passage."""
 
@@ -128,7 +160,8 @@ class DistillationStageLoss(StageLoss):
     """Distances and scores of the student's texts against those of the teacher's.
 
     Labels are the row of the text's target (of ``teacher_texts``, or of ``teacher_passages`` for a passage), and the
-    row of its positive, :data:`UNLABELLED` or :data:`HELD`, shape ``(b, 2)``: those of the questions, then those of the
+    row of its positive, :data:`UNLABELLED` or :data:`HELD`; after a positive, the rows of passages that are no
+    negatives (:data:`NO_ROW` where there are fewer), shape ``(b, 2 + x)``: those of the questions, then those of the
     passages.
 
     Args:
@@ -157,7 +190,7 @@ class DistillationStageLoss(StageLoss):
 
     def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
         texts = torch.cat([queries, passages])
-        target, positive = labels.unbind(dim=1)
+        target, positive = labels[:, 0], labels[:, 1]
         config, held = self.config, positive == HELD
         wanted = texts.new_empty(texts.shape)
         wanted[~held], wanted[held] = self.teacher_texts[target[~held]], self.teacher_passages[target[held]]
@@ -169,8 +202,16 @@ class DistillationStageLoss(StageLoss):
             )
             loss = loss + config.score_weight * scores * (len(scored) / len(texts))
         if config.label_weight and len(labelled):
+            # One column more takes the NO_ROWs.
+            width = len(self.teacher_passages) + 1
+            excluded = torch.zeros(len(labelled), width, dtype=torch.bool, device=labels.device)
+            excluded = excluded.scatter(1, labels[labelled, 2:] % width, True)[:, :-1]
             contrast = contrastive_loss(
-                texts[labelled], self.teacher_passages, positive[labelled], temperature=config.temperature
+                texts[labelled],
+                self.teacher_passages,
+                positive[labelled],
+                temperature=config.temperature,
+                excluded=excluded,
             )
             loss = loss + config.label_weight * contrast * (len(labelled) / len(texts))
         return loss

@@ -195,8 +195,8 @@ def _training_data(data: RetrievalData, config: TrainConfig, languages: tuple[st
     if "en" in others:
         lines[-1] += (
             " English train questions are used too, though English is not among the languages trained: for the search "
-            "of negatives, as what their translations are drawn to, and as further questions where `include_english` "
-            "below says so."
+            "of negatives, as what their translations are drawn to, and as further questions, in distillation always "
+            "and elsewhere where `include_english` below says so."
         )
     if config.parallel_languages:
         lines[-1] += (
@@ -221,13 +221,14 @@ def _training(config: TrainConfig, teacher: Origin | None) -> str:
     space = ""
     if teacher is not None:
         space = (
-            f"The teacher of the transfer is another model: {_described(teacher)} This model has learned its "
-            "embeddings, so an index of passages that the teacher embedded can be searched with this model's "
-            "questions.\n\n"
+            f"The teacher of the transfer is another model: {_described(teacher)} Where the transfer kept weights of "
+            "its own or the model got a projection, its questions can be searched among passages that the teacher "
+            "embedded.\n\n"
         )
     return (
         f"## Training\n\nStages, each of which starts from the best weights of the one before by P@1 on the dev "
-        f"questions, and keeps its start if it finds nothing better:\n\n{stages}\n\n{space}The configuration, for "
+        f"questions, and keeps its start if it finds nothing better (but the vocabulary, which is kept in any case):"
+        f"\n\n{stages}\n\n{space}The configuration, for "
         f"`relkt train --config`:\n\n```toml\n{settings}```"
     )
 

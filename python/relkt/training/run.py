@@ -60,11 +60,13 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
-    """Train a cross-lingual retriever: warm-up, teacher, contrastive, language knowledge transfer, or some of them.
+    """Train a cross-lingual retriever: vocabulary, warm-up, teacher, contrastive, distillation, language knowledge
+    transfer, or some of them.
 
     Each stage starts from the best weights of the one before by dev P@1 (the mean over the languages trained), its own
-    start included: a stage that improves nothing changes nothing. The training split is trained on, the dev split
-    chooses, and the test split is evaluated before the first stage and after each.
+    start included: a stage that improves nothing changes nothing. Only new pieces (the vocabulary) are kept in any
+    case. The training split is trained on, the dev split chooses, and the test split is evaluated before the first
+    stage and after each.
 
     A run whose process was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last
     checkpoint (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with
@@ -83,7 +85,8 @@ def train(
         data: The data set, with train and dev questions in every language trained. The warm-up searches negatives with
             the English translations of the training questions, and the transfer draws questions to them, so the data
             needs English questions too, also where English is not trained. Questions without a translation stand
-            for themselves, which a warning counts; without any, these two stages are refused.
+            for themselves, which a warning counts; without any, these stages are refused, and so is the distillation,
+            which draws all texts to their English versions.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
             ``model/`` (the final model, and a card of it), ``results.json``, ``results.md``, ``plots/``.
@@ -136,6 +139,7 @@ def train(
     if config.uses_translations:
         # Only here, so that runs without them do not depend on whether a reader finds any.
         identity["translations"] = translations_checksum(data)
+        check_same({"translations": identity["translations"]})
         if run:
             run.check_identity(identity)
 
@@ -432,14 +436,15 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
         return
     if examples.without_english == others:
         raise ValueError(
-            "data: expected English translations of the training questions, which warm-up and transfer learn from, got "
-            f'none of {others} questions; load the data with English included (languages=[..., "en"]), or for XOR-QA '
-            "put english_questions.jsonl into its folder"
+            "data: expected English translations of the training questions, which warm-up, distillation and transfer "
+            f"learn from, got none of {others} questions; load the data with English included "
+            '(languages=[..., "en"]), or for XOR-QA put english_questions.jsonl into its folder'
         )
     if rank() > 0:
         return
     logger.warning(
-        "%d of %d training questions have no English translation; they stand for themselves in warm-up and transfer",
+        "%d of %d training questions have no English translation; they stand for themselves in warm-up, distillation "
+        "and transfer",
         examples.without_english,
         len(examples.queries),
     )

@@ -21,6 +21,8 @@ def check_vocabulary(model: SentenceTransformer, data: RetrievalData, languages:
         ValueError: If the model is not mUSE, or the data set has no parallel text in a language.
     """
     muse_of(model)
+    if not languages:
+        raise ValueError("vocabulary: expected a language other than English to learn pieces of, got none")
     for language, pairs in parallel_texts(data, languages).items():
         if not pairs:
             raise ValueError(

@@ -14,7 +14,7 @@ from relkt.data.types import RetrievalData, Split
 from relkt.encoders import encode_passages, encode_queries
 from relkt.losses import alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training import DistillationConfig, Progress, Stage, TrainConfig, train
-from relkt.training.distillation import HELD, UNLABELLED, Distillation, parallel_segments
+from relkt.training.distillation import HELD, NO_ROW, UNLABELLED, Distillation, parallel_segments
 
 CONFIG = TrainConfig(
     languages=("de",),
@@ -62,10 +62,10 @@ def test_texts_go_where_the_teacher_has_their_english_versions(
     teacher = plan.loss.teacher_texts.numpy()
     wanted = dict(zip(english_of, encode_queries(tiny_model, list(english_of.values())), strict=True))
     labels = piece.labels.tolist()
-    for text, (target, _) in zip(piece.queries, labels, strict=False):
+    for text, (target, *_) in zip(piece.queries, labels, strict=False):
         assert np.allclose(teacher[target], wanted[text], atol=1e-6)
     rows = {p.text: row for row, p in enumerate(tiny_data.passages)}
-    assert labels[len(piece.queries) :] == [[rows[text], HELD] for text in piece.passages]
+    assert [row[:2] for row in labels[len(piece.queries) :]] == [[rows[text], HELD] for text in piece.passages]
     assert len(piece.passages) == 16
 
 
@@ -77,7 +77,7 @@ def test_only_languages_trained_and_english_have_labels(
     positives = {q.text: {int(p[1]) * 2 + int(p[3]) for p in tiny_data.qrels[q.id]} for q in tiny_data.queries}
     questions = {q.text: q.language for q in tiny_data.queries if q.split is Split.TRAIN}
     seen = set()
-    for text, (_, positive) in zip(piece.queries, piece.labels.tolist(), strict=False):
+    for text, (_, positive, *_) in zip(piece.queries, piece.labels.tolist(), strict=False):
         if positive == UNLABELLED:
             assert questions.get(text, "th") in ("th",) or text not in questions
         else:
@@ -99,7 +99,7 @@ def test_the_loss_is_the_sum_of_its_terms(tiny_model: SentenceTransformer, tiny_
         loss = plan.loss(features, piece.labels)
     queries = torch.from_numpy(encode_queries(tiny_model, piece.queries))
     passages = torch.from_numpy(encode_passages(tiny_model, piece.passages))
-    target, positive = piece.labels.unbind(dim=1)
+    target, positive = piece.labels[:, 0], piece.labels[:, 1]
     count, held = len(piece.queries), plan.loss.teacher_passages
     wanted = plan.loss.teacher_texts[target[:count]]
     expected = 2 * alignment_loss(torch.cat([queries, passages]), torch.cat([wanted, held[target[count:]]]))
@@ -170,3 +170,45 @@ def test_a_run_lowers_the_loss(tiny_model: SentenceTransformer, tiny_data: Retri
 def test_bad_configurations_are_refused(stage: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_dict({"distillation": stage})
+
+
+def test_other_positives_are_no_negatives(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
+    query = next(q for q in tiny_data.queries if q.language == "de" and q.split is Split.TRAIN)
+    rows = {p.id: row for row, p in enumerate(tiny_data.passages)}
+    (first,) = tiny_data.qrels[query.id]
+    other = next(passage for passage in rows if passage[1] != first[1])
+    copy = tiny_data.passages[-1]
+    data = replace(
+        tiny_data,
+        passages=(*tiny_data.passages[:-1], replace(copy, text=tiny_data.passages[rows[other]].text)),
+        qrels={**tiny_data.qrels, query.id: {first: 1, other: 1}},
+    )
+    plan = plan_of(tiny_model, data, languages_per_question=3)
+    piece = plan.piece(plan.rows(0))
+    found = [row for text, row in zip(piece.queries, piece.labels.tolist(), strict=False) if text == query.text]
+    both = {rows[first], rows[other], rows[copy.id]}
+    assert {row[1] for row in found} == {rows[first], rows[other]}
+    assert all(set(row[1:]) - {NO_ROW} == both for row in found)
+    excluded = torch.zeros(1, 16, dtype=torch.bool)
+    excluded[0, sorted(both - {rows[first]})] = True
+    label = torch.tensor([next(row for row in found if row[1] == rows[first])])
+    loss = plan.loss
+    loss.config = replace(loss.config, embedding_weight=0.0, score_weight=0.0, label_weight=1.0)
+    text = torch.randn(1, loss.teacher_passages.shape[1])
+    expected = contrastive_loss(text, loss.teacher_passages, label[:, 1], temperature=0.1, excluded=excluded)
+    assert loss.loss(text, text[:0], label).item() == pytest.approx(expected.item())
+
+
+def test_parallel_questions_without_english_are_left_out(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = next(q for q in tiny_data.queries if q.language == "en" and q.split is Split.TRAIN)
+    queries = tuple(q for q in tiny_data.queries if q is not lost)
+    qrels = {q.id: tiny_data.qrels[q.id] for q in queries}
+    plan = plan_of(tiny_model, replace(tiny_data, queries=queries, qrels=qrels), languages_per_question=3)
+    assert "1 questions in th have no English translation to follow; they are left out" in caplog.text
+    texts = plan.piece(plan.rows(0)).queries
+    (thai,) = (q.text for q in queries if q.language == "th" and q.parallel == lost.parallel)
+    (german,) = (q.text for q in queries if q.language == "de" and q.parallel == lost.parallel)
+    assert german in texts
+    assert texts.count(thai) == sum(q.text == thai and q.split is Split.TRAIN for q in queries) - 1
