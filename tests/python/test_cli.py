@@ -61,7 +61,7 @@ def test_starting_loads_no_torch():
         ),
         (
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "nice"],
-            "preset: expected one of best-muse, paper-xquad",
+            "preset: expected one of best-muse, best-transformer, paper-xquad",
         ),
         (["train", "--data", "relkt-mini", "--output", "X", "--config", "c.toml"], "c.toml"),
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
