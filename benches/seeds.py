@@ -19,17 +19,9 @@ from pathlib import Path
 
 from relkt.data import Level
 from relkt.evaluation import Average, Report
+from relkt.report import RESULT_NAMES
 from relkt.training import TrainConfig
 
-ROWS = {
-    "before": "before",
-    "vocabulary": "after vocabulary",
-    "warmup": "after warm-up",
-    "teacher": "after teacher",
-    "contrastive": "after contrastive",
-    "distillation": "after distillation",
-    "transfer": "after transfer",
-}
 Results = dict[str, dict[str, Report]]
 
 
@@ -64,7 +56,7 @@ def averages(runs: list[Results], metric: str) -> str:
     columns.sort(key=lambda column: levels.index(column[0]))
     rows = [
         [name, *(spread([value(run[stage][level]) for run in runs]) for level, _, value in columns)]
-        for stage, name in ROWS.items()
+        for stage, name in RESULT_NAMES.items()
         if stage in runs[0]
     ]
     return table([metric, *(f"{level}, {name}" for level, name, _ in columns)], rows)
@@ -76,7 +68,7 @@ def languages(runs: list[Results], level: str) -> str:
     codes = sorted(first.languages, key=lambda code: code not in trained)
     rows = [
         [name, *(spread([run[stage][level].value("P@1", code) for run in runs]) for code in codes)]
-        for stage, name in ROWS.items()
+        for stage, name in RESULT_NAMES.items()
         if stage in runs[0]
     ]
     return table([f"P@1, {level}", *(code + ("\\*" if code in trained else "") for code in codes)], rows)

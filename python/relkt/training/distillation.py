@@ -11,12 +11,12 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from typing_extensions import override
 
-from relkt.data.types import Level, RetrievalData, Split, sort_languages
+from relkt.data.types import Level, RetrievalData, sort_languages
 from relkt.losses import Reduction, alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training.config import DistillationConfig, TrainConfig
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
-from relkt.training.modules import Features, StageLoss
+from relkt.training.modules import NO_ROW, Features, StageLoss, rows_as_mask
 from relkt.training.plans import Piece, StagePlan
 from relkt.training.progress import Progress
 from relkt.training.spans import sentences
@@ -62,14 +62,13 @@ class Distillation(StagePlan):
         self._examples = examples = TrainingSet(data, languages=everything, level=Level.PASSAGE)
         # A question with its translations: rows of the pairs.
         translations: dict[tuple[int, str], list[int]] = {}
-        in_english = {q.parallel for q in data.select(split=Split.TRAIN).queries if q.language == "en"}
         alone = 0
         for pair, (query, positive) in enumerate(examples.pairs.tolist()):
             question = examples.queries[query]
-            if question.language in config.parallel_languages and question.parallel not in in_english:
+            if question.language in config.parallel_languages and question.parallel not in examples.in_english:
                 alone += 1
                 continue
-            translations.setdefault((positive, examples.queries[query].parallel), []).append(pair)
+            translations.setdefault((positive, question.parallel), []).append(pair)
         if alone:
             logger.warning(
                 "%d questions in %s have no English translation to follow; they are left out",
@@ -86,9 +85,6 @@ class Distillation(StagePlan):
         english = [*questions, *(segment["en"] for segment in self._segments)]
         self._first_segment = len(questions)
         passages = list(examples.candidates.texts)
-        self._rows_of_text: dict[str, list[int]] = {}
-        for row, text in enumerate(passages):
-            self._rows_of_text.setdefault(text, []).append(row)
         self.loss: StageLoss = DistillationStageLoss(
             model,
             self._stage,
@@ -128,7 +124,7 @@ class Distillation(StagePlan):
                 question = self._examples.queries[query]
                 label = [UNLABELLED]
                 if question.language in self._labelled:
-                    label = [positive, *self._no_negatives(query, positive)]
+                    label = [positive, *sorted(self._examples.copies(query) - {positive})]
                 queries.append(question.text)
                 of_queries.append([self._target_of_query[query], *label])
             elif kind == _SEGMENT:
@@ -142,16 +138,7 @@ class Distillation(StagePlan):
         padded = [label + [NO_ROW] * (width - len(label)) for label in labels]
         return Piece(queries, passages, torch.tensor(padded, dtype=torch.int64))
 
-    def _no_negatives(self, query: int, positive: int) -> list[int]:
-        """Passages that are no negative of a question: its other positives, and passages with the text of any."""
-        texts = self._examples.candidates.texts
-        texts_of_positives = {texts[row] for row in self._examples.positives(query)}
-        rows = {row for text in texts_of_positives for row in self._rows_of_text[text]}
-        return sorted(rows - {positive})
 
-
-NO_ROW = -1
-"""Fills up labels of fewer rows."""
 UNLABELLED, HELD = -1, -2
 """Labels of a text that has no label, and of a passage."""
 
@@ -202,16 +189,12 @@ class DistillationStageLoss(StageLoss):
             )
             loss = loss + config.score_weight * scores * (len(scored) / len(texts))
         if config.label_weight and len(labelled):
-            # One column more takes the NO_ROWs.
-            width = len(self.teacher_passages) + 1
-            excluded = torch.zeros(len(labelled), width, dtype=torch.bool, device=labels.device)
-            excluded = excluded.scatter(1, labels[labelled, 2:] % width, True)[:, :-1]
             contrast = contrastive_loss(
                 texts[labelled],
                 self.teacher_passages,
                 positive[labelled],
                 temperature=config.temperature,
-                excluded=excluded,
+                excluded=rows_as_mask(labels[labelled, 2:], len(self.teacher_passages)),
             )
             loss = loss + config.label_weight * contrast * (len(labelled) / len(texts))
         return loss

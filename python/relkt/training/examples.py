@@ -26,6 +26,7 @@ class TrainingSet:
         languages: The languages.
         level: The level.
         queries: The questions, in the order of the data set.
+        in_english: ``parallel`` -> the question in English, of all training questions that the data set has in English.
         english: The English translation of each question; the question itself where the data set has none.
         without_english: How many questions in other languages the data set has no English translation of.
         candidates: The candidate texts, ``n`` of them.
@@ -47,9 +48,9 @@ class TrainingSet:
                 f"data: data set {data.name!r} has no query in {', '.join(missing)} in the train split; expected at "
                 "least one in each training language"
             )
-        in_english = {q.parallel: q.text for q in train.queries if q.language == "en"}
-        self.english: tuple[str, ...] = tuple(in_english.get(q.parallel, q.text) for q in self.queries)
-        self.without_english = sum(q.language != "en" and q.parallel not in in_english for q in self.queries)
+        self.in_english = {q.parallel: q.text for q in train.queries if q.language == "en"}
+        self.english: tuple[str, ...] = tuple(self.in_english.get(q.parallel, q.text) for q in self.queries)
+        self.without_english = sum(q.language != "en" and q.parallel not in self.in_english for q in self.queries)
         self.candidates: Candidates = data.candidates(level)
         row_of = {candidate: row for row, candidate in enumerate(self.candidates.ids)}
         numbers: dict[str, int] = {}
@@ -102,6 +103,12 @@ class TrainingSet:
         """Candidate rows of the positives of a question, ascending."""
         return self._positives[query]
 
+    def copies(self, query: int) -> set[int]:
+        """Candidate rows with the text of a positive of a question, its positives among them."""
+        return {
+            row for positive in self._positives[query] for row in self._rows_of_text[self.candidates.texts[positive]]
+        }
+
     def check_negatives(self) -> None:
         """Check that there is something to tell positives from.
 
@@ -123,6 +130,6 @@ class TrainingSet:
             rows: set[int] = set()
             for row in positives:
                 rows.update(self._rows_of_group[int(self.groups[row])])
-                rows.update(self._rows_of_text[self.candidates.texts[row]])
+            rows |= self.copies(query)
             self._blocked[positives] = np.array(sorted(rows), dtype=np.int64)
         return self._blocked[positives]

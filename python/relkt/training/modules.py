@@ -16,6 +16,24 @@ Features = dict[str, Tensor]
 FOLLOWS = -2
 """Label of a question that follows its English version, in the contrastive stage."""
 
+NO_ROW = -1
+"""Fills up labels of fewer rows."""
+
+
+def rows_as_mask(rows: Tensor, num_rows: int) -> Tensor:
+    """Lists of rows as a mask.
+
+    Args:
+        rows: Rows of each question, :data:`NO_ROW` where there are fewer, shape ``(b, x)``, int64.
+        num_rows: How many rows there are.
+
+    Returns:
+        Shape ``(b, num_rows)``, bool.
+    """
+    # One column more takes what is no row.
+    mask = torch.zeros(len(rows), num_rows + 1, dtype=torch.bool, device=rows.device)
+    return mask.scatter(1, rows % (num_rows + 1), True)[:, :-1]
+
 
 class StageLoss(nn.Module):
     """Loss of a stage: questions and the *distinct* passages of a batch are encoded once each.
@@ -91,9 +109,7 @@ class ContrastiveStageLoss(StageLoss):
 
     def _contrast(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
         num_passages, positive, document = int(labels[0, 0]), labels[:, 1], labels[:, 2]
-        # One column more takes the -1.
-        excluded = torch.zeros(len(labels), len(passages) + 1, dtype=torch.bool, device=labels.device)
-        excluded = excluded.scatter(1, labels[:, 3:] % (len(passages) + 1), True)[:, :-1]
+        excluded = rows_as_mask(labels[:, 3:], len(passages))
         loss = contrastive_loss(
             queries,
             passages[:num_passages],

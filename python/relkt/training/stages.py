@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
-from relkt.data.types import Level, RetrievalData, Split, sort_languages
+from relkt.data.types import Level, RetrievalData, sort_languages
 from relkt.mining import mine
 from relkt.training.bm25 import bm25_negatives, random_negatives
 from relkt.training.config import (
@@ -340,17 +340,16 @@ def _parallel_questions(
             len(parallel.queries),
             ", ".join(config.parallel_languages),
         )
-    english = {q.parallel: q.text for q in data.select(split=Split.TRAIN).queries if q.language == "en"}
     translations: dict[tuple[int, str], list[str]] = {}
     for query, positive in parallel.pairs.tolist():
         question = parallel.queries[query]
-        if question.parallel in english:
+        if question.parallel in parallel.in_english:
             # A question with several positives stands with the document of each.
             texts = translations.setdefault((int(examples.groups[positive]), question.parallel), [])
             if question.text not in texts:
                 texts.append(question.text)
     for (document, key), texts in translations.items():
-        found[document].append((english[key], texts))
+        found[document].append((parallel.in_english[key], texts))
     return found
 
 

@@ -14,7 +14,8 @@ from relkt.data.types import RetrievalData, Split
 from relkt.encoders import encode_passages, encode_queries
 from relkt.losses import alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training import DistillationConfig, Progress, Stage, TrainConfig, train
-from relkt.training.distillation import HELD, NO_ROW, UNLABELLED, Distillation, parallel_segments
+from relkt.training.distillation import HELD, UNLABELLED, Distillation, parallel_segments
+from relkt.training.modules import NO_ROW
 
 CONFIG = TrainConfig(
     languages=("de",),
