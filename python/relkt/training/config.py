@@ -52,7 +52,7 @@ class Precision(str, Enum):
     """The number format of the forward pass; weights and optimizer state are always float32."""
 
     AUTO = "auto"
-    """bfloat16 on a GPU that has it, otherwise float32."""
+    """bfloat16 on a GPU or processor with instructions for it, otherwise float32."""
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"

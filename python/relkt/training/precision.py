@@ -1,14 +1,37 @@
-"""Mixed precision stays inside the training steps: neither evaluation nor mining, nor the caller's model, has it."""
+"""Mixed precision: whether the device has it, and that it stays inside the training steps.
+
+Neither evaluation nor mining, nor the caller's model, has it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+
+from relkt.training.config import Precision
 
 # Accelerate puts a wrapped ``forward`` into the module's own dictionary, and the former one beside it.
 _FORWARD, _FORMER = "forward", "_original_forward"
+
+
+def is_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """Whether the forward pass is in bfloat16.
+
+    Args:
+        precision: What was asked for. AUTO is bfloat16 where the device multiplies in it: without the instructions,
+            a processor converts to and fro and is slower than in float32.
+        device: Where the model is.
+    """
+    if precision is not Precision.AUTO:
+        return precision is Precision.BFLOAT16
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # PyTorch's own question before it chooses bfloat16 kernels; an older or newer release may have no such function.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from relkt.training.chunks import ChunkedPass
 from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.modules import StageLoss
+from relkt.training.precision import is_bfloat16
 from relkt.training.processes import num_processes, sum_gradients
 from relkt.training.progress import DevScore, Progress
 from relkt.training.run_directory import Checkpoint, RunDirectory
@@ -382,10 +383,6 @@ def training_arguments(
         folder: Where checkpoints go.
         max_steps: The most optimizer steps.
     """
-    on_gpu = model.device.type == "cuda"
-    bfloat16 = config.precision is Precision.BFLOAT16 or (
-        config.precision is Precision.AUTO and on_gpu and torch.cuda.is_bf16_supported()
-    )
     prompts = {
         QUERY_COLUMN: prompt_of(model, "query"),
         PASSAGE_COLUMN: prompt_of(model, *PASSAGE_PROMPTS),
@@ -409,7 +406,7 @@ def training_arguments(
         disable_tqdm=True,
         dataloader_drop_last=num_processes() > 1,  # of no effect on the stream; without, the trainer warns
         seed=config.seed,
-        bf16=bfloat16,
+        bf16=is_bfloat16(config.precision, model.device),
         fp16=config.precision is Precision.FLOAT16,
         use_cpu=model.device.type == "cpu",
         prompts={column: prompt for column, prompt in prompts.items() if prompt},
