@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from relkt.index import Hits, Index, search
     from relkt.mining import mine
     from relkt.mining.hard_negatives import mine_hard_negatives
+    from relkt.retrieval import Retriever
     from relkt.training import TrainConfig, train
     from relkt.training.remine import RemineCallback
 
@@ -22,6 +23,7 @@ _EXPORTS = {
     "Index": "relkt.index",
     "IndexFileError": "relkt._relkt",
     "RemineCallback": "relkt.training.remine",
+    "Retriever": "relkt.retrieval",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
     "load_data": "relkt.data",
@@ -37,6 +39,7 @@ __all__ = [
     "Index",
     "IndexFileError",
     "RemineCallback",
+    "Retriever",
     "TrainConfig",
     "__version__",
     "evaluate",

@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relkt.arrays import Embeddings
+from relkt.files import replacing
 from relkt.index import Index
 
 if TYPE_CHECKING:
     import faiss  # type: ignore[import-untyped]
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
 #: Bytes of rows in a batch, at most (a batch has at least one row).
 BATCH_BYTES = 16 << 20
@@ -197,7 +197,7 @@ def to_npy(index: Index, path: str | os.PathLike[str]) -> None:
     descr = np.lib.format.dtype_to_descr(index.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": (len(index), index.dim)}
     # Written rather than mapped: on a full disk a write is an error, and a store to a map the end of the process.
-    with _replacing(path) as file:
+    with replacing(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for _, batch in _batches_of(index):
             file.write(batch.data)
@@ -336,7 +336,7 @@ def to_parquet(
     arrow, parquet = _library("pyarrow", "pyarrow"), _library("pyarrow.parquet", "pyarrow")
     schema = _schema(arrow, index, column, id_column)
     # Embeddings hardly ever repeat, so a dictionary of them would only cost.
-    with _replacing(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
+    with replacing(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
         for batch in _record_batches(arrow, index, schema):
             writer.write_batch(batch, row_group_size=len(batch))
 
@@ -545,35 +545,3 @@ def _index(
     if array is None or start != rows:
         raise ValueError(f"expected {rows} rows, as announced, got {start}")
     return Index(array, ids=ids, threads=threads)
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A new file beside ``path`` that takes its place if all goes well, and is removed if not."""
-    # Through a link, what it points to is replaced, not the link.
-    target = Path(path).resolve()
-    if target.is_dir():
-        raise IsADirectoryError(f"path: expected a file, got the folder {str(target)!r}")
-    temporary, file = _temporary_file(target)
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            # Who may read the file that is replaced may read the new one, and nobody else.
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _temporary_file(target: Path) -> tuple[Path, IO[bytes]]:
-    attempt = 0
-    while True:
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.tmp")
-        try:
-            return temporary, temporary.open("xb")
-        except FileExistsError:
-            attempt += 1

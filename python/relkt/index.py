@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,7 @@ class Index:
         rows: int,
         ids: Any = None,
         texts: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         threads: int | None = None,
     ) -> Index:
         """Writes an index file batch by batch, with one batch in memory at a time, and opens it.
@@ -95,6 +96,7 @@ class Index:
             rows: How many rows there will be in all.
             ids: (rows,) As for :class:`Index`.
             texts: Where the passages' texts are, for whoever opens the file; see :attr:`texts`.
+            metadata: Further notes for whoever opens the file; see :attr:`metadata`.
             threads: As for :class:`Index`.
 
         Raises:
@@ -105,7 +107,7 @@ class Index:
         rows = as_count("rows", rows, "of at least 1", least=1)
         threads = as_threads(threads)
         named = None if ids is None else Ids.of(ids, rows)
-        metadata = {} if texts is None else {"texts": str(texts)}
+        notes = _as_metadata(metadata) | ({} if texts is None else {"texts": str(texts)})
         writer: IndexWriter | None = None
         dtype: np.dtype[Any] | None = None
         try:
@@ -114,7 +116,7 @@ class Index:
                 if writer is None or dtype is None:
                     dtype = array.dtype
                     border = None if named is None else named.to_border()
-                    writer = IndexWriter(os.fspath(path), rows, array.shape[1], dtype == np.float16, border, metadata)
+                    writer = IndexWriter(os.fspath(path), rows, array.shape[1], dtype == np.float16, border, notes)
                 if array.dtype != dtype:
                     raise ValueError(f"batches: expected dtype {dtype} like the first, got {array.dtype} in {position}")
                 if len(array):
@@ -319,6 +321,11 @@ class Index:
         """Where the passages' texts are, if :meth:`save` was told."""
         return self._metadata.get("texts")
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A copy of the notes kept in the file, :attr:`texts` among them."""
+        return dict(self._metadata)
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is None:
             raise TypeError(
@@ -329,6 +336,14 @@ class Index:
     def __repr__(self) -> str:
         where = "" if self._path is None else f", path={str(self._path)!r}"
         return f"Index(passages={len(self)}, dim={self.dim}, dtype={self.dtype}, nbytes={self.nbytes}{where})"
+
+
+def _as_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    notes = {} if metadata is None else dict(metadata)
+    for key, value in notes.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata: expected texts by names, got {value!r} under {key!r}")
+    return notes
 
 
 def _open(path: str) -> Index:

@@ -19,12 +19,13 @@ MODULES = [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "relkt."
 LAYERS = [
     {"cli", "app", "demo", "__main__"},
     {"reproduce"},
+    {"retrieval"},
     {"training", "evaluation", "report", "distributed", "mining_files"},
     {"mining", "losses", "encoders", "data"},
     {"formats", "figures", "machine"},
     {"index"},
     {"ids"},
-    {"arrays"},
+    {"arrays", "files"},
     {"_relkt"},
 ]
 LIGHT = ["relkt", "relkt.index", "relkt.mining", "relkt.data"]

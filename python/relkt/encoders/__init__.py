@@ -5,9 +5,11 @@ from relkt.encoders.encoding import encode_passages, encode_queries
 from relkt.encoders.loading import load_encoder
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import Origin, origin_of
+from relkt.encoders.prompts import PASSAGE_PROMPTS, num_truncated, prompt_of
 from relkt.encoders.vocabulary import NewPieces, extend_vocabulary
 
 __all__ = [
+    "PASSAGE_PROMPTS",
     "MuseEncoder",
     "NewPieces",
     "Origin",
@@ -16,5 +18,7 @@ __all__ = [
     "extend_vocabulary",
     "load_encoder",
     "model_checksum",
+    "num_truncated",
     "origin_of",
+    "prompt_of",
 ]

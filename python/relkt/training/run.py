@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PreTrainedTokenizerBase
 
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
-from relkt.encoders import Origin, model_checksum, origin_of
+from relkt.encoders import Origin, model_checksum, num_truncated, origin_of
 from relkt.training.collation import collate
 from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
@@ -33,13 +32,11 @@ from relkt.training.run_directory import RunDirectory
 from relkt.training.stages import make_stage
 from relkt.training.stream import BatchStream
 from relkt.training.trainer import (
-    PASSAGE_PROMPTS,
     LearningRate,
     StageCallback,
     StageTrainer,
     check_device,
     load_weights,
-    prompt_of,
     training_arguments,
 )
 from relkt.training.vocabulary import check_vocabulary, extend
@@ -451,22 +448,13 @@ def _check_english(examples: TrainingSet, config: TrainConfig) -> None:
 
 
 def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
-    limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
-    if rank() > 0 or limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return
-    prompt = prompt_of(model, *PASSAGE_PROMPTS)
-    longer = 0
-    for start in range(0, len(texts), 512):
-        chunk = [prompt + text for text in texts[start : start + 512]]
-        tokens = tokenizer(chunk, truncation=False, verbose=False, return_attention_mask=False)["input_ids"]
-        longer += sum(len(row) > limit for row in tokens)
-    if longer:
+    if rank() == 0 and (longer := num_truncated(model, texts)):
         logger.warning(
             "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
             longer,
             len(texts),
             kind,
-            limit,
+            model.max_seq_length,
         )
 
 

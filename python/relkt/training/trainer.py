@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from relkt.encoders import MuseEncoder
+from relkt.encoders import PASSAGE_PROMPTS, MuseEncoder, prompt_of
 from relkt.encoders.projection import take_projection
 from relkt.losses import Reduction
 from relkt.training.chunks import ChunkedPass
@@ -33,8 +33,6 @@ from relkt.training.stream import BatchStream
 
 QUERY_COLUMN = "anchor"
 PASSAGE_COLUMN = "passage"
-PASSAGE_PROMPTS = ("document", "passage", "corpus")
-"""Names of the prompt that passages have; the first one that a model knows counts."""
 
 
 class LearningRate:
@@ -430,15 +428,6 @@ def load_weights(model: SentenceTransformer, folder: Path) -> None:
         if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
             mine.take_vocabulary(theirs)
     model.load_state_dict(saved.state_dict())
-
-
-def prompt_of(model: SentenceTransformer, *names: str) -> str:
-    """The prompt of the first of some names that a model knows, its default one otherwise; empty if it has none."""
-    # The same choice as encode_query and encode_document make: an empty prompt of a name keeps the default one away.
-    for name in (*names, model.default_prompt_name):
-        if name is not None and name in model.prompts:
-            return str(model.prompts[name] or "")
-    return ""
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from relkt.arrays import as_count
 from relkt.data import parse_member
-from relkt.encoders import model_checksum
+from relkt.encoders import PASSAGE_PROMPTS, model_checksum, prompt_of
 from relkt.mining import Strategy
 from relkt.training.processes import from_rank_0
 from relkt.training.remine.checkpoint import checkpoint_file, identity_of, load_negatives, save_negatives
@@ -30,7 +30,6 @@ from relkt.training.remine.trainer_checks import (
     trained_model,
     warn_of_prompts,
 )
-from relkt.training.trainer import PASSAGE_PROMPTS, prompt_of
 
 logger = logging.getLogger(__name__)
 
