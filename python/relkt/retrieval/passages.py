@@ -127,8 +127,9 @@ class PassageStore(Sequence[IndexedPassage]):
         position = int(np.searchsorted(self._starts, number, side="right")) - 1
         batch, offset = self._batches[position], number - int(self._starts[position])
         values = [_value(batch.column(column)[offset].as_py(), is_json) for column, is_json in enumerate(self._json)]
-        own, others = values[: len(OWN_COLUMNS)], values[len(OWN_COLUMNS) :]
-        return IndexedPassage(*own, fields=dict(zip(self._schema.names[len(OWN_COLUMNS) :], others, strict=True)))
+        by_name = dict(zip(self._schema.names, values, strict=True))
+        own = {name: by_name.pop(name) for name in OWN_COLUMNS}
+        return IndexedPassage(**own, fields=by_name)
 
     def __iter__(self) -> Iterator[IndexedPassage]:
         return (self[row] for row in range(len(self)))
