@@ -14,6 +14,7 @@ from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out, settings
 from relkt.cli.mine import mine
 from relkt.cli.reproduce import reproduce
+from relkt.cli.serve import serve
 from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
 
 METRICS_DEPTH = 10
@@ -321,6 +322,7 @@ def encode(
 
 app.command()(mine)
 app.command()(reproduce)
+app.command()(serve)
 
 
 def _codes(text: str | None) -> tuple[str, ...] | None:
