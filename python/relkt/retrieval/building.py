@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from relkt.encoders import encode_passages, model_checksum, num_truncated
 from relkt.files import replacing
 from relkt.index import Index
 from relkt.mining_files.lock import locked
+from relkt.retrieval.kinds import Storage
 from relkt.retrieval.passages import ID, IndexedPassage, PassageStore
+from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
 
@@ -37,15 +38,6 @@ BUILD = "build"
 
 _STATE, _ROWS, _TEXTS = "state.json", "embeddings.bin", PASSAGES
 _SAVED = ("key", "rows", "dim", "encoded", "is_writing")
-
-
-class Storage(str, Enum):
-    """The number format of the rows of an index."""
-
-    FLOAT32 = "float32"
-    """As the encoder gives them."""
-    FLOAT16 = "float16"
-    """Half the size; values are rounded to 11 significant bits, and searched exactly as they are then."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +59,6 @@ class IndexPaths:
     def work(self) -> Path:
         """The folder of a build that is under way."""
         return self.index.with_name(f"{self.index.name}.building")
-
-
-class IndexProgress:
-    """What a build tells whoever watches; does nothing by itself."""
-
-    def activity(self, name: str) -> None:
-        """Something without a known length began."""
-
-    def encoding(self, total: int, done: int) -> None:
-        """Encoding begins; ``done`` of ``total`` passages were encoded before."""
-
-    def encoded(self, passages: int) -> None:
-        """So many more passages are encoded."""
-
-    def truncated(self, passages: int, limit: int) -> None:
-        """So many passages are longer than the encoder's ``limit`` of tokens, which sees their start only."""
 
 
 def build_index(
