@@ -66,7 +66,7 @@ def build_index(
     path: str | os.PathLike[str],
     *,
     encoder: SentenceTransformer,
-    encoder_name: str,
+    encoder_name: str | None,
     storage: Storage = Storage.FLOAT32,
     batch_size: int = 32,
     query_prompt: str | None = None,
@@ -85,7 +85,7 @@ def build_index(
             ``id``, ``text``, ``title``, ``document``, ``language`` and others, or passages.
         path: The index file.
         encoder: The encoder.
-        encoder_name: Its name, by which :func:`relkt.load_encoder` finds it again.
+        encoder_name: Its name, by which :func:`relkt.load_encoder` finds it again; None if there is none.
         storage: Number format of the rows.
         batch_size: Passages encoded at once.
         query_prompt: Put before questions that are searched; default: the encoder's own.
@@ -108,7 +108,7 @@ def build_index(
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     paths = check_output(path, overwrite=overwrite)
-    if Path(encoder_name).is_dir():
+    if encoder_name and Path(encoder_name).is_dir():
         encoder_name = str(Path(encoder_name).resolve())  # to be found from wherever the index is opened
     source = passages if isinstance(passages, Source) else from_passages(passages)
     progress.activity("checking the encoder")

@@ -160,7 +160,7 @@ class Retriever:
             OSError: As :func:`relkt.retrieval.build_index`.
         """
         model = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-        name = encoder_name or (encoder if isinstance(encoder, str) else "")
+        name = encoder_name or (encoder if isinstance(encoder, str) else None)
         build_index(
             passages,
             path,
