@@ -1,8 +1,8 @@
 """Times ``relkt search`` on an index of many passages, as its own note says it.
 
-The index has random unit rows and texts made up from numbers; what is timed does not depend on them: opening both files,
-the search, and reading the texts of the results. Random rows are the hardest for the search. The command is started
-anew each time, as by a user; loading the encoder and encoding are what it reports apart.
+The index has random unit rows and texts made up from numbers; what is timed does not depend on them: opening both
+files, the search, and reading the texts of the results. Random rows are the hardest for the search. The command is
+started anew each time, as by a user; loading the encoder and encoding are what it reports apart.
 
     python benches/search_command.py --passages 200000 --repeat 5
 """
