@@ -13,8 +13,7 @@ from relkt.app.filters import Filter, filters_of
 from relkt.app.highlighting import BestSentence, best_sentences
 from relkt.app.languages import LanguageGuess, LanguageGuesser
 from relkt.app.limits import Limits, Turns
-from relkt.retrieval import RetrievedPassage, Retriever
-from relkt.retrieval.retriever import Where
+from relkt.retrieval import RetrievedPassage, Retriever, Where
 
 DEFAULT_RESULTS = 10
 """Results of a question that names no number."""
