@@ -58,7 +58,7 @@ class Sentence(_Model):
     score: float = Field(description="Cosine of question and sentence.")
 
 
-class Result(_Model):
+class RankedPassage(_Model):
     """A ranked passage."""
 
     rank: int = Field(description="From 1, the best.")
@@ -87,7 +87,7 @@ class SearchResponse(_Model):
 
     question: str
     language: Language
-    results: list[Result] = Field(description="Best first.")
+    passages: list[RankedPassage] = Field(description="Best first.")
     seconds: Timing
 
 
@@ -95,7 +95,7 @@ class FilterValue(_Model):
     """A value of a column."""
 
     value: Any
-    passages: int = Field(description="How many passages have it.")
+    count: int = Field(description="How many passages have it.")
 
 
 class Info(_Model):
@@ -168,7 +168,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
             encoder=retriever.encoder_name,
             columns=list(retriever.passages.columns),
             filters={
-                filter_.column: [FilterValue(value=_json(value), passages=n) for value, n in filter_.values.items()]
+                filter_.column: [FilterValue(value=_json(value), count=n) for value, n in filter_.values.items()]
                 for filter_ in service.filters
             },
             max_question_characters=service.limits.question_characters,
@@ -202,8 +202,8 @@ def _response(answer: Answer) -> SearchResponse:
             probability=guess.probability,
             sure=guess.is_sure,
         ),
-        results=[
-            Result(
+        passages=[
+            RankedPassage(
                 rank=result.rank,
                 score=result.score,
                 id=result.passage.id,

@@ -21,7 +21,7 @@ from relkt.app.page import mount_page
 from relkt.app.run_folder import RunFolder
 from relkt.app.service import SearchService
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _DESCRIPTION = "Ask in any language; passages are ranked by meaning, exactly, by cosine."
 
 
@@ -40,8 +40,8 @@ def create_app(
         examples: Questions to be asked by a click.
         run: The folder of a training run, shown in a second tab.
         token: What page and API need, if given: the API as ``Authorization: Bearer TOKEN``, the page by a login.
-        allowed_hosts: Names by which browsers may call the server, so that no other site can have them ask it under
-            a name of its own. Default: any.
+        allowed_hosts: Names and addresses (those of version 6 in brackets) by which browsers may call the server, so
+            that no other site can have them ask it under a name of its own. Default: any.
 
     Raises:
         ValueError: If an example is blank or too long, ``run`` is no folder of a run, or ``token`` is short.

@@ -72,6 +72,7 @@ def run_serve(
 
     check_device(device)
     is_local = is_loopback(host)
+    shown = f"[{host}]" if ":" in host else host
     service = SearchService(Retriever.open(index, encoder=model, device=device))
     with warnings.catch_warnings():
         # Of Gradio, about its own future.
@@ -82,12 +83,11 @@ def run_serve(
             run=run,
             token=token or None,
             # A page elsewhere may name this machine by a name of its own; browsers would let it ask then.
-            allowed_hosts=[*LOOPBACK_NAMES, host] if is_local else None,
+            allowed_hosts=[*LOOPBACK_NAMES, shown] if is_local else None,
         )
     listening = bind(host, port)
     with err.status("loading the encoder"):
         service.warm_up()
-    shown = f"[{host}]" if ":" in host else host
     if not is_local and not token:
         err.print(
             "[bold yellow]warning:[/] everyone who reaches this machine can read the index and ask; "
