@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from relkt.encoders import load_encoder
     from relkt.evaluation import evaluate
     from relkt.index import Hits, Index, search
+    from relkt.integrations.semantic_search import semantic_search
     from relkt.mining import mine
     from relkt.mining.hard_negatives import mine_hard_negatives
     from relkt.retrieval import Retriever
@@ -31,6 +32,7 @@ _EXPORTS = {
     "mine": "relkt.mining",
     "mine_hard_negatives": "relkt.mining.hard_negatives",
     "search": "relkt.index",
+    "semantic_search": "relkt.integrations.semantic_search",
     "train": "relkt.training",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "mine",
     "mine_hard_negatives",
     "search",
+    "semantic_search",
     "train",
 ]
 
