@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from relkt._relkt import IndexFileError
     from relkt.data import load_data
     from relkt.encoders import load_encoder
+    from relkt.encoders.onnx_export import export_onnx
     from relkt.evaluation import evaluate
     from relkt.index import Hits, Index, search
     from relkt.integrations.semantic_search import semantic_search
@@ -27,6 +28,7 @@ _EXPORTS = {
     "Retriever": "relkt.retrieval",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
+    "export_onnx": "relkt.encoders.onnx_export",
     "load_data": "relkt.data",
     "load_encoder": "relkt.encoders",
     "mine": "relkt.mining",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "evaluate",
+    "export_onnx",
     "formats",
     "load_data",
     "load_encoder",
