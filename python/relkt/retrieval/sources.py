@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from relkt.data.files import iter_lines
 from relkt.data.records import JSON_LINES, TABLES, Record, read_records
 from relkt.data.types import DataError, Passage
+from relkt.retrieval.kinds import TextUnit
 from relkt.retrieval.passages import IndexedPassage
 
 CORPUS = "corpus.jsonl"
@@ -20,15 +20,6 @@ CORPUS = "corpus.jsonl"
 
 _PLAIN = (".txt", ".md")
 _ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
-
-
-class TextUnit(str, Enum):
-    """What is a passage in a plain text file."""
-
-    LINE = "line"
-    """Every line that is not blank."""
-    PARAGRAPH = "paragraph"
-    """Lines between blank ones, joined by spaces."""
 
 
 @dataclass(frozen=True)
