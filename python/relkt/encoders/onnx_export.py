@@ -47,6 +47,10 @@ _IN_ONE_FILE = 1_500_000_000  # bytes of weights; protobuf takes no more than 2 
 _INSTALL = "pip install 'relkt[onnx]'"
 
 
+class ExportDiffersError(RuntimeError):
+    """The exported files embed a text otherwise than the model; nothing was written."""
+
+
 @dataclass(frozen=True)
 class OnnxExport:
     """What was exported.
@@ -102,8 +106,9 @@ def export_onnx(
 
     Raises:
         ImportError: If ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        ValueError: If the model has a module that cannot be exported, weights not in float32 or no tokenizer file; if
-            ``tolerance`` is not above 0; or if the result differs: the message says by how much, and on which text.
+        ValueError: If the model has a module that cannot be exported, weights not in float32 or no tokenizer file; or
+            ``tolerance`` is not above 0.
+        ExportDiffersError: If the files embed a text otherwise: the message says by how much, and which text.
         FileExistsError: If the folder has files.
         FileNotFoundError: If the folder to put it in does not exist.
         OSError: If it cannot be written.
@@ -242,7 +247,7 @@ def _check(
     """The largest difference between the rows of the files and those expected, in any component.
 
     Raises:
-        ValueError: If it is above the tolerance.
+        ExportDiffersError: If it is above the tolerance.
     """
     import onnxruntime
 
@@ -264,12 +269,14 @@ def _check(
     worst = 0.0
     for rows, how in ((one_by_one, "by itself"), (run(texts), "in a batch")):
         if rows.shape != expected.shape:
-            raise ValueError(f"model: the exported graph gives rows of shape {rows.shape}, not {expected.shape}")
+            raise ExportDiffersError(
+                f"model: the exported graph gives rows of shape {rows.shape}, not {expected.shape}"
+            )
         difference = np.abs(rows - expected).max(axis=1)
         at = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
         if not difference[at] <= tolerance:
-            raise ValueError(
-                f"model: the exported files embed a text {how} otherwise than the model, by {difference[at]:.2g} in a "
+            raise ExportDiffersError(
+                f"the exported files embed a text {how} otherwise than the model, by {difference[at]:.2g} in a "
                 f"component where {tolerance:.2g} is allowed: {texts[at][:80]!r}. Nothing was written"
             )
         worst = max(worst, float(difference[at]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,11 +107,10 @@ class PaddedMuse(nn.Module):
         return {**features, "sentence_embedding": torch.tanh(network.output_block(hidden))}
 
 
-def _convolve(x: Tensor, layer: nn.Module) -> Tensor:
+def _convolve(x: Tensor, layer: Any) -> Tensor:
     """The convolution of a branch over (n, longest, dim), with zeros beyond both ends."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]  # (out, taps, in)
-    bias: Tensor = layer.bias  # type: ignore[assignment]
+    weight: Tensor = layer.weight  # (out, taps, in)
     order = weight.shape[1]
     left = (order - 1) // 2
     padded = F.pad(x.transpose(1, 2), (left, order - 1 - left))
-    return F.conv1d(padded, weight.permute(0, 2, 1), bias).transpose(1, 2)
+    return F.conv1d(padded, weight.permute(0, 2, 1), layer.bias).transpose(1, 2)

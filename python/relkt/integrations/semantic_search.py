@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relkt.arrays import Embeddings, as_count, is_tensor
 from relkt.index import Index, search
@@ -87,12 +88,11 @@ def as_float_rows(name: str, embeddings: Any) -> Embeddings:
         elif dtype not in ("float16", "float32", "float64"):
             raise TypeError(f"{name}: expected a tensor of float16, bfloat16, float32 or float64, got {dtype}")
         embeddings = embeddings.detach().cpu().numpy()
-    array = np.asarray(embeddings)
-    if array.dtype == np.float64:
-        return array.astype(np.float32)
-    if array.dtype not in (np.float16, np.float32):
+    array: NDArray[Any] = np.asarray(embeddings)
+    if array.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{name}: expected embeddings of float16, float32 or float64, got {array.dtype}")
-    return array
+    rows: Embeddings = array.astype(np.float32) if array.dtype == np.float64 else array
+    return rows
 
 
 def _rows(name: str, embeddings: Any) -> Embeddings:
@@ -101,7 +101,10 @@ def _rows(name: str, embeddings: Any) -> Embeddings:
         parts = [as_float_rows(f"{name}: row {row}", part) for row, part in enumerate(embeddings)]
         if shapes := {part.shape for part in parts} - {parts[0].shape if parts else ()}:
             raise ValueError(f"{name}: expected rows of one shape, got {parts[0].shape} and {min(shapes)}")
-        return np.stack(parts) if parts else np.empty((0, 0), dtype=np.float32)
+        if not parts:
+            return np.empty((0, 0), dtype=np.float32)
+        stacked: NDArray[Any] = np.stack(parts)
+        return stacked
     array = as_float_rows(name, embeddings)
     if array.ndim == 1 and len(array):
         return array[None, :]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
             similarity is not the cosine, or it gives a text an embedding of zeros or with a NaN.
     """
 
-    @wraps(InformationRetrievalEvaluator.__init__, assigned=())
+    __signature__ = inspect.signature(InformationRetrievalEvaluator)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.queries:
@@ -73,7 +74,7 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
         return "Information Retrieval"
 
     @override
-    def compute_all_metrics(
+    def compute_all_metrics(  # type: ignore[override]  # the original's annotation of what it returns is wrong
         self,
         model: SentenceTransformer,
         corpus_model: SentenceTransformer | None = None,
@@ -97,11 +98,11 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
                 "cosine; score_functions={'cosine': sentence_transformers.util.cos_sim} evaluates it so"
             )
         hits = self._search(model, corpus_model or model, corpus_embeddings)
-        scores = self.compute_metrics(hits)
+        scores: dict[str, dict[int, float]] = self.compute_metrics(hits)  # type: ignore[arg-type]
         for name in self.score_function_names:
             if self.write_predictions and output_path is not None:
                 self._write_predictions(hits, Path(output_path), name)
-            self.output_scores(scores)
+            self.output_scores(scores)  # type: ignore[no-untyped-call]
         return dict.fromkeys(self.score_function_names, scores)
 
     def _search(

@@ -13,10 +13,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, StaticEmbedding, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+from typer.testing import CliRunner
 
 import relkt
+from relkt.cli import app
 from relkt.encoders import MuseEncoder
-from relkt.encoders.onnx_export import TEXTS, TOLERANCE, export_onnx
+from relkt.encoders.onnx_export import TEXTS, TOLERANCE, ExportDiffersError, export_onnx
 from relkt.encoders.onnx_graph import EncoderGraph, PaddedMuse
 
 pytest.importorskip("onnx", reason="needs onnx: pip install 'relkt[onnx]'")
@@ -143,7 +145,9 @@ def test_a_difference_is_refused_and_nothing_written(
         return forward(self, {**features, "attention_mask": torch.ones_like(features["attention_mask"])})
 
     monkeypatch.setattr(PaddedMuse, "forward", without_the_mask)
-    with pytest.raises(ValueError, match=r"embed a text in a batch otherwise .* where 1e-05 is allowed: '.*Nothing"):
+    with pytest.raises(
+        ExportDiffersError, match=r"embed a text in a batch otherwise .* where 1e-05 is allowed: '.*Nothing"
+    ):
         export_onnx(tiny_model, tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -181,3 +185,21 @@ def test_arguments_are_checked(
     (tmp_path / "file").touch()
     with pytest.raises(error, match=message):
         export_onnx(tiny_model, **{**options, "folder": tmp_path / options.get("folder", "onnx")})
+
+
+def test_the_command(tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    tiny_model.save(str(tmp_path / "model"))
+    run = CliRunner().invoke
+    result = run(app, ["export", str(tmp_path / "model"), "--onnx", str(tmp_path / "onnx")])
+    assert result.exit_code == 0, result.stderr
+    assert f"wrote {tmp_path / 'onnx'}: 6 dimensions, compared on {len(TEXTS)} texts, off by at most" in result.stderr
+    found = run_files(tmp_path / "onnx", QUESTIONS)
+    np.testing.assert_allclose(found, tiny_model.encode_query(QUESTIONS), atol=TOLERANCE)
+    again = run(app, ["export", str(tmp_path / "model"), "--onnx", str(tmp_path / "onnx")])
+    assert again.exit_code == 2
+    assert "error: --onnx: expected a new or empty folder" in again.stderr
+    off = run(app, ["export", str(tmp_path / "model"), "--onnx", str(tmp_path / "x"), "--tolerance", "1e-12"])
+    assert off.exit_code == 1
+    assert "where 1e-12 is allowed" in off.stderr
+    assert not (tmp_path / "x").exists()

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard, constants
 from sentence_transformers import SentenceTransformer
+from typer.testing import CliRunner
 
 import relkt
+from relkt.cli import app
 from relkt.integrations.hub import download_index, upload_index, upload_model
 
 TOKEN = "hf_secret"
@@ -254,3 +256,29 @@ def test_what_is_no_index_or_model_is_refused(hub: FakeHub, retriever: relkt.Ret
     hub.repos["datasets/me/empty"] = {"README.md": b""}
     with pytest.raises(FileNotFoundError, match="repo_id: me/empty has no index"):
         download_index("me/empty")
+
+
+def test_the_commands(
+    hub: FakeHub, retriever: relkt.Retriever, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("COLUMNS", "300")
+    run = CliRunner().invoke
+    assert run(app, ["upload", model_folder, "me/model"]).stdout == f"{hub.address}/me/model\n"
+    refused = run(app, ["upload", str(retriever.path), "me/wiki"])
+    assert refused.exit_code == 2
+    assert "error: --encoder: the index was built with" in refused.stderr
+    result = run(app, ["upload", str(retriever.path), "me/wiki", "--encoder", "me/model", "--license", "cc0-1.0"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{hub.address}/datasets/me/wiki\n"
+    result = run(app, ["download", "me/wiki", "--output", str(tmp_path / "here")])
+    assert result.stdout == f"{tmp_path / 'here' / 'wiki.relkt'}\n"
+    # The encoder that the downloaded index names is on the Hub, too.
+    found = relkt.Retriever.open(tmp_path / "here" / "wiki.relkt", device="cpu")
+    assert ids(found) == ids(retriever)
+    again = run(app, ["download", "me/wiki", "--output", str(tmp_path / "here")])
+    assert again.exit_code == 2
+    assert "error: --output: " in again.stderr
+    mixed = run(app, ["upload", model_folder, "me/model", "--license", "mit"])
+    assert mixed.exit_code == 2
+    assert "expected for an index only" in mixed.stderr
