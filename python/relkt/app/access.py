@@ -18,7 +18,7 @@ MIN_TOKEN = 16
 COOKIE = "relkt_session"
 SESSION_SECONDS = 12 * 60 * 60
 MAX_SESSIONS = 1000
-_OPEN = ("/login", "/api/health")
+_OPEN = ("/login", "/api/health", "/favicon.ico")
 """What needs no token."""
 _PAGES = ("/", "/docs")
 """Where whoever has none is led to the login; elsewhere they get an error."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentencex import get_sentence_boundaries
 
 from relkt.encoders import encode_passages
 from relkt.retrieval import IndexedPassage
@@ -37,14 +38,7 @@ def sentence_spans(text: str, language: str | None = None) -> list[tuple[int, in
     Args:
         text: The text.
         language: Code of its language, which decides about abbreviations. Default: English.
-
-    Raises:
-        ImportError: If sentencex is not installed.
     """
-    try:
-        from sentencex import get_sentence_boundaries
-    except ImportError as error:
-        raise ImportError("splitting sentences needs sentencex: pip install 'relkt[app]'") from error
     spans = []
     for boundary in get_sentence_boundaries((language or "en").split("-")[0].lower(), text):
         start, end = boundary["start_index"], boundary["end_index"]

@@ -6,10 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
+from babel import Locale
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 SURE = 0.5
 """From this probability on a guess is shown as one.
 
-Measured on 2,880 questions of relkt-mini and 3,600 of XQuAD, in twelve languages: docs/serve.md.
+Measured on the questions of relkt-mini and XQuAD: docs/serve.md.
 """
 
 # Members of the macrolanguages ar and zh (ISO 639-3) that the identifier tells apart; a short question rarely does.
@@ -36,17 +39,9 @@ class LanguageGuess:
 
 
 class LanguageGuesser:
-    """Guesses the language of short texts, among 136.
-
-    Raises:
-        ImportError: If py3langid is not installed.
-    """
+    """Guesses the language of short texts, among 135."""
 
     def __init__(self) -> None:
-        try:
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-        except ImportError as error:
-            raise ImportError("guessing languages needs py3langid: pip install 'relkt[app]'") from error
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def guess(self, text: str) -> LanguageGuess:
@@ -73,8 +68,4 @@ def language_name(code: str) -> str:
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, str]:
-    try:
-        from babel import Locale
-    except ImportError as error:
-        raise ImportError("names of languages need babel: pip install 'relkt[app]'") from error
     return {str(code): str(name) for code, name in Locale.parse("en").languages.items()}

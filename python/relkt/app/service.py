@@ -63,9 +63,6 @@ class SearchService:
     Args:
         retriever: The index, with its passages and encoder.
         limits: What one may ask.
-
-    Raises:
-        ImportError: If a package of the extra ``app`` is missing.
     """
 
     def __init__(self, retriever: Retriever, *, limits: Limits | None = None) -> None:

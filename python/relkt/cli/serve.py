@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +12,6 @@ from rich.markup import escape
 
 from relkt.cli.checks import check_device
 from relkt.cli.console import err, one_line_errors
-
-_PACKAGES = ("gradio", "fastapi", "fastapi_offline", "uvicorn", "sentencex", "py3langid", "babel")
 
 
 def serve(
@@ -64,8 +61,6 @@ def run_serve(
     device: str | None,
 ) -> None:
     """Opens the index, loads its encoder, and serves until interrupted."""
-    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"relkt serve needs {missing[0]}: pip install 'relkt[app]'")
     from relkt.app.server import LOOPBACK_NAMES, bind, create_app, is_loopback, run_server
     from relkt.app.service import SearchService
     from relkt.retrieval import Retriever

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 pytest.importorskip("selenium", reason="selenium is not installed: pip install 'relkt[test]'")
 
 from selenium import webdriver
@@ -301,8 +303,9 @@ def test_a_token_is_asked_for(driver: webdriver.Chrome, index_path: Path) -> Non
         browser = Browser(driver, url)
         driver.get(url)
         assert urlsplit(driver.current_url).path == "/login"
+        browser.wait(lambda: browser.focused.tag_name == "input")
         browser.press("wrong-token", Keys.ENTER)
-        browser.wait(lambda: browser.all("[role=alert]"))
+        browser.wait(lambda: browser.all("[role=alert]") and browser.focused.tag_name == "input")
         browser.press(TOKEN, Keys.ENTER)
         browser.wait(lambda: browser.all("#relkt-question textarea") and browser.focused.tag_name == "textarea")
         browser.ask("Why does ice float?")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("sentencex", reason="sentencex is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from relkt.app.highlighting import MAX_SENTENCES, best_sentences, sentence_spans
 from relkt.retrieval import IndexedPassage, Retriever

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("py3langid", reason="py3langid is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from relkt.app.languages import LanguageGuesser, language_name
 from relkt.data import load_data

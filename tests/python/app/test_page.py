@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from starlette.testclient import TestClient
 

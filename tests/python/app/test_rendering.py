@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from relkt.app.highlighting import BestSentence
 from relkt.app.languages import LanguageGuess

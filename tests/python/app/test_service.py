@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'relkt[app]'")
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
 
 from relkt.app.filters import filters_of
 from relkt.app.limits import BusyError, Limits, Turns
