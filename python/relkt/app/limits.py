@@ -24,7 +24,7 @@ class Limits:
     results: int = 50
     body_bytes: int = 1 << 16
     waiting: int = 16
-    connections: int = 256
+    connections: int = 500
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

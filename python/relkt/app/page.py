@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from fastapi import FastAPI
@@ -179,31 +179,35 @@ def _filter_choice(filter_: Filter) -> gr.Dropdown:
     )
 
 
-def _search(
-    service: SearchService, question: str, number: float, *chosen: Sequence[int]
-) -> tuple[tuple[Any, ...], str, str]:
+class _Asked(NamedTuple):
+    """What was asked: the question, the number of results, and the values chosen of each filter."""
+
+    question: str
+    number: float
+    chosen: Sequence[Sequence[int]]
+
+
+def _search(service: SearchService, question: str, number: float, *chosen: Sequence[int]) -> tuple[_Asked, str, str]:
     """What was asked, and the passages, which are shown while their best sentences are sought."""
-    asked = (question, number, *chosen)
-    return (asked, *_answer(service, *asked, highlight=False))
+    asked = _Asked(question, number, chosen)
+    return (asked, *_answer(service, asked, highlight=False))
 
 
-def _mark(service: SearchService, asked: tuple[Any, ...]) -> tuple[str, str]:
+def _mark(service: SearchService, asked: _Asked) -> tuple[str, str]:
     """The same passages with their best sentences marked."""
     # Searched again, which takes little beside encoding sentences, instead of keeping passages for every visitor.
-    return _answer(service, *asked, highlight=True)
+    return _answer(service, asked, highlight=True)
 
 
-def _answer(
-    service: SearchService, question: str, number: float, *chosen: Sequence[int], highlight: bool
-) -> tuple[str, str]:
+def _answer(service: SearchService, asked: _Asked, *, highlight: bool) -> tuple[str, str]:
     """Status and passages as HTML."""
     where = {
         filter_.column: [list(filter_.values)[position] for position in positions]
-        for filter_, positions in zip(service.filters, chosen, strict=True)
+        for filter_, positions in zip(service.filters, asked.chosen, strict=True)
         if positions
     }
     try:
-        answer = service.search(question, int(number), where=where)
+        answer = service.search(asked.question, int(asked.number), where=where)
         if highlight:
             answer = service.highlight(answer)
     except (ValueError, BusyError) as error:

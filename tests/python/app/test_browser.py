@@ -319,8 +319,9 @@ def test_a_token_is_asked_for(driver: webdriver.Chrome, index_path: Path) -> Non
 
 
 def test_screenshot(browser: Browser, tmp_path: Path) -> None:
-    browser.open()
-    browser.ask(WHY_ICE_FLOATS)
+    for _ in range(2):  # the second time shows usual times
+        browser.open()
+        browser.ask(WHY_ICE_FLOATS)
     path = Path(os.environ.get("RELKT_SCREENSHOT", tmp_path / "serve.png"))
     assert browser.driver.save_screenshot(str(path))
     assert 10_000 < path.stat().st_size < 300_000
