@@ -15,7 +15,7 @@ _SERVED = frozenset(
         *(f"/gradio_api/{name}" for name in ("run/predict", "info", "app_id", "startup-events", "theme.css")),
     }
 )
-_SERVED_BELOW = ("/api/", "/run/plots/", "/static-offline-docs/", "/assets/", "/static/", "/gradio_api/heartbeat/")
+_SERVED_BELOW = ("/api/", "/run/plots/", "/static-offline-docs/", "/assets/", "/static/")
 
 SECURITY_HEADERS = {
     # The page's own scripts are inline and make functions of texts; what matters is that nothing leaves this server.

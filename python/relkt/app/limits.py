@@ -17,7 +17,7 @@ class Limits:
         results: The most results of a question.
         body_bytes: The largest body of a request.
         waiting: Questions that may wait while another is answered; further ones are turned away.
-        connections: Open connections; each open page keeps one.
+        connections: Open connections.
     """
 
     question_characters: int = 1000

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from pydantic import BaseModel, ValidationError
 
 from relkt.app.filters import Filter
 from relkt.app.languages import language_name
@@ -153,7 +154,8 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
     results = gr.HTML(elem_id="relkt-answer", apply_default_css=False)
 
     # What was asked, since the box may hold the next question while the best sentences of this one are sought.
-    asked = gr.State()
+    # The browser keeps it: a state of the server's would need an open connection for every page.
+    asked = gr.JSON(visible=False)
     search = partial(_search, service)
     mark = partial(_mark, service)
     searching: dict[str, Any] = {"inputs": [question, number, *choices], "outputs": [asked, status, results]}
@@ -179,37 +181,51 @@ def _filter_choice(filter_: Filter) -> gr.Dropdown:
     )
 
 
-class _Asked(NamedTuple):
-    """What was asked: the question, the number of results, and the values chosen of each filter."""
+class _Asked(BaseModel):
+    """What was asked: the question, the number of results, and the values chosen of each filter, by number."""
 
     question: str
-    number: float
-    chosen: Sequence[Sequence[int]]
+    number: int
+    chosen: list[list[int]]
 
 
-def _search(service: SearchService, question: str, number: float, *chosen: Sequence[int]) -> tuple[_Asked, str, str]:
+def _search(
+    service: SearchService, question: str, number: float, *chosen: Sequence[int]
+) -> tuple[dict[str, Any], str, str]:
     """What was asked, and the passages, which are shown while their best sentences are sought."""
-    asked = _Asked(question, number, chosen)
-    return (asked, *_answer(service, asked, highlight=False))
+    asked = _Asked(question=question, number=int(number), chosen=[list(positions) for positions in chosen])
+    return (asked.model_dump(), *_answer(service, asked, highlight=False))
 
 
-def _mark(service: SearchService, asked: _Asked) -> tuple[str, str]:
+def _mark(service: SearchService, asked: object) -> tuple[str, str]:
     """The same passages with their best sentences marked."""
     # Searched again, which takes little beside encoding sentences, instead of keeping passages for every visitor.
-    return _answer(service, asked, highlight=True)
+    try:
+        return _answer(service, _Asked.model_validate(asked), highlight=True)
+    except ValidationError:
+        return error_status("question: expected what was asked, got something else"), ""
 
 
 def _answer(service: SearchService, asked: _Asked, *, highlight: bool) -> tuple[str, str]:
     """Status and passages as HTML."""
-    where = {
-        filter_.column: [list(filter_.values)[position] for position in positions]
-        for filter_, positions in zip(service.filters, asked.chosen, strict=True)
-        if positions
-    }
     try:
-        answer = service.search(asked.question, int(asked.number), where=where)
+        answer = service.search(asked.question, asked.number, where=_where(service.filters, asked.chosen))
         if highlight:
             answer = service.highlight(answer)
     except (ValueError, BusyError) as error:
         return error_status(str(error)), ""
     return answer_status(answer), answer_results(answer)
+
+
+def _where(filters: Sequence[Filter], chosen: Sequence[Sequence[int]]) -> dict[str, list[Any]]:
+    """The values that stand behind the numbers."""
+    if len(chosen) != len(filters):
+        raise ValueError(f"filters: expected values of {len(filters)}, got {len(chosen)}")
+    where = {}
+    for filter_, positions in zip(filters, chosen, strict=True):
+        values = list(filter_.values)
+        if not set(positions) <= set(range(len(values))):
+            raise ValueError(f"filters: expected numbers from 0 to {len(values) - 1}, got {positions}")
+        if positions:
+            where[filter_.column] = [values[position] for position in positions]
+    return where

@@ -125,8 +125,8 @@ def run_server(app: FastAPI, listening: socket.socket, *, connections: int) -> N
         access_log=False,
         server_header=False,
         limit_concurrency=connections,
-        # An open page keeps a stream open, which would hold up the end.
-        timeout_graceful_shutdown=2,
+        # For answers that are under way.
+        timeout_graceful_shutdown=10,
     )
     with listening:
         uvicorn.Server(config).run(sockets=[listening])

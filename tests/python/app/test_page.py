@@ -15,7 +15,7 @@ pytest.importorskip(
 
 from starlette.testclient import TestClient
 
-from relkt.app.page import build_page
+from relkt.app.page import _mark, build_page
 from relkt.app.service import SearchService
 
 QUESTION = "ทำไมน้ำแข็งลอยน้ำ"
@@ -30,15 +30,37 @@ def ask(client: TestClient) -> Iterator[Callable[..., list[Any]]]:
         mark = next(event for event in config["dependencies"] if len(event["inputs"]) == 1)
 
         def run(*values: Any) -> list[Any]:
-            found = []
-            for event, data in ((search, list(values)), (mark, [None])):
+            found, data = [], list(values)
+            for event in (search, mark):
                 body = {"data": data, "fn_index": event["id"], "session_hash": "test"}
                 response = client.post("/gradio_api/run/predict", json=body)
                 assert response.status_code == 200, response.text
-                found.append(response.json()["data"][-2:])
+                data = response.json()["data"]
+                found.append(data[-2:])
+                data = data[:1]
             return found
 
         yield run
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        "x",
+        {},
+        {"question": "x", "number": 1, "chosen": []},
+        {"question": "x", "number": 1, "chosen": [[99], [], []]},
+        {"question": "x", "number": 1, "chosen": [[-1], [], []]},
+        {"question": "x", "number": 10**9, "chosen": [[], [], []]},
+        {"question": ["x"], "number": 1, "chosen": [[], [], []]},
+        {"question": "x" * 1001, "number": 1, "chosen": [[], [], []]},
+    ],
+)
+def test_what_a_browser_keeps_is_checked(service: SearchService, asked: object) -> None:
+    status, passages = _mark(service, asked)
+    assert 'role="alert"' in status
+    assert passages == ""
 
 
 def test_passages_come_first_and_sentences_are_marked_then(ask: Callable[..., list[Any]]) -> None:
