@@ -34,8 +34,8 @@ HEADER = """\
 relkt is licensed under the Apache License 2.0; see LICENSE.
 
 Its extension module, relkt._relkt, contains compiled code of the Rust crates below, and of the Rust standard library
-(Copyright The Rust Project Developers, Apache-2.0 OR MIT; its tables of Unicode properties: Copyright 1991-2024 Unicode,
-Inc., Unicode-3.0), whose licences are among the texts that follow.
+(Copyright The Rust Project Developers, Apache-2.0 OR MIT; of its tables of Unicode properties: Copyright 1991-2024
+Unicode, Inc., Unicode-3.0), whose licences are among the texts that follow.
 """
 
 
