@@ -22,7 +22,7 @@ LAYERS = [
     {"retrieval"},
     {"training", "evaluation", "report", "distributed", "mining_files"},
     {"mining", "losses", "encoders", "data"},
-    {"formats", "figures", "machine"},
+    {"formats", "figures", "machine", "speed"},
     {"index"},
     {"ids"},
     {"arrays", "files"},

@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 from relkt import __version__
+from relkt.cli.bench import bench
 from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out, settings
+from relkt.cli.index import index
+from relkt.cli.info import info
 from relkt.cli.mine import mine
 from relkt.cli.reproduce import reproduce
+from relkt.cli.search import search
 from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
 
 METRICS_DEPTH = 10
@@ -319,8 +323,12 @@ def encode(
         err.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(index)
+app.command()(search)
+app.command()(info)
 app.command()(mine)
 app.command()(reproduce)
+app.command()(bench)
 
 
 def _codes(text: str | None) -> tuple[str, ...] | None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
-from relkt.data.files import iter_json_lines, iter_lines, shorten, string_field
+from relkt.data.files import iter_lines, shorten, string_field
 from relkt.data.pairs import PairSet, PairSetBuilder
+from relkt.data.records import JSON_LINES, read_records
 from relkt.data.types import DataError, Split, parse_member
-
-Record = tuple[str, Mapping[str, Any]]
-"""File and place, for errors, and what is there."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,6 @@ _USUAL: Mapping[type, Mapping[str, tuple[str, ...]]] = {
     },
 }
 _NEEDED = {"query", "positive", "text"}
-_JSON_LINES = (".jsonl", ".ndjson")
 """Files whose records may have a column each of its own."""
 
 
@@ -147,7 +142,7 @@ def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> N
             empty = False
     else:
         names = _names(wanted, path)
-        for where, record in _records(path):
+        for where, record in read_records(path):
             builder.add_passage(
                 string_field(dict(record), names["text"], where),
                 id=_id(record, names.get("id"), where),
@@ -161,7 +156,7 @@ def _add_corpus(builder: PairSetBuilder, path: Path, wanted: CorpusColumns) -> N
 
 def _add_pairs(builder: PairSetBuilder, path: Path, wanted: PairColumns) -> None:
     names = _names(wanted, path)
-    for where, record in _records(path):
+    for where, record in read_records(path):
         query = builder.add_query(
             string_field(dict(record), names["query"], where),
             id=_id(record, names.get("query_id"), where),
@@ -214,10 +209,10 @@ def _columns(path: Path) -> tuple[dict[str, None], str | None]:
     """The names of all columns, in order, and the place of the first record, None without any."""
     columns: dict[str, None] = {}
     first = None
-    for where, record in _records(path):
+    for where, record in read_records(path):
         first = first or where
         columns |= dict.fromkeys(record)
-        if path.suffix.lower() not in _JSON_LINES:
+        if path.suffix.lower() not in JSON_LINES:
             break  # one header for all
     return columns, first
 
@@ -252,76 +247,3 @@ def _id(record: Mapping[str, Any], name: str | None, where: str, *, optional: bo
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise DataError(f"{where}: expected a text or an integer in {name!r}, got {shorten(value)}")
     return string_field({name: str(value)}, name, where)
-
-
-def _records(path: Path) -> Iterator[Record]:
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        **dict.fromkeys(_JSON_LINES, _json_lines),
-        ".parquet": _parquet,
-        ".csv": _csv,
-        ".tsv": _csv,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: expected a file that ends in {', '.join(readers)}, or a folder in the BEIR layout")
-    if not path.is_file():
-        raise DataError(f"{path}: file not found")
-    return reader(path)
-
-
-def _json_lines(path: Path) -> Iterator[Record]:
-    for number, record in iter_json_lines(path):
-        yield f"{path}, line {number}", record
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            # Embeddings, which such files often hold too, are slow to read and nothing to us.
-            names = [field.name for field in file.schema_arrow if not _is_embedding(field.type)]
-            for batch in file.iter_batches(batch_size=4096, columns=names):
-                for record in batch.to_pylist():
-                    yield f"{path}, row {row}", record
-                    row += 1
-    except arrow.ArrowInvalid as error:
-        raise DataError(f"{path}: expected a Parquet file: {error}") from None
-
-
-def _is_embedding(kind: Any) -> bool:
-    value = getattr(kind, "value_type", None)
-    return value is not None and str(value) in ("halffloat", "float", "double")
-
-
-def _csv(path: Path) -> Iterator[Record]:
-    lines = (line for _, line in iter_lines(path))
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    limit = csv.field_size_limit(2**31 - 1)  # texts may be long
-    try:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        header: Sequence[str] = next(reader, [])
-        if len(set(header)) < len(header):
-            raise DataError(f"{path}, line 1: expected a header of distinct names, got {shorten(list(header))}")
-        for values in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not values:
-                continue
-            if len(values) != len(header):
-                raise DataError(
-                    f"{where}: expected {len(header)} values, as in the header, got {len(values)}: {shorten(values)}"
-                )
-            yield where, dict(zip(header, values, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: expected CSV, got an error: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _pyarrow(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{module} is needed for Parquet files and cannot be imported: pip install pyarrow"
-        ) from error

@@ -165,15 +165,31 @@ def write_run(ranking: Ranking, path: str | Path, tag: str = "relkt") -> None:
     Raises:
         ValueError: If the tag is not one word.
     """
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for query, rows, scores in zip(ranking.query_ids, ranking.rows, ranking.scores, strict=True):
+            file.write(run_lines(query, [ranking.candidate_ids[row] for row in rows], scores, tag))
+
+
+def run_lines(query_id: str, candidate_ids: Sequence[str], scores: NDArray[np.float32], tag: str = "relkt") -> str:
+    """The lines of one query in a TREC run; see :func:`write_run`.
+
+    Args:
+        query_id: The query.
+        candidate_ids: Its results, best first.
+        scores: (k,) float32, falling.
+        tag: Name of the run, one word.
+
+    Raises:
+        ValueError: If the tag is not one word.
+    """
     if tag.split() != [tag]:
         raise ValueError(f"tag: expected one word, got {tag!r}")
-    scores = strictly_falling(ranking.scores)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-        for query, rows, row_scores in zip(ranking.query_ids, ranking.rows, scores, strict=True):
-            for place, (row, score) in enumerate(zip(rows, row_scores, strict=True), start=1):
-                # 9 significant digits tell every float32 from its neighbours.
-                candidate = _trec_id(ranking.candidate_ids[row])
-                file.write(f"{_trec_id(query)} Q0 {candidate} {place} {score:.9g} {tag}\n")
+    apart = strictly_falling(scores[None, :])[0]
+    # 9 significant digits tell every float32 from its neighbours.
+    return "".join(
+        f"{_trec_id(query_id)} Q0 {_trec_id(candidate)} {place} {score:.9g} {tag}\n"
+        for place, (candidate, score) in enumerate(zip(candidate_ids, apart, strict=True), start=1)
+    )
 
 
 def write_qrels(query_ids: Sequence[str], qrels: Mapping[str, Mapping[str, int]], path: str | Path) -> None:

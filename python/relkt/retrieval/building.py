@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from relkt.encoders import encode_passages, model_checksum, num_truncated
 from relkt.files import replacing
 from relkt.index import Index
 from relkt.mining_files.lock import locked
+from relkt.retrieval.kinds import Storage
 from relkt.retrieval.passages import ID, IndexedPassage, PassageStore
+from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
 
@@ -37,15 +38,6 @@ BUILD = "build"
 
 _STATE, _ROWS, _TEXTS = "state.json", "embeddings.bin", PASSAGES
 _SAVED = ("key", "rows", "dim", "encoded", "is_writing")
-
-
-class Storage(str, Enum):
-    """The number format of the rows of an index."""
-
-    FLOAT32 = "float32"
-    """As the encoder gives them."""
-    FLOAT16 = "float16"
-    """Half the size; values are rounded to 11 significant bits, and searched exactly as they are then."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +61,12 @@ class IndexPaths:
         return self.index.with_name(f"{self.index.name}.building")
 
 
-class IndexProgress:
-    """What a build tells whoever watches; does nothing by itself."""
-
-    def activity(self, name: str) -> None:
-        """Something without a known length began."""
-
-    def encoding(self, total: int, done: int) -> None:
-        """Encoding begins; ``done`` of ``total`` passages were encoded before."""
-
-    def encoded(self, passages: int) -> None:
-        """So many more passages are encoded."""
-
-    def truncated(self, passages: int, limit: int) -> None:
-        """So many passages are longer than the encoder's ``limit`` of tokens, which sees their start only."""
-
-
 def build_index(
     passages: Source | Iterable[IndexedPassage | Passage | Mapping[str, Any] | str],
     path: str | os.PathLike[str],
     *,
     encoder: SentenceTransformer,
-    encoder_name: str,
+    encoder_name: str | None,
     storage: Storage = Storage.FLOAT32,
     batch_size: int = 32,
     query_prompt: str | None = None,
@@ -109,7 +85,7 @@ def build_index(
             ``id``, ``text``, ``title``, ``document``, ``language`` and others, or passages.
         path: The index file.
         encoder: The encoder.
-        encoder_name: Its name, by which :func:`relkt.load_encoder` finds it again.
+        encoder_name: Its name, by which :func:`relkt.load_encoder` finds it again; None if there is none.
         storage: Number format of the rows.
         batch_size: Passages encoded at once.
         query_prompt: Put before questions that are searched; default: the encoder's own.
@@ -132,7 +108,7 @@ def build_index(
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     paths = check_output(path, overwrite=overwrite)
-    if Path(encoder_name).is_dir():
+    if encoder_name and Path(encoder_name).is_dir():
         encoder_name = str(Path(encoder_name).resolve())  # to be found from wherever the index is opened
     source = passages if isinstance(passages, Source) else from_passages(passages)
     progress.activity("checking the encoder")

@@ -185,6 +185,19 @@ class PassageStore(Sequence[IndexedPassage]):
             mask &= found.combine_chunks().to_numpy(zero_copy_only=False)
         return mask
 
+    def parse(self, column: str, text: str) -> Any:
+        """A value of a column out of its text, as it is typed on a command line.
+
+        Raises:
+            ValueError: If there is no such column, its values are nested, or the text is none of its values' type.
+        """
+        kind = self._filterable("where", column).type
+        try:
+            # What Arrow itself makes of it; "" stands for "has none".
+            return None if text == "" else pa.array([text]).cast(kind)[0].as_py()
+        except pa.ArrowInvalid:
+            raise ValueError(f"where: expected a value of type {kind} for {column!r}, got {text!r}") from None
+
     def _filterable(self, argument: str, name: str) -> pa.ChunkedArray:
         if name not in self._schema.names:
             raise ValueError(f"{argument}: expected a column among {', '.join(self.columns)}, got {name!r}")

@@ -17,8 +17,10 @@ from relkt.arrays import Embeddings
 from relkt.data.types import Passage
 from relkt.encoders import encode_queries, load_encoder, model_checksum
 from relkt.index import Index
-from relkt.retrieval.building import BUILD, IndexProgress, Storage, build_index
+from relkt.retrieval.building import BUILD, build_index
+from relkt.retrieval.kinds import Storage
 from relkt.retrieval.passages import IndexedPassage, PassageStore, Value
+from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import read_store
 
@@ -158,7 +160,7 @@ class Retriever:
             OSError: As :func:`relkt.retrieval.build_index`.
         """
         model = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-        name = encoder_name or (encoder if isinstance(encoder, str) else "")
+        name = encoder_name or (encoder if isinstance(encoder, str) else None)
         build_index(
             passages,
             path,

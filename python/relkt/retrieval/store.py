@@ -25,7 +25,7 @@ from relkt.retrieval.passages import (
     VERSION,
     PassageStore,
 )
-from relkt.retrieval.sources import Columns, Record, Source
+from relkt.retrieval.sources import Columns, Source
 
 BATCH_ROWS = 1024
 """Rows of a record batch: what is read from the disk for one passage."""
@@ -190,7 +190,7 @@ def _used(names: Columns, id_column: str | None) -> set[str | None]:
     }
 
 
-def _id(record: Record, name: str, where: str) -> str:
+def _id(record: Mapping[str, Any], name: str, where: str) -> str:
     if record.get(name) is None:
         raise DataError(f"{where}: expected an id in {name!r}, got {_held(record, name)}")
     value = record[name]
@@ -199,7 +199,7 @@ def _id(record: Record, name: str, where: str) -> str:
     return _unicode(str(value), name, where)
 
 
-def _text(record: Record, name: str, where: str) -> str:
+def _text(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: expected a text in {name!r}, got {_held(record, name)}")

@@ -1,0 +1,89 @@
+"""Times ``relkt search`` on an index of many passages, as its own note says it.
+
+The index has random unit rows and texts made up from numbers; what is timed does not depend on them: opening both
+files, the search, and reading the texts of the results. Random rows are the hardest for the search. The command is
+started anew each time, as by a user; loading the encoder and encoding are what it reports apart.
+
+    python benches/search_command.py --passages 200000 --repeat 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from relkt import Index, load_encoder
+from relkt.encoders import model_checksum
+from relkt.machine import machine
+from relkt.retrieval.building import BUILD, IndexPaths
+from relkt.retrieval.sources import from_passages
+from relkt.retrieval.store import write_store
+from relkt.speed import random_rows
+
+QUESTION = "ทำไมทะเลถึงมีน้ำขึ้นน้ำลง"
+NOTE = re.compile(
+    r"(\d+) ms to open the index and search; before, ([\d.]+) s to load the encoder and (\d+) ms to encode"
+)
+
+
+def write_index(path: Path, passages: int) -> None:
+    encoder = load_encoder("muse", device="cpu")
+    paths = IndexPaths(path)
+    records = [
+        {"id": f"passage {row}", "text": f"Passage number {row}. " * 30, "document": str(row // 5), "language": "en"}
+        for row in range(passages)
+    ]
+    notes = {BUILD: "random", "encoder": "muse", "encoder_checksum": model_checksum(encoder)}
+    write_store(from_passages(records), paths.texts, notes)
+    rows = random_rows(passages, encoder.get_embedding_dimension() or 0)
+    batches = np.array_split(rows, 16)
+    ids = [record["id"] for record in records]
+    Index.build(path, batches, rows=passages, ids=ids, texts=paths.texts.name, metadata={BUILD: "random"})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=int, default=200_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--k", type=int, default=10)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.relkt"
+        write_index(path, args.passages)
+        runs = []
+        for _ in range(args.repeat):
+            command = [
+                sys.executable,
+                "-m",
+                "relkt",
+                "search",
+                str(path),
+                QUESTION,
+                "-k",
+                str(args.k),
+                "--device",
+                "cpu",
+            ]
+            done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+            found = NOTE.search(" ".join(done.stderr.split()))
+            assert found is not None, done.stderr
+            assert len(json.loads(done.stdout)["passages"]) == args.k
+            runs.append([float(value) for value in found.groups()])
+    searched, loaded, encoded = (median(values) for values in zip(*runs, strict=True))
+    worst = max(run[0] for run in runs)
+    used = machine("relkt")
+    print(f"{args.passages:,} passages of 512, k = {args.k}, {used['cpu']}, {used['cores']} cores")
+    print(f"open, search, read texts: median {searched:.0f} ms, at most {worst:.0f} ms of {args.repeat} runs")
+    print(f"load the encoder: {loaded:.1f} s; encode the question: {encoded:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

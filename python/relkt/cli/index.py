@@ -1,0 +1,178 @@
+"""``relkt index``: its options, bars and notes; :mod:`relkt.retrieval` does the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from relkt.cli.checks import check_device
+from relkt.cli.console import err, one_line_errors
+from relkt.retrieval.kinds import Storage, TextUnit
+from relkt.retrieval.progress import IndexProgress
+
+_COLUMNS, _ENCODER = "Columns", "Encoder"
+
+
+def index(
+    passages: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Passages: .jsonl, .parquet, .csv or .tsv with a column `text`; .txt or .md; or a folder, of the BEIR "
+            "layout (corpus.jsonl) or of such files."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="The index file, e.g. wiki.relkt; the texts go into wiki.passages.arrow beside it.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="muse, or a model's folder or Hub name.", rich_help_panel=_ENCODER)
+    ] = "muse",
+    text_column: Annotated[str, typer.Option(help="What is embedded.", rich_help_panel=_COLUMNS)] = "text",
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Default: _id or id, if there is one; else the row's number.", rich_help_panel=_COLUMNS),
+    ] = None,
+    title_column: Annotated[
+        str | None, typer.Option(help="Default: title, if there is one.", rich_help_panel=_COLUMNS)
+    ] = None,
+    document_column: Annotated[
+        str | None, typer.Option(help="Default: document, if there is one.", rich_help_panel=_COLUMNS)
+    ] = None,
+    language_column: Annotated[
+        str | None, typer.Option(help="Default: language, if there is one.", rich_help_panel=_COLUMNS)
+    ] = None,
+    unit: Annotated[TextUnit, typer.Option(help="What is a passage in plain text.")] = TextUnit.LINE,
+    storage: Annotated[
+        Storage, typer.Option(help="Number format of the embeddings: float16 halves the file, and rounds them.")
+    ] = Storage.FLOAT32,
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(help='Put before questions, e.g. "query: ". Default: the model\'s.', rich_help_panel=_ENCODER),
+    ] = None,
+    passage_prompt: Annotated[
+        str | None,
+        typer.Option(help='Put before passages, e.g. "passage: ". Default: the model\'s.', rich_help_panel=_ENCODER),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Passages encoded at once.", rich_help_panel=_ENCODER)] = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.", rich_help_panel=_ENCODER),
+    ] = None,
+) -> None:
+    """Embed passages into an index file, with their texts beside it.
+
+    All other columns are kept too, to be shown and filtered by. Stopped by Ctrl-C or killed, the same command goes on
+    where it was.
+
+    Example: `relkt index passages.jsonl --output wiki.relkt`
+    """
+    with one_line_errors(f"go on with the same command (what is done is kept beside {output})", worded=_worded):
+        check_device(device)
+        from relkt.retrieval import Columns, build_index, check_output, read_passages
+
+        columns = Columns(text_column, id_column, title_column, document_column, language_column)
+        source = read_passages(passages, columns=columns, unit=unit)
+        check_output(output, overwrite=overwrite)
+        with _bars() as bars:
+            progress = _Bar(bars)
+            progress.activity("loading the encoder")
+            from relkt.encoders import load_encoder
+
+            rows = build_index(
+                source,
+                output,
+                encoder=load_encoder(model, device=device),
+                encoder_name=model,
+                storage=storage,
+                batch_size=batch_size,
+                query_prompt=query_prompt,
+                passage_prompt=passage_prompt,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        if progress.note:
+            err.print(f"[yellow]note:[/] {progress.note}", highlight=False, soft_wrap=True)
+        note = f"wrote {output}: {rows} passages; ask it with: relkt search {output} QUESTION"
+        err.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _worded(message: str) -> str:
+    """The library's message in the words of the command."""
+    message = message.replace("choose another name, or to overwrite it", "choose another --output, or --overwrite it")
+    return message.replace("path: ", "")
+
+
+class _Rate(TextColumn):
+    """Passages a second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        """The rate, once there is one."""
+        return Text("" if task.speed is None or task.total is None else f"{task.speed:.0f} passages/s", style="cyan")
+
+
+def _bars() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        speed_estimate_period=60,
+    )
+
+
+class _Bar(IndexProgress):
+    """The build's progress on one bar."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+        self.note = ""
+
+    def activity(self, name: str) -> None:
+        """Shows what is done now."""
+        self._new(name, None, 0)
+
+    def encoding(self, total: int, done: int) -> None:
+        """Begins to count."""
+        self._new("encoding", total, done)
+
+    def encoded(self, passages: int) -> None:
+        """Counts."""
+        if self._task is not None:
+            self._bars.advance(self._task, passages)
+
+    def truncated(self, passages: int, limit: int) -> None:
+        """Keeps a note for the end."""
+        self.note = (
+            f"{passages} passages are longer than the model's {limit} tokens: it sees only their start; shorter "
+            "passages would be found by their ends, too"
+        )
+
+    def _new(self, name: str, total: int | None, done: int) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(name, total=total, completed=done)
