@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from relkt._relkt import IndexFileError
     from relkt.data import load_data
     from relkt.encoders import load_encoder
+    from relkt.encoders.onnx_export import export_onnx
     from relkt.evaluation import evaluate
     from relkt.index import Hits, Index, search
+    from relkt.integrations.semantic_search import semantic_search
     from relkt.mining import mine
     from relkt.mining.hard_negatives import mine_hard_negatives
     from relkt.retrieval import Retriever
@@ -26,11 +28,13 @@ _EXPORTS = {
     "Retriever": "relkt.retrieval",
     "TrainConfig": "relkt.training",
     "evaluate": "relkt.evaluation",
+    "export_onnx": "relkt.encoders.onnx_export",
     "load_data": "relkt.data",
     "load_encoder": "relkt.encoders",
     "mine": "relkt.mining",
     "mine_hard_negatives": "relkt.mining.hard_negatives",
     "search": "relkt.index",
+    "semantic_search": "relkt.integrations.semantic_search",
     "train": "relkt.training",
 }
 
@@ -43,12 +47,14 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "evaluate",
+    "export_onnx",
     "formats",
     "load_data",
     "load_encoder",
     "mine",
     "mine_hard_negatives",
     "search",
+    "semantic_search",
     "train",
 ]
 

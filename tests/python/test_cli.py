@@ -16,7 +16,7 @@ from relkt.cli.evaluate import trained_in
 from relkt.data import DataError, Passage, Query, RetrievalData, load_data
 from relkt.data.lareqa import LANGUAGES
 
-COMMANDS = ["demo", "train", "evaluate", "encode", "mine", "reproduce"]
+COMMANDS = ["demo", "train", "evaluate", "encode", "mine", "reproduce", "export", "upload", "download"]
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from relkt import __version__
 from relkt.cli.bench import bench
 from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out, settings
+from relkt.cli.export import export
+from relkt.cli.hub import download, upload
 from relkt.cli.index import index
 from relkt.cli.info import info
 from relkt.cli.mine import mine
@@ -329,6 +331,9 @@ app.command()(info)
 app.command()(mine)
 app.command()(reproduce)
 app.command()(bench)
+app.command()(export)
+app.command()(upload)
+app.command()(download)
 
 
 def _codes(text: str | None) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
 """Data sets: types, readers and splits."""
 
 from relkt.data.beir import save_beir
+from relkt.data.hub_datasets import from_datasets, to_datasets
 from relkt.data.load import DatasetName, load_data
 from relkt.data.splits import SplitBy
 from relkt.data.types import (
@@ -25,8 +26,10 @@ __all__ = [
     "RetrievalData",
     "Split",
     "SplitBy",
+    "from_datasets",
     "load_data",
     "parse_member",
     "save_beir",
     "sort_languages",
+    "to_datasets",
 ]

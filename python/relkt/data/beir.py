@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from relkt.data.files import iter_json_lines, iter_lines, shorten, string_field
+from relkt.data.beir_records import Judgement, Record, put_together, read_passages, read_queries
+from relkt.data.files import iter_json_lines, iter_lines
 from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, RetrievalData, Split
 
@@ -17,8 +17,6 @@ QRELS = "qrels"
 HEADER = ("query-id", "corpus-id", "score")
 
 _SPLIT_FILES = {f"{split.value}.tsv": split for split in Split}
-
-_log = logging.getLogger(__name__)
 
 
 def read_beir(folder: Path, name: str = "beir") -> RawData:
@@ -43,47 +41,18 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
         DataError: If a file is missing or malformed, an id repeats, qrels name an unknown query or passage, a query is
             judged in two splits, or no query has a positive. Names the file, the line and the value.
     """
-    passages = _read_corpus(folder / CORPUS)
-    queries = _read_queries(folder / QUERIES)
+    passages = read_passages(_records(folder / CORPUS), str(folder / CORPUS))
+    queries = read_queries(_records(folder / QUERIES))
     files = _qrels_files(folder / QRELS)
-    passage_ids = {p.id for p in passages}
-    query_ids = {q.id for q in queries}
-    qrels: dict[str, dict[str, int]] = {}
-    file_of: dict[str, Path] = {}
-    for path in files:
-        for number, query, passage, score in _read_qrels(path):
-            where = f"{path}, line {number}"
-            if query not in query_ids:
-                raise DataError(f"{where}: expected a query of {QUERIES}, got {query!r}")
-            if passage not in passage_ids:
-                raise DataError(f"{where}: expected a passage of {CORPUS}, got {passage!r}")
-            if file_of.setdefault(query, path) is not path:
-                raise DataError(f"{where}: query {query!r} is in {file_of[query].name} as well")
-            judged = qrels.setdefault(query, {})
-            if passage in judged:
-                raise DataError(f"{where}: query {query!r} and passage {passage!r} are judged twice")
-            judged[passage] = score
-    parts = None
-    if all(path.name in _SPLIT_FILES for path in files):
-        parts = {query: _SPLIT_FILES[path.name] for query, path in file_of.items()}
-    answered = {query for query, judged in qrels.items() if any(score > 0 for score in judged.values())}
-    if not answered:
-        raise DataError(f"{folder / QRELS}: expected at least one query with a score above 0, got none")
-    if left_out := len(queries) - len(answered):
-        _log.warning(
-            "%s: %d of %d queries have no passage with a score above 0 in %s and are left out",
-            folder,
-            left_out,
-            len(queries),
-            ", ".join(f"{QRELS}/{path.name}" for path in files),
-        )
-    return RawData(
-        name=name,
-        passages=passages,
-        queries=[q for q in queries if q.id in answered],
-        qrels={query: judged for query, judged in qrels.items() if query in answered},
-        parts=parts,
-        several_parts=len(files) > 1,
+    return put_together(
+        name,
+        passages,
+        queries,
+        (judgement for path in files for judgement in _read_qrels(path)),
+        parts={path.name: _SPLIT_FILES.get(path.name) for path in files},
+        source=str(folder / QRELS),
+        corpus=CORPUS,
+        questions=QUERIES,
     )
 
 
@@ -128,59 +97,9 @@ def save_beir(data: RetrievalData, folder: str | Path) -> None:
         path.write_bytes(content)
 
 
-def _read_corpus(path: Path) -> list[Passage]:
-    passages: dict[str, Passage] = {}
-    for where, record in _records(path):
-        passage_id = string_field(record, "_id", where)
-        if passage_id in passages:
-            raise DataError(f"{where}: passage id {passage_id!r} appears twice")
-        passages[passage_id] = Passage(
-            id=passage_id,
-            text=_text(record, where),
-            document=string_field(record, "document", where, default=passage_id),
-            language=string_field(record, "language", where, default="en"),
-            title=string_field(record, "title", where, default=""),
-        )
-    if not passages:
-        raise DataError(f"{path}: expected at least one passage, got none")
-    return list(passages.values())
-
-
-def _read_queries(path: Path) -> list[Query]:
-    queries: dict[str, Query] = {}
-    for where, record in _records(path):
-        query_id = string_field(record, "_id", where)
-        if query_id in queries:
-            raise DataError(f"{where}: query id {query_id!r} appears twice")
-        queries[query_id] = Query(
-            id=query_id,
-            text=_text(record, where),
-            language=string_field(record, "language", where, default="en"),
-            parallel=string_field(record, "parallel", where, default=query_id),
-        )
-    return list(queries.values())
-
-
-def _records(path: Path) -> Iterable[tuple[str, dict[str, object]]]:
-    """Place and record of each line, the entries of ``metadata`` moved up."""
+def _records(path: Path) -> Iterable[Record]:
     for number, record in iter_json_lines(path):
-        where = f"{path}, line {number}"
-        metadata = record.pop("metadata", None) or {}
-        if not isinstance(metadata, dict):
-            raise DataError(f"{where}: expected an object in 'metadata', got {shorten(metadata)}")
-        for field in ("document", "language", "parallel"):
-            if field in metadata and record.setdefault(field, metadata[field]) != metadata[field]:
-                raise DataError(
-                    f"{where}: {field!r} is {shorten(record[field])}, but {shorten(metadata[field])} in 'metadata'"
-                )
-        yield where, record
-
-
-def _text(record: dict[str, object], where: str) -> str:
-    text = string_field(record, "text", where)
-    if not text.strip():
-        raise DataError(f"{where}: expected a text in 'text', got {text!r}")
-    return text
+        yield f"{path}, line {number}", record
 
 
 def _qrels_files(folder: Path) -> list[Path]:
@@ -194,7 +113,7 @@ def _qrels_files(folder: Path) -> list[Path]:
     return found
 
 
-def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:
+def _read_qrels(path: Path) -> Iterable[Judgement]:
     lines = iter_lines(path)
     _, header = next(lines, (1, ""))
     if tuple(_fields(header)) != HEADER:
@@ -210,7 +129,7 @@ def _read_qrels(path: Path) -> Iterable[tuple[int, str, str, int]]:
             raise DataError(f"{where}: expected {len(HEADER)} tab-separated fields, got {len(fields)}: {fields!r}")
         query, passage, score = fields
         try:
-            yield number, query, passage, int(score)
+            yield Judgement(where, path.name, query, passage, int(score))
         except ValueError as error:
             raise DataError(f"{where}: expected an integer score, got {score!r}") from error
 

@@ -1,0 +1,253 @@
+"""Indexes and models on the Hugging Face Hub.
+
+An index is a data set repository with the index file, its passages and a card; a model is a model repository, which
+:func:`relkt.load_encoder` loads by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
+from sentence_transformers import SentenceTransformer
+
+from relkt.retrieval import PassageStore, Retriever
+from relkt.retrieval.passages import LANGUAGE, NOTES, OWN_COLUMNS
+
+CARD = "README.md"
+_INDEXES, _PASSAGES = "*.relkt", "*.passages.arrow"
+_DATASET = "dataset"
+
+
+def upload_index(
+    path: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    encoder: str | None = None,
+    license: str | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Put an index with its passages on the Hub, with a card that says how to open it, in one commit.
+
+    Args:
+        path: The index file, as ``relkt index`` writes it, with its passages beside it.
+        repo_id: The data set repository, e.g. ``"me/wiki"``; made if there is none. Its card is replaced.
+        encoder: The encoder's name, by which :func:`relkt.load_encoder` finds it on any machine. Needed if the index
+            was built with a model in a folder; the passages' file that is uploaded then names this one. When it is
+            loaded, its weights are compared with those that embedded the passages.
+        license: The passages' license, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``, for the card.
+        private: Whether a new repository is private.
+        revision: The branch to commit to. Default: main.
+        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
+        message: Of the commit.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        OSError: If a file cannot be opened, or the Hub cannot be reached or refuses.
+        IndexFileError: If the files are no index with its passages.
+        ValueError: If ``encoder`` is needed, or ``repo_id`` is no name of a repository.
+    """
+    path = Path(path)
+    retriever = Retriever.open(path)
+    name = encoder or retriever.encoder_name
+    if not name or _is_local(name):
+        built = f"with {name!r}, a folder of this machine" if name else "without a note of its encoder"
+        raise ValueError(
+            f"encoder: the index was built {built}; upload the model first, and give its name on the Hub, by which "
+            "others load it"
+        )
+    texts = retriever.passages.path
+    assert texts is not None  # an opened index has its passages in a file
+    api = HfApi(token=token)
+    with _naming(retriever.passages, name) as passages:
+        operations = [
+            CommitOperationAdd(path.name, str(path)),
+            CommitOperationAdd(texts.name, str(passages)),
+            CommitOperationAdd(CARD, _card(retriever, path.name, repo_id, name, license).encode()),
+        ]
+        address = api.create_repo(repo_id, repo_type=_DATASET, private=private, exist_ok=True)
+        api.create_commit(
+            repo_id,
+            operations,
+            repo_type=_DATASET,
+            revision=revision,
+            commit_message=message or f"An index of {len(retriever):,} passages",
+        )
+    return str(address)
+
+
+def download_index(
+    repo_id: str,
+    *,
+    name: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Path:
+    """An index from the Hub: ``relkt.Retriever.open(download_index("me/wiki"))``.
+
+    Args:
+        repo_id: The data set repository.
+        name: The index file in it, e.g. ``"wiki.relkt"``; needed if it holds several.
+        folder: Where to put the files; made if there is none. Default: the cache of the Hub's files, in which they are
+            found again without a connection.
+        revision: Branch, tag or commit. Default: main.
+        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
+
+    Returns:
+        The index file, with its passages beside it; both were opened, not read.
+
+    Raises:
+        FileExistsError: If ``folder`` has a file of that name.
+        FileNotFoundError: If the repository has no index, or none of that name.
+        OSError: If the Hub cannot be reached and the files are not in the cache, or there is no such repository.
+        IndexFileError: If a file is not what it should be.
+        ValueError: If the repository has several indexes and ``name`` was not given.
+    """
+    patterns = [_INDEXES, _PASSAGES] if name is None else [name, f"{Path(name).stem}.passages.arrow"]
+    wanted: dict[str, Any] = {"repo_type": _DATASET, "revision": revision, "token": token, "allow_patterns": patterns}
+    if folder is None:
+        here = Path(snapshot_download(repo_id, **wanted))
+        index = _the_index(repo_id, [file.name for file in here.glob(_INDEXES)], name)
+    else:
+        here = Path(folder)
+        there = HfApi(token=token).list_repo_files(repo_id, repo_type=_DATASET, revision=revision)
+        index = _the_index(repo_id, [file for file in there if Path(file).match(_INDEXES)], name)
+        for file in (index, f"{Path(index).stem}.passages.arrow"):
+            if (here / file).exists():
+                raise FileExistsError(f"folder: {here / file} exists; choose another folder, or remove it")
+        snapshot_download(repo_id, local_dir=here, **wanted)
+    Retriever.open(here / index)
+    return here / index
+
+
+def upload_model(
+    model: SentenceTransformer | str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Put a model on the Hub, from where :func:`relkt.load_encoder` and sentence-transformers load it by its name.
+
+    Args:
+        model: A model's folder, such as ``model`` in that of a training run, whose card goes with it; or a model, which
+            is saved first.
+        repo_id: The model repository, e.g. ``"me/retriever"``; made if there is none.
+        private: Whether a new repository is private.
+        revision: The branch to commit to. Default: main.
+        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
+        message: Of the commit.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        FileNotFoundError: If the folder holds no model.
+        OSError: If the Hub cannot be reached, or refuses.
+        ValueError: If ``repo_id`` is no name of a repository.
+    """
+    with tempfile.TemporaryDirectory(prefix="relkt-") as saved:
+        if isinstance(model, SentenceTransformer):
+            folder = Path(saved)
+            model.save_pretrained(str(folder))
+        else:
+            folder = Path(model).expanduser()
+            if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+                inner = folder / "model"
+                hint = f"; the model of this run is in {inner}" if (inner / "modules.json").is_file() else ""
+                raise FileNotFoundError(
+                    f"model: expected a model in {folder}: no modules.json and no config.json{hint}"
+                )
+        api = HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message or "A sentence encoder"
+        )
+    return str(address)
+
+
+def _is_local(encoder: str) -> bool:
+    return Path(encoder).expanduser().is_absolute() or Path(encoder).is_dir()
+
+
+def _the_index(repo_id: str, found: list[str], name: str | None) -> str:
+    if name is not None and name not in found:
+        raise FileNotFoundError(f"name: {repo_id} has no index {name!r}; it has {', '.join(sorted(found)) or 'none'}")
+    if not found:
+        raise FileNotFoundError(f"repo_id: {repo_id} has no index ({_INDEXES})")
+    if name is None and len(found) > 1:
+        raise ValueError(f"name: {repo_id} has several indexes, expected one of {', '.join(sorted(found))}")
+    return name or found[0]
+
+
+@contextmanager
+def _naming(passages: PassageStore, encoder: str) -> Iterator[Path]:
+    """The passages' file if it names this encoder, otherwise a copy that does."""
+    assert passages.path is not None
+    if passages.notes.get("encoder") == encoder:
+        yield passages.path
+        return
+    notes = json.dumps({**passages.notes, "encoder": encoder}, ensure_ascii=False)
+    schema = passages.schema.with_metadata({**(passages.schema.metadata or {}), NOTES: notes.encode()})
+    with tempfile.TemporaryDirectory(prefix="relkt-") as folder:
+        copy = Path(folder) / passages.path.name
+        with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for batch in passages.to_table().replace_schema_metadata(schema.metadata).to_batches():
+                writer.write_batch(batch)
+        yield copy
+
+
+def _card(retriever: Retriever, file: str, repo_id: str, encoder: str, license: str | None) -> str:
+    store, index = retriever.passages, retriever.index
+    languages = {code: count for code, count in store.values(LANGUAGE).items() if code}
+    known = sorted(code for code in languages if re.fullmatch("[a-z]{2,3}", code))
+    # The Hub's viewer of tables takes Arrow files for data sets of its own kind.
+    head = ["---", *([f"license: {license}"] if license else []), "viewer: false", "tags:", "- relkt", "- retrieval"]
+    head += ["language:", *(f"- {code!r}" for code in known)] if known else []
+    named = ", ".join(f"{code} ({count:,})" for code, count in languages.items()) or "not named"
+    further = ", ".join(f"`{name}`" for name in store.columns[len(OWN_COLUMNS) :]) or "none"
+    return "\n".join(
+        [
+            *head,
+            "---",
+            f"# {repo_id.rsplit('/', 1)[-1]}",
+            "",
+            f"An index of {len(store):,} passages, to be searched with relkt: exactly, by cosine, with questions in "
+            "any language that its encoder knows.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| files | `{file}`, `{index.texts}` |",
+            f"| passages | {len(store):,} |",
+            f"| languages of the passages | {named} |",
+            f"| encoder | `{encoder}` |",
+            f"| embeddings | {index.dim} dimensions, {index.dtype} |",
+            f"| further columns, to filter by | {further} |",
+            "",
+            "```python",
+            "import relkt",
+            "from relkt.integrations.hub import download_index",
+            "",
+            f'retriever = relkt.Retriever.open(download_index("{repo_id}"))',
+            'for hit in retriever.search("Your question", k=5):',
+            "    print(hit.score, hit.passage.text)",
+            "```",
+            "",
+        ]
+    )
