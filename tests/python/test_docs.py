@@ -100,9 +100,10 @@ def parse(block):
         compile(block.code, str(block), "exec")
     elif block.kind == "toml":
         tomllib.loads(block.code)
-    elif block.kind in ("sh", "dockerfile"):
-        if block.kind == "sh":
-            subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+    elif block.kind == "json":
+        json.loads(block.code)
+    elif block.kind == "sh":
+        subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
         for line in commands(block.code):
             words = shlex.split(line, comments=True)
             for at, word in enumerate(words):

@@ -20,6 +20,7 @@ from relkt.cli.info import info
 from relkt.cli.mine import mine
 from relkt.cli.reproduce import reproduce
 from relkt.cli.search import search
+from relkt.cli.serve import serve
 from relkt.data import DatasetName, Level, RetrievalData, Split, SplitBy, load_data
 
 METRICS_DEPTH = 10
@@ -330,6 +331,7 @@ app.command()(search)
 app.command()(info)
 app.command()(mine)
 app.command()(reproduce)
+app.command()(serve)
 app.command()(bench)
 app.command()(export)
 app.command()(upload)

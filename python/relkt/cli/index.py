@@ -55,6 +55,9 @@ def index(
     language_column: Annotated[
         str | None, typer.Option(help="Default: language, if there is one.", rich_help_panel=_COLUMNS)
     ] = None,
+    drop_column: Annotated[
+        list[str] | None, typer.Option(help="A column that is not kept. May be repeated.", rich_help_panel=_COLUMNS)
+    ] = None,
     unit: Annotated[TextUnit, typer.Option(help="What is a passage in plain text.")] = TextUnit.LINE,
     storage: Annotated[
         Storage, typer.Option(help="Number format of the embeddings: float16 halves the file, and rounds them.")
@@ -68,7 +71,10 @@ def index(
         typer.Option(help='Put before passages, e.g. "passage: ". Default: the model\'s.', rich_help_panel=_ENCODER),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Passages encoded at once.", rich_help_panel=_ENCODER)] = 32,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an index that exists, or an unfinished one."),
+    ] = False,
     device: Annotated[
         str | None,
         typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.", rich_help_panel=_ENCODER),
@@ -76,8 +82,8 @@ def index(
 ) -> None:
     """Embed passages into an index file, with their texts beside it.
 
-    All other columns are kept too, to be shown and filtered by. Stopped by Ctrl-C or killed, the same command goes on
-    where it was.
+    All other columns are kept too, to be shown and filtered by, but for embeddings. Stopped by Ctrl-C or killed, the
+    same command goes on where it was.
 
     Example: `relkt index passages.jsonl --output wiki.relkt`
     """
@@ -85,7 +91,9 @@ def index(
         check_device(device)
         from relkt.retrieval import Columns, build_index, check_output, read_passages
 
-        columns = Columns(text_column, id_column, title_column, document_column, language_column)
+        dropped = tuple(drop_column or [])
+        named = Columns(text_column, id_column, title_column, document_column, language_column, dropped)
+        columns = None if named == Columns() else named
         source = read_passages(passages, columns=columns, unit=unit)
         check_output(output, overwrite=overwrite)
         with _bars() as bars:

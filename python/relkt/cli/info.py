@@ -5,13 +5,16 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from relkt.cli.console import err, one_line_errors, out
+
+if TYPE_CHECKING:
+    from relkt.retrieval import PassageStore
 
 VALUES = 5
 """Values of a column that are shown, at most."""
@@ -78,16 +81,22 @@ def _index(path: Path, *, verify: bool) -> dict[str, Any]:
         facts["checksums"] = "fit"
     if index.texts is None:
         return facts | {"texts": "none"}
-    beside = path.parent / index.texts
-    if not beside.is_file():
-        return facts | {"texts": f"{beside} (missing)"}
-    return facts | {"texts": str(beside)} | _passages(beside, skip=("kind", "passages"))
+    from relkt.retrieval.retriever import open_texts
+
+    try:
+        store = open_texts(index, path, verify=verify)
+    except FileNotFoundError:
+        return facts | {"texts": f"{index.texts} (missing)"}
+    return facts | {"texts": index.texts} | _of_passages(store, skip=("kind", "passages"))
 
 
-def _passages(path: Path, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+def _passages(path: Path) -> dict[str, Any]:
     from relkt.retrieval import PassageStore
 
-    store = PassageStore.open(path)
+    return _of_passages(PassageStore.open(path))
+
+
+def _of_passages(store: PassageStore, skip: tuple[str, ...] = ()) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": "passages", "passages": len(store)}
     for name in ("encoder", "encoder_checksum", "query_prompt", "passage_prompt"):
         if store.notes.get(name) is not None:
@@ -96,9 +105,8 @@ def _passages(path: Path, skip: tuple[str, ...] = ()) -> dict[str, Any]:
     languages = store.values("language")
     if set(languages) != {None}:
         facts["languages"] = {"none" if code is None else code: count for code, count in languages.items()}
-    documents = store.values("document")
-    if set(documents) != {None}:
-        facts["documents"] = len(documents) - (None in documents)
+    if documents := store.num_values("document"):
+        facts["documents"] = documents
     return {name: value for name, value in facts.items() if name not in skip}
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 """In place of a file: standard input."""
+BLOCK = 64
+"""Questions whose passages are in memory at once."""
 SNIPPET = 240
 """Characters of a passage in the table, at most."""
 
@@ -73,22 +78,28 @@ def search(
         retriever = Retriever.open(index, encoder=model, device=device)
         wanted = _where(where or (), retriever.passages)
         opened = time.perf_counter()
-        with err.status("loading the encoder"):
+        with err.status(f"loading the encoder {escape(model or retriever.encoder_name or '')}"):
             _ = retriever.encoder
         loaded = time.perf_counter()
         with err.status("encoding"):
             embeddings = retriever.encode(texts)
         encoded = time.perf_counter()
-        results = retriever.search_embeddings(embeddings, k, where=wanted, threads=threads)
-        searched = time.perf_counter()
-        if run is not None:
-            _write_run(run, ids, results)
-        for question_id, text, found in zip(ids, texts, results, strict=True):
-            if json:
-                out.file.write(json_format.dumps(_record(question_id, text, found), ensure_ascii=False) + "\n")
-            else:
-                _show(text, found, full=full)
-        seconds = (opened - started) + (searched - encoded)
+        searching = 0.0
+        with _open_run(run) as ranks:
+            for start in range(0, len(texts), BLOCK):
+                began = time.perf_counter()
+                block = slice(start, start + BLOCK)
+                results = retriever.search_embeddings(embeddings[block], k, where=wanted, threads=threads)
+                searching += time.perf_counter() - began
+                for question_id, text, found in zip(ids[block], texts[block], results, strict=True):
+                    if ranks is not None:
+                        _write_run(ranks, question_id, found)
+                    if json:
+                        record = _record(question_id, text, found)
+                        out.file.write(json_format.dumps(record, ensure_ascii=False) + "\n")
+                    else:
+                        _show(text, found, full=full)
+        seconds = (opened - started) + searching
         note = (
             f"{len(texts)} question{'s' if len(texts) > 1 else ''}, {len(retriever)} passages: "
             f"{1000 * seconds:.0f} ms to open the index and search; before, {loaded - opened:.1f} s to load the "
@@ -120,6 +131,8 @@ def _questions(given: Sequence[str] | None, file: str | None) -> tuple[list[str]
             record = parse_object(Path(name), number, line)
             text = string_field(record, "text", where)
             question = record.get("_id", record.get("id", number))
+            if isinstance(question, bool) or not isinstance(question, str | int):
+                raise DataError(f"{where}: expected a text or an integer for the id, got {question!r}")
         else:
             text, question = line.strip(), number
         if not text.strip():
@@ -136,7 +149,8 @@ def _questions(given: Sequence[str] | None, file: str | None) -> tuple[list[str]
 
 def _input_lines() -> Iterable[tuple[int, str]]:
     try:
-        return list(enumerate(sys.stdin.buffer.read().decode("utf-8-sig").splitlines(), start=1))
+        # Lines as in a file: other ends of lines than these may be part of a text.
+        return list(enumerate(sys.stdin.buffer.read().decode("utf-8-sig").split("\n"), start=1))
     except UnicodeDecodeError as error:
         raise DataError(f"standard input: expected UTF-8, got {error.reason} at byte {error.start}") from error
 
@@ -148,7 +162,10 @@ def _where(conditions: Iterable[str], passages: PassageStore) -> dict[str, list[
         column, equals, text = condition.partition("=")
         if not equals:
             raise ValueError(f"--where: expected COLUMN=VALUE, got {condition!r}")
-        wanted.setdefault(column, []).append(passages.parse(column, text))
+        value = passages.parse(column, text)
+        # Nothing at all, or, as from CSV, an empty text.
+        is_text = value is None and str(passages.schema.field(column).type) == "string"
+        wanted.setdefault(column, []).extend([None, ""] if is_text else [value])
     return wanted
 
 
@@ -173,7 +190,9 @@ def _record(question_id: str, text: str, found: Iterable[RetrievedPassage]) -> d
 
 
 def _plain(value: object) -> object:
-    """A value that JSON knows: dates and the like as their texts."""
+    """A value that JSON knows: dates and the like as their texts, and what is no number as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
 
 
@@ -195,13 +214,18 @@ def _show(question: str, found: Sequence[RetrievedPassage], *, full: bool) -> No
     out.print(table)
 
 
-def _write_run(path: Path, ids: Sequence[str], results: Sequence[Sequence[RetrievedPassage]]) -> None:
+def _open_run(path: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    if path is None:
+        return nullcontext()
+    from relkt.files import replacing
+
+    return replacing(path)
+
+
+def _write_run(file: IO[bytes], question_id: str, found: Sequence[RetrievedPassage]) -> None:
     import numpy as np
 
     from relkt.evaluation.ranking import run_lines
-    from relkt.files import replacing
 
-    with replacing(path) as file:
-        for question_id, found in zip(ids, results, strict=True):
-            scores = np.array([result.score for result in found], dtype=np.float32)
-            file.write(run_lines(question_id, [result.passage.id for result in found], scores).encode())
+    scores = np.array([result.score for result in found], dtype=np.float32)
+    file.write(run_lines(question_id, [result.passage.id for result in found], scores).encode())

@@ -49,7 +49,9 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
         DataError: If the line is not a JSON object.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_object)
+    except _RepeatedKeyError as error:
+        raise DataError(f"{path}, line {number}: expected each key once, got {error.args[0]!r} twice") from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
@@ -57,6 +59,18 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
     return record
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def iter_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,8 @@ Record = tuple[str, Mapping[str, Any]]
 
 JSON_LINES = (".jsonl", ".ndjson")
 """Endings of files of JSON lines."""
+_EMBEDDING = 16
+"""Numbers in a list from which on it is an embedding."""
 TABLES = (".parquet", ".csv", ".tsv")
 """Endings of the other files."""
 
@@ -22,9 +24,9 @@ TABLES = (".parquet", ".csv", ".tsv")
 def read_records(path: Path) -> Iterator[Record]:
     """The records of a file: where each is, and its values by column.
 
-    JSON lines (``.jsonl``, ``.ndjson``), Parquet (``.parquet``; columns of embeddings are left out: they are
-    slow to read as values), or CSV with a header (``.csv``, or ``.tsv`` with tabs; all values are texts). Blank lines
-    are no records.
+    JSON lines (``.jsonl``, ``.ndjson``), Parquet (``.parquet``; columns of embeddings, lists of 16 fractions or more,
+    are left out: they are slow to read as values), or CSV with a header (``.csv``, or ``.tsv`` with tabs and a record a
+    line; all values are texts). Blank lines are no records.
 
     Raises:
         DataError: If there is no such file, or it is not what its name says; names the place.
@@ -56,8 +58,11 @@ def _parquet(path: Path) -> Iterator[Record]:
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
+            repeated = [field.name for field in file.schema_arrow]
+            if len(set(repeated)) < len(repeated):
+                raise DataError(f"{path}: expected columns of distinct names, got {shorten(repeated)}")
             # Embeddings, which such files often hold too, are slow to read and nothing to us.
-            names = [field.name for field in file.schema_arrow if not _is_embedding(field.type)]
+            names = [field.name for field in file.schema_arrow if not _is_embedding(file, field)]
             for batch in file.iter_batches(batch_size=4096, columns=names):
                 for record in batch.to_pylist():
                     yield f"{path}, row {row}", record
@@ -66,9 +71,14 @@ def _parquet(path: Path) -> Iterator[Record]:
         raise DataError(f"{path}: expected a Parquet file: {error}") from None
 
 
-def _is_embedding(kind: Any) -> bool:
-    value = getattr(kind, "value_type", None)
-    return value is not None and str(value) in ("halffloat", "float", "double")
+def _is_embedding(file: Any, field: Any) -> bool:
+    """Whether a column holds long lists of fractions; short ones, such as coordinates, are values like others."""
+    value = getattr(field.type, "value_type", None)
+    if value is None or str(value) not in ("halffloat", "float", "double"):
+        return False
+    batch = next(file.iter_batches(batch_size=1, columns=[field.name]), None)
+    first = batch.column(0)[0].as_py() if batch is not None and len(batch) else None
+    return first is None or len(first) >= _EMBEDDING
 
 
 def _csv(path: Path) -> Iterator[Record]:
@@ -84,6 +94,12 @@ def _csv(path: Path) -> Iterator[Record]:
             where = f"{path}, line {reader.line_num}"
             if not values:
                 continue
+            if delimiter == "\t" and any("\n" in value for value in values):
+                # Most such files have no quoting; a quotation mark at the start of a cell would swallow lines.
+                raise DataError(
+                    f"{where}: expected each record on one line, got a quoted cell over several; write it as .csv or "
+                    ".jsonl if it is meant so"
+                )
             if len(values) != len(header):
                 raise DataError(
                     f"{where}: expected {len(header)} values, as in the header, got {len(values)}: {shorten(values)}"

@@ -66,6 +66,7 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
             raise FileNotFoundError(f"name_or_path: expected a model in {folder}: no modules.json and no config.json")
         trusted = trust_remote_code or _is_saved_muse(str(folder))
+        _check_trusted(str(folder), trusted)
         return SentenceTransformer(str(folder), device=device, trust_remote_code=trusted)
     if _is_path(name):
         raise FileNotFoundError(
@@ -88,6 +89,8 @@ def _fixed_random_weights() -> Iterator[None]:
 def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     try:
         try:
+            if not _is_saved_muse(name):
+                _check_trusted(name, trust_remote_code)
             return SentenceTransformer(name, device=device, trust_remote_code=trust_remote_code)
         except ValueError:
             if trust_remote_code or not _is_saved_muse(name):
@@ -118,6 +121,23 @@ def _is_saved_muse(name: str) -> bool:
     if types[:1] != [_MUSE_TYPE] or not set(types[1:]) <= {_DENSE_TYPE, _NORMALIZE_TYPE}:
         return False
     return all(_is_linear(name, module) for module in listed if module["type"] == _DENSE_TYPE)
+
+
+def _check_trusted(name: str, trusted: bool) -> None:
+    """sentence-transformers 5 runs code that lies in a model's folder without asking; later ones refuse.
+
+    Raises:
+        ValueError: If the model has modules of its own and is not trusted.
+    """
+    modules = None if trusted else load_file_path(name, "modules.json")
+    if modules is None:
+        return
+    for module in json.loads(Path(modules).read_text(encoding="utf-8")):
+        if not str(module.get("type", "")).startswith("sentence_transformers."):
+            raise ValueError(
+                f"name_or_path: {name} brings code of its own, the module {module.get('type')!r}; if you trust it, say "
+                "trust_remote_code=True"
+            )
 
 
 def _is_linear(name: str, module: dict[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from relkt.retrieval import PassageStore, Retriever
 from relkt.retrieval.passages import LANGUAGE, NOTES, OWN_COLUMNS
 
 CARD = "README.md"
-_INDEXES, _PASSAGES = "*.relkt", "*.passages.arrow"
+_INDEXES, _PASSAGES = "*.relkt", "*.passages*.arrow"
 _DATASET = "dataset"
 
 
@@ -117,7 +117,7 @@ def download_index(
         IndexFileError: If a file is not what it should be.
         ValueError: If the repository has several indexes and ``name`` was not given.
     """
-    patterns = [_INDEXES, _PASSAGES] if name is None else [name, f"{Path(name).stem}.passages.arrow"]
+    patterns = [_INDEXES, _PASSAGES] if name is None else [name, f"{name.removesuffix('.relkt')}.passages*.arrow"]
     wanted: dict[str, Any] = {"repo_type": _DATASET, "revision": revision, "token": token, "allow_patterns": patterns}
     if folder is None:
         here = Path(snapshot_download(repo_id, **wanted))

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from relkt._relkt import IndexFileError
 from relkt.data.types import Passage
 from relkt.encoders import encode_passages, model_checksum, num_truncated
 from relkt.files import replacing
 from relkt.index import Index
 from relkt.mining_files.lock import locked
+from relkt.retrieval.build_state import BuildState, working
 from relkt.retrieval.kinds import Storage
-from relkt.retrieval.passages import ID, IndexedPassage, PassageStore
+from relkt.retrieval.passages import BUILD, DIGEST, ID, IndexedPassage, PassageStore, is_plain_name
 from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
@@ -31,13 +34,10 @@ CHUNK = 2048
 """Passages between two saves, of which batches of similar length are made."""
 BUILD_ROWS = 1 << 16
 """Rows handed to the index at once."""
-PASSAGES = "passages.arrow"
-"""The end of the name of the texts' file; it begins as the index file's."""
-BUILD = "build"
-"""The note, in both files, by which they find each other."""
+SUFFIX = ".relkt"
+"""The usual end of the name of an index file."""
 
-_STATE, _ROWS, _TEXTS = "state.json", "embeddings.bin", PASSAGES
-_SAVED = ("key", "rows", "dim", "encoded", "is_writing")
+_EXISTS = "path: {} exists; choose another name, or to overwrite it"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,23 @@ class IndexPaths:
     index: Path
 
     @property
-    def texts(self) -> Path:
-        """The file of the passages."""
-        return self.index.with_name(f"{self.index.stem}.{PASSAGES}")
-
-    @property
     def work(self) -> Path:
         """The folder of a build that is under way."""
         return self.index.with_name(f"{self.index.name}.building")
+
+    def new_texts(self) -> str:
+        """A name for the passages' file that none has, beginning as the index file's."""
+        base = self.index.name.removesuffix(SUFFIX)
+        names = (f"{base}.passages{number}.arrow" for number in chain([""], map("-{}".format, count(2))))
+        return next(name for name in names if not self.index.with_name(name).exists())
+
+    def texts_of_index(self) -> Path | None:
+        """The passages' file of the index that is there, if any."""
+        try:
+            name = Index.open(self.index).texts
+        except (OSError, IndexFileError):
+            return None
+        return None if name is None or not is_plain_name(name) else self.index.with_name(name)
 
 
 def build_index(
@@ -76,9 +85,10 @@ def build_index(
 ) -> int:
     """Encode passages and write an index of them, with their texts beside it.
 
-    Two files: the index, and the passages in an Arrow file named after it (``wiki.relkt``, ``wiki.passages.arrow``).
-    What is encoded is kept in a folder ``wiki.relkt.building`` until both are complete: the same call goes on where an
-    earlier one was interrupted, or killed, and ends with the same files.
+    Two files: the index, and the passages in an Arrow file named after it (``wiki.relkt``, ``wiki.passages.arrow``; one
+    that replaces another gets the next free name, ``wiki.passages-2.arrow``). What is encoded is kept in a folder
+    ``wiki.relkt.building`` until both are complete: the same call goes on where an earlier one was interrupted, or
+    killed, and ends with the same files.
 
     Args:
         passages: What :func:`relkt.retrieval.read_passages` gives, or passages in memory: texts, mappings with the keys
@@ -90,7 +100,7 @@ def build_index(
         batch_size: Passages encoded at once.
         query_prompt: Put before questions that are searched; default: the encoder's own.
         passage_prompt: Put before each passage; default: the encoder's own.
-        overwrite: Replace an index that is there.
+        overwrite: Replace an index that is there, and throw away an unfinished build of others.
         progress: Told what happens.
 
     Returns:
@@ -119,114 +129,62 @@ def build_index(
         "passage_prompt": passage_prompt,
         "storage": storage.value,
     }
-    key = hashlib.sha256(json.dumps([source.fingerprint, notes]).encode()).hexdigest()
-    with locked(paths.work.resolve()), _work(paths.work, key, overwrite=overwrite) as state:
+    key = hashlib.sha256(json.dumps([source.fingerprint(), notes]).encode()).hexdigest()
+    with locked(paths.work), working(paths.work, key, overwrite=overwrite) as state:
+        if paths.index.exists() and not (overwrite or state.texts_name):
+            raise FileExistsError(_EXISTS.format(paths.index))  # another build has ended meanwhile
         if state.rows is None:
             progress.activity("reading the passages")
-            state.rows = write_store(source, paths.work / _TEXTS, {BUILD: key, **notes})
+            state.rows = write_store(source, state.texts, {BUILD: key, **notes})
             state.save()
-        store = PassageStore.open(paths.work / _TEXTS)
-        _encode(store, state, encoder, storage, batch_size, passage_prompt, progress)
+        _encode(state, encoder, storage, batch_size, passage_prompt, progress)
         progress.activity("writing the index")
-        _write(paths, store, state, storage)
-    return len(store)
+        _write(paths, state, storage)
+        return state.rows
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> IndexPaths:
     """Check that an index can be written, before any work.
 
     Raises:
-        FileExistsError: If there is a file and ``overwrite`` is not set, or a folder.
+        FileExistsError: If there is an index and ``overwrite`` is not set, a file that is no index, or a folder.
         FileNotFoundError: If the folder of ``path`` does not exist.
     """
-    paths = IndexPaths(Path(path))
+    # Through a link, so that the passages come to lie beside the index itself.
+    paths = IndexPaths(Path(path).resolve())
     if not paths.index.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder of {paths.index} does not exist")
-    # A build that was cut off between the two files goes on: it was allowed to write them.
-    allowed = overwrite or _State.load(paths.work, "").is_writing
-    for file in (paths.index, paths.texts):
-        if file.is_dir():
-            raise FileExistsError(f"path: expected a file, got the folder {file}")
-        if file.exists() and not allowed:
-            raise FileExistsError(f"path: {file} exists; choose another name, or to overwrite it")
+        raise FileNotFoundError(f"path: the folder of {path} does not exist")
+    if paths.index.is_dir():
+        raise FileExistsError(f"path: expected a file, got the folder {paths.index}")
+    if paths.index.exists():
+        if not overwrite and not BuildState.load(paths.work, "").texts_name:
+            raise FileExistsError(_EXISTS.format(paths.index))
+        try:
+            Index.open(paths.index)
+        except IndexFileError as error:
+            # It may be anything, the passages themselves included.
+            raise FileExistsError(f"path: {paths.index} is no index, and is not overwritten: {error}") from error
     return paths
 
 
-class _State:
-    """What is done of a build."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self._path = folder / _STATE
-        self.key = key
-        self.rows: int | None = None
-        self.dim: int | None = None
-        self.encoded = 0
-        self.is_writing = False
-
-    @property
-    def vectors(self) -> Path:
-        return self._path.with_name(_ROWS)
-
-    @classmethod
-    def load(cls, folder: Path, key: str) -> _State:
-        state = cls(folder, key)
-        try:
-            text = state._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return state
-        saved = json.loads(text)
-        for name in _SAVED:
-            setattr(state, name, saved[name])
-        return state
-
-    def save(self) -> None:
-        with replacing(self._path) as file:
-            values = {name: getattr(self, name) for name in _SAVED}
-            file.write(json.dumps(values).encode())
-
-
-@contextmanager
-def _work(folder: Path, key: str, *, overwrite: bool) -> Iterator[_State]:
-    """The folder of a build; it is removed when the build is complete, or has nothing worth keeping."""
-    folder.mkdir(exist_ok=True)
-    if not (folder / _STATE).exists() and any(folder.iterdir()):
-        raise FileExistsError(f"path: expected {folder} to be free for the build, got a folder with other files")
-    state = _State.load(folder, key)
-    state.save()
-    if state.key != key:
-        if not overwrite:
-            raise FileExistsError(
-                f"path: {folder} holds the unfinished build of other passages, or with another encoder or other "
-                "settings: repeat that, choose another name, or to overwrite it"
-            )
-        for name in (_STATE, _ROWS, _TEXTS):
-            (folder / name).unlink(missing_ok=True)
-        state = _State(folder, key)
-    try:
-        yield state
-    except BaseException:
-        if not state.encoded:
-            shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
-
-
 def _encode(
-    store: PassageStore,
-    state: _State,
+    state: BuildState,
     encoder: SentenceTransformer,
     storage: Storage,
     batch_size: int,
     prompt: str | None,
     progress: IndexProgress,
 ) -> None:
+    store = PassageStore.open(state.texts)
     progress.encoding(len(store), state.encoded)
-    too_long = 0
     with state.vectors.open("r+b" if state.encoded else "wb") as file:
         for start in range(state.encoded, len(store), CHUNK):
             texts = store.texts(start, start + CHUNK)
-            too_long += num_truncated(encoder, texts, prompt=prompt)
-            rows = encode_passages(encoder, texts, batch_size=batch_size, progress=progress.encoded, prompt=prompt)
+            state.truncated += num_truncated(encoder, texts, prompt=prompt)
+            try:
+                rows = encode_passages(encoder, texts, batch_size=batch_size, progress=progress.encoded, prompt=prompt)
+            except ValueError as error:
+                raise ValueError(f"passages from {store[start].id!r} on: {error}") from error
             state.dim = rows.shape[1]
             stored = rows.astype(storage.value)
             # A chunk that was cut off is written again.
@@ -236,23 +194,35 @@ def _encode(
             os.fsync(file.fileno())
             state.encoded = start + len(texts)
             state.save()
-    if too_long and encoder.max_seq_length is not None:
-        progress.truncated(too_long, encoder.max_seq_length)
+    if state.truncated and encoder.max_seq_length is not None:
+        progress.truncated(state.truncated, encoder.max_seq_length)
 
 
-def _write(paths: IndexPaths, store: PassageStore, state: _State, storage: Storage) -> None:
+def _write(paths: IndexPaths, state: BuildState, storage: Storage) -> None:
+    """Puts both files in place.
+
+    An index that is there keeps its passages until the new one, which names others, has taken its place: at any moment
+    what lies there is whole.
+    """
     assert state.dim is not None  # there is at least one passage
-    state.is_writing = True
-    state.save()
+    before = paths.texts_of_index()
+    if not state.texts_name:
+        state.texts_name = paths.new_texts()
+        state.save()
+    texts = paths.index.with_name(state.texts_name)
     # A copy: until both files are in place the build can be taken up again.
-    with (paths.work / _TEXTS).open("rb") as texts, replacing(paths.texts) as file:
-        shutil.copyfileobj(texts, file)
+    with state.texts.open("rb") as written, replacing(texts) as file:
+        shutil.copyfileobj(written, file)
+    store = PassageStore.open(state.texts)
     vectors: NDArray[Any] = np.memmap(state.vectors, mode="r", dtype=storage.value, shape=(len(store), state.dim))
     Index.build(
         paths.index,
         (np.array(vectors[start : start + BUILD_ROWS]) for start in range(0, len(store), BUILD_ROWS)),
         rows=len(store),
         ids=store.to_table().column(ID).to_pylist(),
-        texts=paths.texts.name,
-        metadata={BUILD: state.key},
+        texts=texts.name,
+        metadata={BUILD: state.key, DIGEST: store.digest()},
     )
+    if before is not None and before != texts:
+        with suppress(OSError):  # Windows deletes no file that is open
+            before.unlink(missing_ok=True)

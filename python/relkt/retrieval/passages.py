@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,10 @@ JSON_COLUMN = {b"relkt": b"json"}
 """The metadata of a column whose texts are JSON: its values were nested or of several types."""
 VERSION = 1
 """Of the layout of the file."""
+BUILD = "build"
+"""The note, in the index and in the file of its passages, by which they know each other."""
+DIGEST = "texts_sha256"
+"""The note, in the index, of the digest of its passages."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class PassageStore(Sequence[IndexedPassage]):
         self._batches = batches
         self._schema = schema
         self._starts = np.cumsum([0, *(len(batch) for batch in batches)], dtype=np.int64)
+        self._checked: set[int] = set()
         self._json = [dict(schema.field(name).metadata or {}) == JSON_COLUMN for name in schema.names]
         self.path = path
 
@@ -91,6 +98,9 @@ class PassageStore(Sequence[IndexedPassage]):
         version = store.notes.get("version")
         if tuple(reader.schema.names[: len(OWN_COLUMNS)]) != OWN_COLUMNS or not isinstance(version, int):
             raise IndexFileError(f"{path}: expected passages as relkt writes them, got {reader.schema.names}")
+        own = [reader.schema.field(name).type for name in OWN_COLUMNS]
+        if any(kind != pa.string() for kind in own):
+            raise IndexFileError(f"{path}: expected texts in {', '.join(OWN_COLUMNS)}, got {own}")
         if version > VERSION:
             raise IndexFileError(f"{path}: has version {version}, and this relkt knows them up to {VERSION}")
         return store
@@ -125,11 +135,23 @@ class PassageStore(Sequence[IndexedPassage]):
         if not 0 <= number < len(self):
             raise IndexError(f"row: expected one from 0 to {len(self) - 1}, got {row}")
         position = int(np.searchsorted(self._starts, number, side="right")) - 1
-        batch, offset = self._batches[position], number - int(self._starts[position])
-        values = [_value(batch.column(column)[offset].as_py(), is_json) for column, is_json in enumerate(self._json)]
+        batch, offset = self._batch(position), number - int(self._starts[position])
+        values = [_value(column[offset].as_py(), is_json) for column, is_json in zip(batch, self._json, strict=True)]
         by_name = dict(zip(self._schema.names, values, strict=True))
         own = {name: by_name.pop(name) for name in OWN_COLUMNS}
         return IndexedPassage(**own, fields=by_name)
+
+    def _batch(self, position: int) -> list[pa.Array]:
+        """The columns of a batch, once it has been looked through: Arrow trusts what lies in a file."""
+        batch = self._batches[position]
+        if position not in self._checked:
+            try:
+                batch.validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise IndexFileError(f"{self.path}: damaged around row {self._starts[position]}: {error}") from error
+            self._checked.add(position)
+        columns: list[pa.Array] = batch.columns
+        return columns
 
     def __iter__(self) -> Iterator[IndexedPassage]:
         return (self[row] for row in range(len(self)))
@@ -137,6 +159,13 @@ class PassageStore(Sequence[IndexedPassage]):
     def texts(self, start: int = 0, stop: int | None = None) -> list[str]:
         """The texts of rows ``start`` to ``stop`` (exclusive; default: all)."""
         return self.to_table().column(TEXT)[start:stop].to_pylist()  # type: ignore[no-any-return]
+
+    def digest(self) -> str:
+        """SHA-256 of all columns, of the whole file but for its notes."""
+        found = hashlib.sha256(repr(self._schema.names).encode())
+        for batch in self._batches:
+            found.update(batch.replace_schema_metadata(None).serialize())
+        return found.hexdigest()
 
     def to_table(self) -> pa.Table:
         """All columns as an Arrow table; nothing is copied."""
@@ -157,6 +186,14 @@ class PassageStore(Sequence[IndexedPassage]):
         pairs.sort(key=lambda pair: -pair[1])
         return dict(pairs[:limit])
 
+    def num_values(self, column: str) -> int:
+        """How many different values a column has, None not among them.
+
+        Raises:
+            ValueError: As :meth:`values`.
+        """
+        return int(pc.count_distinct(self._filterable("column", column), mode="only_valid").as_py())
+
     def mask(self, where: Mapping[str, Value | Sequence[Value]]) -> NDArray[np.bool_]:
         """Which passages fit.
 
@@ -172,17 +209,9 @@ class PassageStore(Sequence[IndexedPassage]):
         """
         mask = np.ones(len(self), dtype=bool)
         for name, wanted in where.items():
-            several = (
-                list(wanted)
-                if isinstance(wanted, Sequence | set | frozenset) and not isinstance(wanted, str)
-                else [wanted]
-            )
             column = self._filterable("where", name)
-            for value in several:
-                _check_comparable(name, column.type, value)
-            values = pa.array(several, type=column.type)
-            found = pc.is_in(column, value_set=values)
-            mask &= found.combine_chunks().to_numpy(zero_copy_only=False)
+            values = _as_values(name, column.type, wanted)
+            mask &= pc.is_in(column, value_set=values).combine_chunks().to_numpy(zero_copy_only=False)
         return mask
 
     def parse(self, column: str, text: str) -> Any:
@@ -195,7 +224,7 @@ class PassageStore(Sequence[IndexedPassage]):
         try:
             # What Arrow itself makes of it; "" stands for "has none".
             return None if text == "" else pa.array([text]).cast(kind)[0].as_py()
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             raise ValueError(f"where: expected a value of type {kind} for {column!r}, got {text!r}") from None
 
     def _filterable(self, argument: str, name: str) -> pa.ChunkedArray:
@@ -212,17 +241,36 @@ def _value(value: Any, is_json: bool) -> Any:
     return json.loads(value) if is_json and value is not None else value
 
 
-def _check_comparable(name: str, kind: pa.DataType, value: object) -> None:
-    fits = value is None or (
-        isinstance(value, bool)
-        if pa.types.is_boolean(kind)
-        else isinstance(value, str)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        else isinstance(value, int) and not isinstance(value, bool)
-        if pa.types.is_integer(kind)
-        else isinstance(value, int | float) and not isinstance(value, bool)
-        if pa.types.is_floating(kind)
-        else True
+def _as_values(name: str, kind: pa.DataType, wanted: object) -> pa.Array:
+    """The value or values that a column is to have, in its type."""
+    is_one = isinstance(wanted, str | bytes) or not isinstance(wanted, Collection)
+    several = [wanted] if is_one else list(wanted)  # type: ignore[call-overload]
+    values = [value.item() if isinstance(value, np.generic) else value for value in several]
+    for value in values:
+        if value is not None and not isinstance(value, _python_types(kind)):
+            raise ValueError(f"where: expected a value of type {kind} for {name!r}, got {value!r}")
+        # To Python, True and False are numbers.
+        if isinstance(value, bool) and not pa.types.is_boolean(kind):
+            raise ValueError(f"where: expected a value of type {kind} for {name!r}, got {value!r}")
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(f"where: expected values of type {kind} for {name!r}, got {values!r}: {error}") from error
+
+
+def _python_types(kind: pa.DataType) -> tuple[type, ...]:
+    types: tuple[tuple[Callable[[pa.DataType], bool], tuple[type, ...]], ...] = (
+        (pa.types.is_boolean, (bool,)),
+        (pa.types.is_integer, (int,)),
+        (pa.types.is_floating, (int, float)),
+        (pa.types.is_binary, (bytes,)),
+        (pa.types.is_timestamp, (datetime.datetime,)),
+        (pa.types.is_date, (datetime.date,)),
+        (pa.types.is_time, (datetime.time,)),
     )
-    if not fits:
-        raise ValueError(f"where: expected a value of type {kind} for {name!r}, got {value!r}")
+    return next((found for fits, found in types if fits(kind)), (str,))
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether the name of a file is just that, and leads nowhere else."""
+    return name not in ("", ".", "..") and not any(separator in name for separator in "/\\:\0")

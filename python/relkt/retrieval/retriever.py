@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from relkt._relkt import IndexFileError
-from relkt.arrays import Embeddings
+from relkt.arrays import Embeddings, as_count
 from relkt.data.types import Passage
 from relkt.encoders import encode_queries, load_encoder, model_checksum
 from relkt.index import Index
-from relkt.retrieval.building import BUILD, build_index
+from relkt.retrieval.building import build_index
 from relkt.retrieval.kinds import Storage
-from relkt.retrieval.passages import IndexedPassage, PassageStore, Value
+from relkt.retrieval.passages import BUILD, DIGEST, IndexedPassage, PassageStore, Value, is_plain_name
 from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import read_store
@@ -53,9 +53,10 @@ class Retriever:
         passages: One passage for each of its rows: what :meth:`PassageStore.open` gives, or passages as for
             :meth:`build`.
         encoder: The encoder that embedded them.
-        query_prompt: Put before each question; default: the encoder's own.
+        query_prompt: Put before each question; default: as noted when the passages were embedded, or the encoder's own.
 
     Raises:
+        IndexFileError: If the passages are those of another index.
         ValueError: If their numbers differ, or the encoder has another dimension than the index.
     """
 
@@ -70,12 +71,14 @@ class Retriever:
         store = passages if isinstance(passages, PassageStore) else read_store(from_passages(passages))
         if len(store) != len(index):
             raise ValueError(f"passages: expected {len(index)}, one for each row of the index, got {len(store)}")
+        if {None} != {index.metadata.get(BUILD), store.notes.get(BUILD)}:
+            _check_pair(index, store)
         self.index = index
         self.passages = store
         self._encoder: SentenceTransformer | None = None
         self._wanted: str | None = None
         self._device: str | None = None
-        self._query_prompt = query_prompt
+        self._query_prompt = store.notes.get("query_prompt") if query_prompt is None else query_prompt
         self._set_encoder(encoder)
 
     @classmethod
@@ -104,14 +107,7 @@ class Retriever:
         """
         path = Path(path)
         index = Index.open(path, verify=verify)
-        if index.texts is None:
-            raise IndexFileError(f"{path}: expected an index with passages, as `relkt index` writes, got one without")
-        store = PassageStore.open(path.parent / index.texts)
-        if store.notes.get(BUILD) != index.metadata.get(BUILD) or len(store) != len(index):
-            raise IndexFileError(
-                f"{path}: the passages in {store.path} are those of another index; build it again, or bring back the "
-                "file that belongs to it"
-            )
+        store = open_texts(index, path, verify=verify)
         retriever = cls.__new__(cls)
         retriever.index, retriever.passages = index, store
         retriever._query_prompt = store.notes.get("query_prompt")
@@ -263,6 +259,7 @@ class Retriever:
         """
         if isinstance(questions, str):
             return self.search_embeddings(self.encode([questions]), k, where=where)[0]
+        questions = list(questions)
         if not questions:
             return []
         return self.search_embeddings(self.encode(questions), k, where=where)
@@ -282,12 +279,21 @@ class Retriever:
             TypeError: As :meth:`relkt.Index.search`.
             ValueError: As :meth:`relkt.Index.search` and :meth:`PassageStore.mask`.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k: expected an integer of at least 1, got {k!r}")
+        k = as_count("k", k, "of at least 1", least=1)
+        if len(self.index) != len(self.passages):
+            raise ValueError(f"index: expected {len(self.passages)} rows, one for each passage, got {len(self.index)}")
         allow = None if not where else self.passages.mask(where)
         if allow is not None and not allow.any():
             return [[] for _ in range(len(embeddings))]
         hits = self.index.search(embeddings, min(k, len(self.index)), allow=allow, threads=threads)
+        if self.passages.notes.get(BUILD) is not None and self.index.path is None:
+            # It was changed since it was opened: rows may have moved.
+            named, known = self.index.ids, self.passages
+            for row in np.unique(hits.indices):
+                if named[row] != known[int(row)].id:
+                    raise ValueError(
+                        f"index: row {row} is {named[row]!r} now, and was {known[int(row)].id!r}; build it anew"
+                    )
         return [
             [
                 RetrievedPassage(self.passages[int(row)], float(score), rank, int(row))
@@ -295,3 +301,36 @@ class Retriever:
             ]
             for rows, scores in zip(hits.indices, hits.scores, strict=True)
         ]
+
+
+def open_texts(index: Index, path: Path, *, verify: bool = False) -> PassageStore:
+    """The passages of an index.
+
+    Args:
+        index: The index.
+        path: Its file.
+        verify: Compare the passages with the digest that the index has of them.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        IndexFileError: If the index was saved without passages, or the file is not theirs.
+    """
+    if index.texts is None:
+        raise IndexFileError(f"{path}: expected an index with passages, as `relkt index` writes, got one without")
+    if not is_plain_name(index.texts):
+        raise IndexFileError(f"{path}: expected its passages in a file beside it, got {index.texts!r}")
+    beside = path.with_name(index.texts)
+    # A link to an index leads to its passages, too.
+    store = PassageStore.open(beside if beside.exists() else path.resolve().with_name(index.texts))
+    _check_pair(index, store)
+    if verify and store.digest() != index.metadata.get(DIGEST):
+        raise IndexFileError(f"{store.path}: the passages are not what they were when the index was built")
+    return store
+
+
+def _check_pair(index: Index, store: PassageStore) -> None:
+    if store.notes.get(BUILD) != index.metadata.get(BUILD) or len(store) != len(index):
+        raise IndexFileError(
+            f"the passages{'' if store.path is None else f' in {store.path}'} are those of another index; build it "
+            "again, or bring back the file that belongs to it"
+        )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from relkt.data.files import iter_lines
 from relkt.data.records import JSON_LINES, TABLES, Record, read_records
 from relkt.data.types import DataError, Passage
@@ -33,6 +35,7 @@ class Columns:
         title: The title. Default: ``title``, if there is one.
         document: The document. Default: ``document``, if there is one.
         language: The language. Default: ``language``, if there is one.
+        left_out: Columns that are not kept.
     """
 
     text: str = "text"
@@ -40,6 +43,7 @@ class Columns:
     title: str | None = None
     document: str | None = None
     language: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,13 @@ class Source:
     Args:
         records: Begins reading from the start: records, and where each is.
         columns: What their keys mean.
-        fingerprint: What tells these passages from others without reading them, such as paths, sizes and times.
+        fingerprint: What tells these passages from others without reading them, such as paths, sizes and times, now.
         name: What to call it in messages.
     """
 
     records: Callable[[], Iterator[Record]]
     columns: Columns
-    fingerprint: tuple[Any, ...]
+    fingerprint: Callable[[], tuple[Any, ...]]
     name: str
 
 
@@ -70,8 +74,8 @@ def read_passages(
     Args:
         path: One file or several: JSON lines (``.jsonl``, ``.ndjson``), CSV with a header (``.csv``, or ``.tsv`` with
             tabs; all values are texts), Parquet (``.parquet``; columns of embeddings are left out) or plain text
-            (``.txt``, ``.md``); or a folder: of the BEIR layout, that is with ``corpus.jsonl``, or else all such files
-            in it, by name.
+            (``.txt``, ``.md``); or a folder: of the BEIR layout, that is with ``corpus.jsonl``, or else all tables in
+            it, by name, or if there are none all plain texts.
         columns: Which column or key holds what. In the BEIR layout, ``document`` and ``language`` are also found in
             ``metadata``.
         unit: What is a passage in plain text; its document is the file's name, its id the file's name and the line.
@@ -80,7 +84,7 @@ def read_passages(
         DataError: If there is no such file, or no file that can be read.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-    columns = columns or Columns()
+    unit = TextUnit(unit)
     files = [file for given in paths for file in _files(Path(given))]
     if not files:
         raise DataError("path: expected at least one file, got none")
@@ -93,13 +97,18 @@ def read_passages(
     if plain:
         if len({file.name for file in plain}) < len(plain):
             raise DataError("path: expected files of different names, as their passages are called by them")
+        if columns is not None:
+            raise DataError(f"columns: expected none for plain text, which has no columns, got {columns}")
         columns = Columns(id="id", document="document")
+    columns = columns or Columns()
+    names = columns
 
     def records() -> Iterator[Record]:
         for file in files:
             yield from _text_records(file, unit) if plain else read_records(file)
 
-    return Source(records, columns, _fingerprint(files, columns, unit), ", ".join(str(file) for file in files[:3]))
+    name = ", ".join(str(file) for file in files[:3])
+    return Source(records, names, lambda: _fingerprint(files, names, unit), name)
 
 
 def from_passages(passages: Iterable[IndexedPassage | Passage | Mapping[str, Any] | str]) -> Source:
@@ -119,7 +128,8 @@ def from_passages(passages: Iterable[IndexedPassage | Passage | Mapping[str, Any
     digest = hashlib.sha256()
     for record in records:
         digest.update(repr(record).encode("utf-8", "surrogatepass"))
-    return Source(lambda: iter(located), Columns(), ("memory", digest.hexdigest()), "passages")
+    found = ("memory", digest.hexdigest())
+    return Source(lambda: iter(located), Columns(), lambda: found, "passages")
 
 
 def _values(passage: object, row: int) -> Mapping[str, Any]:
@@ -142,7 +152,7 @@ def _values(passage: object, row: int) -> Mapping[str, Any]:
             "language": passage.language,
         }
     if isinstance(passage, Mapping):
-        return dict(passage)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in passage.items()}
     raise TypeError(f"passages: expected texts, mappings or passages, got {type(passage).__name__} in row {row}")
 
 
@@ -151,6 +161,8 @@ def _files(path: Path) -> list[Path]:
         if (path / CORPUS).is_file():
             return [path / CORPUS]
         found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _ENDINGS)
+        # A README beside tables is about them, not of them.
+        found = [file for file in found if file.suffix.lower() not in _PLAIN] or found
         if not found:
             raise DataError(f"path: expected {CORPUS} or files of {', '.join(_ENDINGS)} in the folder {path}, got none")
         return found

@@ -42,6 +42,11 @@ _KINDS: Mapping[type, pa.DataType] = {
 }
 _JSON_TYPES = (str, bool, int, float, list, dict)
 _INT64 = range(-(2**63), 2**63)
+_EXACT = 2**53
+
+
+class _Whole:
+    """An integer that double precision holds."""
 
 
 def read_store(source: Source) -> PassageStore:
@@ -69,17 +74,21 @@ def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
         How many there are.
 
     Raises:
-        DataError: If there is no passage, a text is missing or blank, an id is missing, no text and no integer, or
-            there twice, a title, document or language is no text, or a value can be kept in no column. Names the place
-            and the value.
+        DataError: If the source changes meanwhile, there is no passage, a text is missing or blank, an id is missing,
+            no text and no integer, or there twice, a title, document or language is no text, or a value can be kept in
+            no column. Names the place and the value.
         OSError: If the file cannot be written.
     """
+    before = source.fingerprint()
     schema = _scan(source, notes)
     rows = 0
-    with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
-        for batch in _batches(source, schema):
-            writer.write_batch(batch)
-            rows += len(batch)
+    with replacing(path) as file:
+        with pa.ipc.new_file(file, schema) as writer:
+            for batch in _batches(source, schema):
+                writer.write_batch(batch)
+                rows += len(batch)
+        if source.fingerprint() != before:
+            raise DataError(f"{source.name}: changed while it was read; try again when it is complete")
     return rows
 
 
@@ -93,11 +102,15 @@ def _scan(source: Source, notes: Mapping[str, Any]) -> pa.Schema:
         for name, value in others.items():
             found = kinds.setdefault(name, set())
             if value is not None:
-                found.add(_kind(value, name, where))
+                kind = _kind(value, name, where)
+                # Integers that double precision holds may stand among numbers that are none.
+                found.add(_Whole if kind is int and abs(value) <= _EXACT else kind)
     if not first_row_of:
         raise DataError(f"{source.name}: expected at least one passage, got none")
     fields = [pa.field(name, pa.string(), nullable=name not in (ID, TEXT)) for name in OWN_COLUMNS]
     for name, found in kinds.items():
+        if _Whole in found:
+            found = (found - {_Whole}) | ({float} if found <= {_Whole, float} and float in found else {int})
         if len(found) <= 1 and not found & {list, dict}:
             fields.append(pa.field(name, _KINDS[next(iter(found), str)]))
             continue
@@ -112,8 +125,13 @@ def _kind(value: object, name: str, where: str) -> type:
     kind = type(value)
     if kind is int and value not in _INT64:
         return dict  # kept as JSON, which has integers of any size
-    if kind is datetime.datetime and value.tzinfo is not None:  # type: ignore[attr-defined]
-        raise DataError(f"{where}: {name!r} is a time with a zone, which is not kept; store it as a text")
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is not None or getattr(value, "nanosecond", False):
+            raise DataError(
+                f"{where}: {name!r} is a time with a zone or with nanoseconds, which is not kept: store it as a text, "
+                f"or leave the column out; got {value}"
+            )
+        return datetime.datetime  # also what pandas makes of it
     if kind in _KINDS or kind in (list, dict):
         if kind in (list, dict, str):
             try:
@@ -121,7 +139,10 @@ def _kind(value: object, name: str, where: str) -> type:
             except (TypeError, ValueError) as error:
                 raise DataError(f"{where}: {name!r} cannot be kept: {error}; got {shorten(value)}") from error
         return kind
-    raise DataError(f"{where}: expected a text, number, list or object in {name!r}, got {shorten(value)}")
+    raise DataError(
+        f"{where}: expected a text, number, date, list or object in {name!r}, got {shorten(value)}; store it as a "
+        "text, or leave the column out"
+    )
 
 
 def _batches(source: Source, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -164,12 +185,12 @@ def _records(source: Source) -> Iterator[tuple[str, dict[str, Any], dict[str, An
             LANGUAGE: _optional(record, names.language, LANGUAGE, where),
         }
         used = _used(names, id_column)
-        others = {str(name): value for name, value in record.items() if name not in used}
+        others = {str(name): value for name, value in record.items() if name not in used and name not in names.left_out}
         for name in others:
             if name in OWN_COLUMNS:
+                other = f"{id_column!r} stands" if name == ID and id_column else "others, or none, stand"
                 raise DataError(
-                    f"{where}: column {name!r} would be lost, since {id_column if name == ID else 'another'!r} stands "
-                    "for it; name the right one, or rename it"
+                    f"{where}: column {name!r} would be lost, since {other} for it; name the right one, or rename it"
                 )
         metadata = record.get("metadata")
         if id_column == "_id" and isinstance(metadata, Mapping):
@@ -212,6 +233,8 @@ def _optional(record: Mapping[str, Any], name: str | None, default: str, where: 
     value = record.get(name or default)
     if value is None or value == "":
         return None
+    if default == DOCUMENT and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # as ids
     if not isinstance(value, str):
         raise DataError(f"{where}: expected a text in {name or default!r}, got {shorten(value)}")
     return _unicode(value, name or default, where)

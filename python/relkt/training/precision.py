@@ -28,7 +28,7 @@ def is_bfloat16(precision: Precision, device: torch.device) -> bool:
     if precision is not Precision.AUTO:
         return precision is Precision.BFLOAT16
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     # PyTorch's own question before it chooses bfloat16 kernels; an older or newer release may have no such function.
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and supported is not None and bool(supported())

@@ -45,6 +45,7 @@ def test_every_row_is_found_around_the_edges_of_batches(tmp_path, rows):
         ({"title": None}, [0, 0, 0, 1]),
         ({"id": {"eis", "salt"}}, [0, 1, 1, 0]),
         ({"document": []}, [0, 0, 0, 0]),
+        ({"year": np.int64(2020)}, [1, 0, 0, 0]),
         ({}, [1, 1, 1, 1]),
     ],
 )
@@ -61,6 +62,8 @@ def test_filters(store, where, expected):
         ({"year": "2021"}, "where: expected a value of type int64 for 'year', got '2021'"),
         ({"year": True}, "where: expected a value of type int64 for 'year', got True"),
         ({"language": 1}, "where: expected a value of type string for 'language', got 1"),
+        ({"language": b"en"}, "where: expected a value of type string for 'language', got b'en'"),
+        ({"year": 2**70}, "where: expected values of type int64 for 'year'"),
     ],
 )
 def test_bad_filters_are_refused(store, where, message):

@@ -141,6 +141,82 @@ def test_nothing_is_replaced_unasked(passages, encoder, tmp_path):
     assert len(Retriever.open(tmp_path / "w.relkt")) == 2
 
 
+def test_a_failed_replacement_leaves_the_old_index(passages, encoder, tmp_path, monkeypatch):
+    path = tmp_path / "w.relkt"
+    Retriever.build(passages, path, encoder=encoder)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building.Index, "build", full)
+        with pytest.raises(OSError, match="no space left"):
+            Retriever.build(passages[:2], path, encoder=encoder, overwrite=True)
+    assert {file: file.read_bytes() for file in before} == before
+    assert Retriever.open(path, encoder=encoder).search("salt")[0].passage.id == "salt"
+    Retriever.build(passages[:2], path, encoder=encoder, overwrite=True)
+    assert files(tmp_path) == ["w.passages-2.arrow", "w.relkt"]
+    assert len(Retriever.open(path)) == 2
+
+
+def test_names_that_begin_alike_have_passages_of_their_own(passages, encoder, tmp_path):
+    for name, some in (("w.v1", passages), ("w.v2", passages[:1]), ("w.relkt", passages[:2])):
+        Retriever.build(some, tmp_path / name, encoder=encoder)
+    assert [len(Retriever.open(tmp_path / name)) for name in ("w.v1", "w.v2", "w.relkt")] == [4, 1, 2]
+
+
+def test_what_is_no_index_is_not_replaced(json_lines, encoder, tmp_path):
+    before = json_lines.read_bytes()
+    with pytest.raises(FileExistsError, match="is no index, and is not overwritten"):
+        Retriever.build(read_passages(json_lines), json_lines, encoder=encoder, overwrite=True)
+    assert json_lines.read_bytes() == before
+    assert files(tmp_path) == ["passages.jsonl"]
+
+
+@pytest.mark.usefixtures("built")
+def test_damage_is_found(encoder, tmp_path):
+    texts = tmp_path / "w.passages.arrow"
+    whole = texts.read_bytes()
+    Retriever.open(tmp_path / "w.relkt", verify=True)
+    texts.write_bytes(whole.replace(b"The sea is salt.", b"Xhe sea is salt."))
+    with pytest.raises(IndexFileError, match="not what they were when the index was built"):
+        Retriever.open(tmp_path / "w.relkt", verify=True)
+    offsets = np.array([0, 22, 38, 62, 80], dtype=np.int32).tobytes()
+    assert whole.count(offsets) == 1
+    texts.write_bytes(whole.replace(offsets, np.array([0, 22, 2**30, 62, 80], dtype=np.int32).tobytes()))
+    retriever = Retriever.open(tmp_path / "w.relkt", encoder=encoder)
+    with pytest.raises(IndexFileError, match="damaged around row 0"):
+        retriever.search("salt")
+
+
+def test_texts_lie_beside_the_index_and_nowhere_else(built, tmp_path):
+    for name in ("../w.passages.arrow", str(tmp_path / "w.passages.arrow"), "a\\b", ".."):
+        index = relkt.Index.open(tmp_path / "w.relkt")
+        index.save(tmp_path / "other.relkt", texts=name)
+        with pytest.raises(IndexFileError, match="expected its passages in a file beside it"):
+            Retriever.open(tmp_path / "other.relkt")
+    assert len(built) == 4
+
+
+def test_a_link_leads_to_both_files(built, encoder, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "l.relkt").symlink_to(built.path)
+    assert len(Retriever.open(tmp_path / "links" / "l.relkt")) == 4
+    Retriever.build(["a"], tmp_path / "links" / "l.relkt", encoder=encoder, overwrite=True)
+    assert len(Retriever.open(tmp_path / "w.relkt")) == 1
+
+
+def test_an_index_that_is_changed_is_not_given_wrong_texts(built):
+    rows = built.index.embeddings([0])
+    built.index.remove(["tides"])
+    with pytest.raises(ValueError, match="index: expected 4 rows, one for each passage, got 3"):
+        built.search("salt")
+    built.index.add(rows, ids=["new"])
+    with pytest.raises(ValueError, match=r"index: row \d is '.*' now, and was"):
+        built.search("salt")
+
+
 def test_bad_input_leaves_nothing(encoder, tmp_path):
     with pytest.raises(DataError, match="expected a text"):
         Retriever.build(["a", " "], tmp_path / "w.relkt", encoder=encoder)
@@ -192,13 +268,13 @@ def test_interrupted_before_anything_is_encoded_leaves_nothing(encoder, words, t
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("after", ["encoding", "texts", "index"])
+@pytest.mark.parametrize("after", ["encoding", "texts", "index", "half"])
 def test_killed_build_goes_on(passages, tmp_path, after):
     """Killed at a place where no ``finally`` runs; then the same call ends with both files and nothing else."""
     script = textwrap.dedent("""
         import json, os, sys
         from pathlib import Path
-        from relkt.retrieval import Retriever, building
+        from relkt.retrieval import Retriever, build_state, building
         path, after = Path(sys.argv[1]), sys.argv[2]
         die = lambda *a, **k: os._exit(9)
         if after == "encoding":
@@ -206,7 +282,13 @@ def test_killed_build_goes_on(passages, tmp_path, after):
         elif after == "texts":
             building.Index.build = die
         elif after == "index":
-            building.shutil.rmtree = die
+            build_state._remove = die
+        elif after == "half":
+            remove = build_state._remove
+            def half(folder):
+                (folder / "state.json").unlink()
+                die()
+            build_state._remove = half
         Retriever.build(json.loads(sys.argv[3]), path, encoder="muse", device="cpu")
     """)
     path = tmp_path / "w.relkt"
@@ -214,9 +296,13 @@ def test_killed_build_goes_on(passages, tmp_path, after):
     killed = subprocess.run([*command, after, json.dumps(passages)], capture_output=True, text=True)
     assert killed.returncode == 9, killed.stderr
     assert (tmp_path / "w.relkt.building").is_dir()
+    if after == "half":  # nothing but leftovers: the index is complete, and stays unless asked
+        assert Retriever.open(path).search("¿Qué causa las mareas?")[0].passage.id == "tides"
+        path.unlink()
     done = subprocess.run([*command, "nothing", json.dumps(passages)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert files(tmp_path) == ["w.passages.arrow", "w.relkt"]
+    assert [name for name in files(tmp_path) if name != "w.passages.arrow"][-1:] == ["w.relkt"]
+    assert not (tmp_path / "w.relkt.building").exists()
     assert Retriever.open(path).search("¿Qué causa las mareas?")[0].passage.id == "tides"
 
 

@@ -1,6 +1,7 @@
 """Passages out of files of all kinds, and what is refused."""
 
 import csv
+import dataclasses
 import datetime
 import json
 
@@ -11,7 +12,7 @@ import pytest
 from relkt.data import DataError, Passage
 from relkt.retrieval import Columns, IndexedPassage, TextUnit, read_passages
 from relkt.retrieval.sources import from_passages
-from relkt.retrieval.store import read_store
+from relkt.retrieval.store import read_store, write_store
 
 
 def write(path, *records):
@@ -105,10 +106,62 @@ def test_every_value_comes_back(tmp_path):
 def test_parquet_types_and_embeddings(tmp_path):
     day = datetime.date(2020, 2, 3)
     at = datetime.datetime(2020, 2, 3, 4, 5, 6, 7)
-    table = pa.table({"text": ["t"], "day": [day], "at": [at], "blob": [b"\x00\xff"], "embedding": [[0.5, 1.5]]})
+    table = pa.table({"text": ["t"], "day": [day], "at": [at], "blob": [b"\x00\xff"], "place": [[0.5, 1.5]]})
+    table = table.append_column("embedding", pa.array([[0.5] * 384]))
     pq.write_table(table, tmp_path / "p.parquet")
     (passage,) = read_store(read_passages(tmp_path / "p.parquet"))
-    assert passage.fields == {"day": day, "at": at, "blob": b"\x00\xff"}
+    assert passage.fields == {"day": day, "at": at, "blob": b"\x00\xff", "place": [0.5, 1.5]}
+    pq.write_table(
+        pa.table([pa.array(["t"]), pa.array([1]), pa.array([2])], names=["text", "x", "x"]), tmp_path / "q.parquet"
+    )
+    with pytest.raises(DataError, match=r"q\.parquet: expected columns of distinct names"):
+        read_store(read_passages(tmp_path / "q.parquet"))
+
+
+def test_columns_may_be_left_out(tmp_path):
+    path = write(tmp_path / "p.jsonl", {"text": "a", "x": 1, "y": 2})
+    (passage,) = read_store(read_passages(path, columns=Columns(left_out=("x",))))
+    assert passage.fields == {"y": 2}
+
+
+def test_whole_numbers_among_others_stay_numbers(tmp_path):
+    path = write(tmp_path / "p.jsonl", *({"text": "t", "x": x, "n": n} for x, n in [(1, 2**62), (1.5, 1)]))
+    store = read_store(read_passages(path))
+    assert [p.fields for p in store] == [{"x": 1.0, "n": 2**62}, {"x": 1.5, "n": 1}]
+    assert store.mask({"x": 1}).tolist() == [True, False]
+    # 2**62 + 1 is no double: such a column is kept as it is, value by value.
+    path = write(tmp_path / "p.jsonl", *({"text": "t", "x": x} for x in [2**62 + 1, 1.5]))
+    assert [p.fields["x"] for p in read_store(read_passages(path))] == [2**62 + 1, 1.5]
+
+
+def test_a_folder_of_tables_has_a_readme(tmp_path):
+    (tmp_path / "README.md").write_text("about it")
+    write(tmp_path / "p.jsonl", {"text": "a", "document": 7})
+    (passage,) = read_store(read_passages(tmp_path))
+    assert (passage.text, passage.document) == ("a", "7")
+
+
+def test_quoted_lines_in_tsv_and_repeated_keys_are_refused(tmp_path):
+    (tmp_path / "p.tsv").write_text('id\ttext\n1\t"Hello\n2\tplain\n3\tbye"\n')
+    with pytest.raises(DataError, match="expected each record on one line"):
+        read_store(read_passages(tmp_path / "p.tsv"))
+    (tmp_path / "p.jsonl").write_text('{"text": "first", "text": "second"}\n')
+    with pytest.raises(DataError, match="line 1: expected each key once, got 'text' twice"):
+        read_store(read_passages(tmp_path / "p.jsonl"))
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+    path = write(tmp_path / "p.jsonl", {"text": "a"})
+    source = read_passages(path)
+
+    def records():
+        yield from source.records()
+        with path.open("a") as file:
+            file.write('{"text": "b"}\n')
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        write_store(dataclasses.replace(source, records=records), tmp_path / "p.arrow", {})
+    assert not (tmp_path / "p.arrow").exists()
 
 
 def test_passages_in_memory():
@@ -163,7 +216,11 @@ def test_bad_paths_are_refused(tmp_path):
         read_passages([path, path])
     (tmp_path / "t.txt").write_text("a")
     with pytest.raises(DataError, match="expected plain text or tables, got both"):
-        read_passages(tmp_path)
+        read_passages([tmp_path / "t.txt", path])
+    with pytest.raises(DataError, match="columns: expected none for plain text"):
+        read_passages(tmp_path / "t.txt", columns=Columns(text="body"))
+    with pytest.raises(ValueError, match="sentence"):
+        read_passages(tmp_path / "t.txt", unit="sentence")
     with pytest.raises(DataError, match="expected at least one file, got none"):
         read_passages([])
     (tmp_path / "q.csv").write_text('text\n"open')

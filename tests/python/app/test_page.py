@@ -1,0 +1,122 @@
+"""The page without a browser."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip(
+    "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
+)
+
+from starlette.testclient import TestClient
+
+from relkt.app.page import _mark, build_page
+from relkt.app.service import SearchService
+
+QUESTION = "ทำไมน้ำแข็งลอยน้ำ"
+
+
+@pytest.fixture
+def ask(client: TestClient) -> Iterator[Callable[..., list[Any]]]:
+    """Runs the page's functions as a browser does: by number, over HTTP."""
+    with client:
+        config = client.get("/config").json()
+        search = next(event for event in config["dependencies"] if len(event["inputs"]) > 1)
+        mark = next(event for event in config["dependencies"] if len(event["inputs"]) == 1)
+
+        def run(*values: Any) -> list[Any]:
+            found, data = [], list(values)
+            for event in (search, mark):
+                body = {"data": data, "fn_index": event["id"], "session_hash": "test"}
+                response = client.post("/gradio_api/run/predict", json=body)
+                assert response.status_code == 200, response.text
+                data = response.json()["data"]
+                found.append(data[-2:])
+                data = data[:1]
+            return found
+
+        yield run
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        "x",
+        {},
+        {"question": "x", "number": 1, "chosen": []},
+        {"question": "x", "number": 1, "chosen": [[99], [], []]},
+        {"question": "x", "number": 1, "chosen": [[-1], [], []]},
+        {"question": "x", "number": 10**9, "chosen": [[], [], []]},
+        {"question": ["x"], "number": 1, "chosen": [[], [], []]},
+        {"question": "x" * 1001, "number": 1, "chosen": [[], [], []]},
+    ],
+)
+def test_what_a_browser_keeps_is_checked(service: SearchService, asked: object) -> None:
+    status, passages = _mark(service, asked)
+    assert 'role="alert"' in status
+    assert passages == ""
+
+
+def test_passages_come_first_and_sentences_are_marked_then(ask: Callable[..., list[Any]]) -> None:
+    (status, passages), (marked_status, marked) = ask(QUESTION, 5, [], [], [])
+    assert "Thai" in status
+    assert "finding the best sentences" in status
+    assert passages.count("<article>") == 5
+    assert "<mark>" not in passages
+    assert "best sentences" in marked_status
+    assert "<mark>Water expands" in marked
+    assert marked.replace("<mark>", "").replace("</mark>", "") == passages
+
+
+def test_filters_are_chosen_by_number(ask: Callable[..., list[Any]]) -> None:
+    (_, passages), _ = ask("coffee", 12, [1, 3], [], [0])  # Arabic and Japanese, of 2021
+    assert passages.count("<article>") == 2
+    assert 'lang="ar"' in passages
+    assert 'lang="ja"' in passages
+
+
+@pytest.mark.parametrize(("question", "message"), [(" ", "got a blank one"), ("x" * 1001, "at most 1,000 characters")])
+def test_what_cannot_be_answered_is_said(ask: Callable[..., list[Any]], question: str, message: str) -> None:
+    for status, passages in ask(question, 5, [], [], []):
+        assert 'role="alert"' in status
+        assert message in status
+        assert passages == ""
+
+
+def test_markup_of_passages_is_text(ask: Callable[..., list[Any]]) -> None:
+    for _, passages in ask("markup of a page", 1, [], [], []):
+        assert "&lt;script&gt;" in passages.replace("<mark>", "").replace("</mark>", "")
+        assert "<script" not in passages
+        assert "<img" not in passages
+
+
+def test_nobody_else_is_told(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Any]()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments) or [])
+    blocks = build_page(service, examples=["Why?"])
+    assert not blocks.analytics_enabled
+    assert asked == []
+
+
+def test_the_page_names_no_other_host(client: TestClient) -> None:
+    with client:
+        config = client.get("/config").json()
+        theme = client.get("/theme.css").text
+    assert re.findall(r"url\((?![\"']?data:)[^)]*|@import[^;]*", theme) == []
+    assert config["analytics_enabled"] is False
+    assert config["stylesheets"] == []
+    assert [c["props"]["value"] for c in config["components"] if c["type"] == "button"] == [
+        "Search",
+        "Wie machen Bienen Honig?",
+    ]
+
+
+def test_examples_are_questions(service: SearchService, client_of: Callable[..., TestClient]) -> None:
+    with pytest.raises(ValueError, match="examples: expected questions of at most 1,000 characters, got ' '"):
+        client_of(service, examples=["Why?", " "])
