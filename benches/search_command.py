@@ -23,7 +23,7 @@ import numpy as np
 from relkt import Index, load_encoder
 from relkt.encoders import model_checksum
 from relkt.machine import machine
-from relkt.retrieval.building import BUILD, IndexPaths
+from relkt.retrieval.passages import BUILD
 from relkt.retrieval.sources import from_passages
 from relkt.retrieval.store import write_store
 from relkt.speed import random_rows
@@ -36,17 +36,17 @@ NOTE = re.compile(
 
 def write_index(path: Path, passages: int) -> None:
     encoder = load_encoder("muse", device="cpu")
-    paths = IndexPaths(path)
     records = [
         {"id": f"passage {row}", "text": f"Passage number {row}. " * 30, "document": str(row // 5), "language": "en"}
         for row in range(passages)
     ]
     notes = {BUILD: "random", "encoder": "muse", "encoder_checksum": model_checksum(encoder)}
-    write_store(from_passages(records), paths.texts, notes)
+    texts = path.with_suffix(".passages.arrow")
+    write_store(from_passages(records), texts, notes)
     rows = random_rows(passages, encoder.get_embedding_dimension() or 0)
     batches = np.array_split(rows, 16)
     ids = [record["id"] for record in records]
-    Index.build(path, batches, rows=passages, ids=ids, texts=paths.texts.name, metadata={BUILD: "random"})
+    Index.build(path, batches, rows=passages, ids=ids, texts=texts.name, metadata={BUILD: "random"})
 
 
 def main() -> None:
