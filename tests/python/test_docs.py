@@ -110,7 +110,7 @@ def parse(block):
                 script = words[at + 1] if word in ("python", "bash") and len(words) > at + 1 else ""
                 if script.endswith((".py", ".sh")):
                     assert (ROOT / script).is_file(), f"{block}: {script} is not there"
-            if "relkt" in words and "$" not in line and not OPERATORS & set(words):
+            if "relkt" in words and words[0] != "docker" and "$" not in line and not OPERATORS & set(words):
                 parse_options(words[words.index("relkt") + 1 :], block)
     else:
         pytest.fail(f"{block}: a block of an unknown kind, {block.kind!r}")
