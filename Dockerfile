@@ -15,11 +15,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 # What relkt needs, in a layer that stays as it is while only relkt changes.
 FROM python:${PYTHON}-slim-bookworm AS packages
-# torch without CUDA, which most of its size is.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# An index with builds of torch for CPUs; without one torch comes with CUDA, which is most of its size.
+ARG TORCH_INDEX=
 RUN python3 -m venv /opt/relkt
 ENV PATH=/opt/relkt/bin:$PATH
-RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" 'torch>=2.6'
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} 'torch>=2.6'
 COPY pyproject.toml /tmp/
 COPY docker/requirements.py /tmp/
 RUN python /tmp/requirements.py /tmp/pyproject.toml app > /tmp/requirements.txt \
@@ -32,7 +32,8 @@ ENV PATH=/opt/relkt/bin:$PATH \
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl \
  && pip check \
- && useradd --create-home --uid 10001 relkt
+ && useradd --create-home --uid 10001 relkt \
+ && install --directory --owner=relkt --group=relkt /home/relkt/.cache
 USER 10001
 WORKDIR /data
 EXPOSE 7860

@@ -118,7 +118,9 @@ def ask_the_page(address: str, picture: Path) -> list[str]:
         wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, "#relkt-question textarea"))
         box = driver.find_element(By.CSS_SELECTOR, "#relkt-question textarea")
         box.send_keys(QUESTION, Keys.ENTER)
-        wait.until(lambda d: "best sentences" in d.find_element(By.CSS_SELECTOR, "#relkt-status").text)
+        marked = re.compile(r"best sentences [\d.,]+ ms")
+        wait.until(lambda d: marked.search(d.find_element(By.CSS_SELECTOR, "#relkt-status").text))
+        wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".relkt-results mark"))
         driver.save_screenshot(str(picture))
         return [element.text for element in driver.find_elements(By.CSS_SELECTOR, ".relkt-results article")]
     finally:

@@ -123,3 +123,10 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else found(name))
     with pytest.raises(ImportError, match=r"relkt serve needs gradio: pip install 'relkt\[app\]'"):
         importlib.reload(relkt.app)
+
+
+@pytest.mark.parametrize(("arguments", "environment"), [(["--token", ""], {}), ([], {"RELKT_TOKEN": ""})])
+def test_an_empty_token_is_no_token(arguments, environment, tmp_path):
+    result = CliRunner().invoke(app, ["serve", str(tmp_path / "w.relkt"), *arguments], env=environment)
+    assert result.exit_code == 2
+    assert "expected a text of at least 16 characters, got an empty one" in " ".join(result.stderr.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from fastapi import APIRouter, HTTPException
@@ -70,7 +71,7 @@ class RankedPassage(_Model):
     language: str | None
     fields: dict[str, Any] = Field(description="Every further column of the source.")
     best_sentence: Sentence | None = Field(
-        description="null if highlight was false, or the passage has one sentence or more than a hundred."
+        description="null if highlight was false or the server busy, or the passage has one sentence or very many."
     )
 
 
@@ -149,7 +150,8 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
         try:
             answer = service.search(request.question, request.k, where=request.where)
             if request.highlight:
-                answer = service.highlight(answer)
+                with suppress(BusyError):  # the answer is whole without
+                    answer = service.highlight(answer)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
         except BusyError as error:

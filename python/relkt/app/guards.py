@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -87,6 +88,35 @@ class BodyLimit:
             return messages.popleft() if messages else await receive()
 
         await self._app(scope, replay, send)
+
+
+class SameOrigin:
+    """Answers 403 to what pages of other sites ask, and lets no header invite them, as Gradio's would.
+
+    Args:
+        app: What is behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        origin = headers.get("origin")
+        # Programs send none; a browser says from which site a request comes.
+        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            await JSONResponse({"detail": "pages of other sites may not ask"}, status_code=403)(scope, receive, send)
+            return
+
+        async def send_without_invitation(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered = MutableHeaders(scope=message)
+                for name in [name for name in answered if name.lower().startswith("access-control-")]:
+                    del answered[name]
+            await send(message)
+
+        await self._app(scope, receive, send_without_invitation)
 
 
 class SecurityHeaders:

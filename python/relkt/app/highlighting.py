@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from relkt.retrieval import IndexedPassage
 
 MAX_SENTENCES = 100
 """A passage with more sentences has no best one: encoding them would take longer than the search."""
+MAX_SENTENCES_IN_ALL = 400
+"""Sentences encoded for one question; the passages behind them have no best one."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,13 @@ def best_sentences(
         prompt: Put before each sentence. Default: the encoder's own for passages.
 
     Returns:
-        One for each passage; None where there is one sentence only, or more than :data:`MAX_SENTENCES`.
+        One for each passage; None where there is one sentence only, more than :data:`MAX_SENTENCES`, or
+        passages before it have :data:`MAX_SENTENCES_IN_ALL`.
     """
     spans = [sentence_spans(passage.text, passage.language) for passage in passages]
     spans = [found if 1 < len(found) <= MAX_SENTENCES else [] for found in spans]
+    in_all = accumulate(len(found) for found in spans)
+    spans = [found if total <= MAX_SENTENCES_IN_ALL else [] for found, total in zip(spans, in_all, strict=True)]
     texts = [passage.text[start:end] for passage, found in zip(passages, spans, strict=True) for start, end in found]
     if not texts:
         return [None] * len(passages)

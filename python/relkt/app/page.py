@@ -197,11 +197,14 @@ def _search(
     return (asked.model_dump(), *_answer(service, asked, highlight=False))
 
 
-def _mark(service: SearchService, asked: object) -> tuple[str, str]:
+def _mark(service: SearchService, asked: object) -> tuple[Any, Any]:
     """The same passages with their best sentences marked."""
     # Searched again, which takes little beside encoding sentences, instead of keeping passages for every visitor.
     try:
         return _answer(service, _Asked.model_validate(asked), highlight=True)
+    except BusyError:
+        # What is shown is right without them.
+        return gr.skip(), gr.skip()
     except ValidationError:
         return error_status("question: expected what was asked, got something else"), ""
 
@@ -212,7 +215,11 @@ def _answer(service: SearchService, asked: _Asked, *, highlight: bool) -> tuple[
         answer = service.search(asked.question, asked.number, where=_where(service.filters, asked.chosen))
         if highlight:
             answer = service.highlight(answer)
-    except (ValueError, BusyError) as error:
+    except BusyError as error:
+        if highlight:
+            raise
+        return error_status(str(error)), ""
+    except ValueError as error:
         return error_status(str(error)), ""
     return answer_status(answer), answer_results(answer)
 

@@ -16,7 +16,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from relkt import __version__
 from relkt.app.access import Access, RequireAccess, login_router
 from relkt.app.api import api_router
-from relkt.app.guards import BodyLimit, SecurityHeaders, ServedPaths
+from relkt.app.guards import BodyLimit, SameOrigin, SecurityHeaders, ServedPaths
 from relkt.app.page import mount_page
 from relkt.app.run_folder import RunFolder
 from relkt.app.service import SearchService
@@ -73,6 +73,7 @@ def create_app(
     if access is not None:
         app.add_middleware(RequireAccess, access=access)
     app.add_middleware(ServedPaths)
+    app.add_middleware(SameOrigin)
     if allowed_hosts is not None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     app.add_middleware(SecurityHeaders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -42,11 +43,15 @@ def serve(
     """Serve an index as a web page and a JSON API.
 
     The page takes a question in any language and shows the ranked passages with their best sentences. The API beside
-    it is described at `/docs` and `/openapi.json`. Nothing is fetched from or sent to other hosts.
+    it is described at `/docs` and `/openapi.json`. Nothing is fetched from or sent to other hosts, but for an encoder
+    of the Hub.
 
     Example: `relkt serve wiki.relkt --example "¿Por qué flota el hielo?"`
     """
     with one_line_errors():
+        if token == "" or (token is None and os.environ.get("RELKT_TOKEN") == ""):
+            # Whoever sets one wants one.
+            raise ValueError("--token, RELKT_TOKEN: expected a text of at least 16 characters, got an empty one")
         run_serve(index, host, port, token, tuple(example or ()), run, model, device)
 
 
@@ -76,7 +81,7 @@ def run_serve(
             service,
             examples=examples,
             run=run,
-            token=token or None,
+            token=token,
             # A page elsewhere may name this machine by a name of its own; browsers would let it ask then.
             allowed_hosts=[*LOOPBACK_NAMES, shown] if is_local else None,
         )

@@ -126,7 +126,7 @@ def download_index(
         here = Path(folder)
         there = HfApi(token=token).list_repo_files(repo_id, repo_type=_DATASET, revision=revision)
         index = _the_index(repo_id, [file for file in there if Path(file).match(_INDEXES)], name)
-        for file in (index, f"{Path(index).stem}.passages.arrow"):
+        for file in (file for file in there if any(Path(file).match(pattern) for pattern in patterns)):
             if (here / file).exists():
                 raise FileExistsError(f"folder: {here / file} exists; choose another folder, or remove it")
         snapshot_download(repo_id, local_dir=here, **wanted)

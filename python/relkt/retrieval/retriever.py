@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class Retriever:
             _check_pair(index, store)
         self.index = index
         self.passages = store
+        self._lock = threading.RLock()
         self._encoder: SentenceTransformer | None = None
         self._wanted: str | None = None
         self._device: str | None = None
@@ -109,6 +111,7 @@ class Retriever:
         index = Index.open(path, verify=verify)
         store = open_texts(index, path, verify=verify)
         retriever = cls.__new__(cls)
+        retriever._lock = threading.RLock()
         retriever.index, retriever.passages = index, store
         retriever._query_prompt = store.notes.get("query_prompt")
         retriever._wanted, retriever._device, retriever._encoder = store.notes.get("encoder"), device, None
@@ -179,12 +182,13 @@ class Retriever:
             ValueError: If it is not the one that the passages were embedded with.
             OSError: If it cannot be loaded.
         """
-        if self._encoder is None:
-            if not self._wanted:
-                raise ValueError("encoder: the index does not say which encoder embedded it; give it to open()")
-            self._set_encoder(load_encoder(self._wanted, device=self._device))
-        assert self._encoder is not None
-        return self._encoder
+        with self._lock:
+            if self._encoder is None:
+                if not self._wanted:
+                    raise ValueError("encoder: the index does not say which encoder embedded it; give it to open()")
+                self._set_encoder(load_encoder(self._wanted, device=self._device))
+            assert self._encoder is not None
+            return self._encoder
 
     def _set_encoder(self, encoder: SentenceTransformer) -> None:
         dim = encoder.get_embedding_dimension()
@@ -230,7 +234,9 @@ class Retriever:
         for row, question in enumerate(questions):
             if not isinstance(question, str) or not question.strip():
                 raise ValueError(f"questions: expected a text in row {row}, got {question!r}")
-        return encode_queries(self.encoder, questions, batch_size=batch_size, prompt=self._query_prompt)
+        # Fast tokenizers refuse a second thread, and the encoder is loaded once.
+        with self._lock:
+            return encode_queries(self.encoder, questions, batch_size=batch_size, prompt=self._query_prompt)
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is meant

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from relkt.app import access as access_module
 from relkt.app.access import COOKIE, Access
+from relkt.app.server import create_app
 from relkt.app.service import SearchService
 
 TOKEN = "a-token-that-is-long-enough"
@@ -198,3 +199,16 @@ def test_other_names_of_this_machine(service: SearchService, client_of: Callable
     client = client_of(service, allowed_hosts=["localhost", "[::1]"])
     for host, status in {"localhost:7860": 200, "[::1]:7860": 200, "LOCALHOST": 200, "evil.example": 400}.items():
         assert client.get("/api/info", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize("host", ["192.168.1.5:7860", "[::1]:7860", "127.0.0.1:7860", "relkt.example"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_pages_of_other_sites_may_not_ask(service, host, method):
+    client = TestClient(create_app(service), base_url=f"http://{host}")
+    for path in ("/config", "/api/info", "/gradio_api/run/predict"):
+        answer = client.request(method, path, headers={"Origin": "https://evil.example"})
+        assert answer.status_code == 403
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+    answer = client.get("/api/info", headers={"Origin": f"http://{host}"})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control-")]

@@ -18,6 +18,7 @@ pytest.importorskip(
 from starlette.testclient import TestClient
 
 import relkt
+from relkt.app.limits import BusyError
 from relkt.app.service import SearchService
 from relkt.retrieval import Retriever
 
@@ -182,3 +183,15 @@ def test_plots(client_of: Callable[..., TestClient], service: SearchService, run
 
 def test_health(client: TestClient) -> None:
     assert json.loads(client.get("/api/health").content) == {"status": "ok"}
+
+
+def test_an_answer_is_whole_without_its_sentences(client: TestClient, service: SearchService, monkeypatch) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise BusyError("16 questions wait already")
+
+    monkeypatch.setattr(service, "highlight", busy)
+    answer = client.post("/api/search", json={"question": "ice", "k": 2})
+    assert answer.status_code == 200
+    assert [passage["best_sentence"] for passage in answer.json()["passages"]] == [None, None]
+    monkeypatch.setattr(service, "search", busy)
+    assert client.post("/api/search", json={"question": "ice", "k": 2}).status_code == 503

@@ -9,7 +9,7 @@ pytest.importorskip(
     "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
 )
 
-from relkt.app.highlighting import MAX_SENTENCES, best_sentences, sentence_spans
+from relkt.app.highlighting import MAX_SENTENCES, MAX_SENTENCES_IN_ALL, best_sentences, sentence_spans
 from relkt.retrieval import IndexedPassage, Retriever
 
 
@@ -63,3 +63,24 @@ def test_none_is_marked_where_there_is_no_choice(retriever: Retriever) -> None:
     assert (best[2].start, best[2].end) == (0, 11)
     assert best_sentences(passages[:1], question, retriever.encoder) == [None]
     assert best_sentences([], question, retriever.encoder) == []
+
+
+def test_there_is_a_limit_for_all_sentences(retriever: Retriever) -> None:
+    text = " ".join(f"Sentence number {number}." for number in range(MAX_SENTENCES))
+    passages = [IndexedPassage(str(row), text) for row in range(MAX_SENTENCES_IN_ALL // MAX_SENTENCES + 1)]
+    seen: list[str] = []
+
+    class Encoder:
+        training = False
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(retriever.encoder, name)
+
+        def encode_document(self, texts: list[str], **_: object) -> object:
+            seen.extend(texts)
+            return np.ones((len(texts), 512), dtype=np.float32)
+
+    question = np.ones(512, dtype=np.float32)
+    best = best_sentences(passages, question, Encoder())  # type: ignore[arg-type]
+    assert len(seen) == MAX_SENTENCES_IN_ALL
+    assert [sentence is None for sentence in best] == [False] * (len(passages) - 1) + [True]

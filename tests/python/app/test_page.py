@@ -13,8 +13,10 @@ pytest.importorskip(
     "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
 )
 
+import gradio as gr
 from starlette.testclient import TestClient
 
+from relkt.app.limits import BusyError
 from relkt.app.page import _mark, build_page
 from relkt.app.service import SearchService
 
@@ -69,7 +71,7 @@ def test_passages_come_first_and_sentences_are_marked_then(ask: Callable[..., li
     assert "finding the best sentences" in status
     assert passages.count("<article>") == 5
     assert "<mark>" not in passages
-    assert "best sentences" in marked_status
+    assert re.search(r"best sentences [\d.,]+", re.sub(r"<[^>]*>", "", marked_status))
     assert "<mark>Water expands" in marked
     assert marked.replace("<mark>", "").replace("</mark>", "") == passages
 
@@ -120,3 +122,14 @@ def test_the_page_names_no_other_host(client: TestClient) -> None:
 def test_examples_are_questions(service: SearchService, client_of: Callable[..., TestClient]) -> None:
     with pytest.raises(ValueError, match="examples: expected questions of at most 1,000 characters, got ' '"):
         client_of(service, examples=["Why?", " "])
+
+
+def test_passages_stay_where_there_is_no_turn_to_mark_sentences(service: SearchService, monkeypatch) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise BusyError("16 questions wait already")
+
+    asked = {"question": QUESTION, "number": 1, "chosen": [[], [], []]}
+    monkeypatch.setattr(service, "highlight", busy)
+    assert _mark(service, asked) == (gr.skip(), gr.skip())
+    monkeypatch.setattr(service, "search", busy)
+    assert _mark(service, asked) == (gr.skip(), gr.skip())

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import relkt
 from relkt import IndexFileError, Retriever
 from relkt.data import DataError
 from relkt.retrieval import IndexedPassage, Storage, building, read_passages
+from relkt.retrieval import retriever as retriever_module
 from relkt.retrieval.building import IndexProgress
 
 
@@ -326,3 +328,25 @@ def test_changed_passages_are_not_mixed_with_earlier_ones(json_lines, encoder, w
         Retriever.build(read_passages(json_lines), tmp_path / "w.relkt", encoder=encoder)
     Retriever.build(read_passages(json_lines), tmp_path / "w.relkt", encoder=encoder, overwrite=True)
     assert [p.text for p in Retriever.open(tmp_path / "w.relkt").passages] == ["Something else."]
+
+
+def test_threads_may_ask_at_once(passages, tmp_path, monkeypatch):
+    Retriever.build(passages, tmp_path / "w.relkt", encoder="muse", device="cpu")
+    retriever = Retriever.open(tmp_path / "w.relkt", device="cpu")
+    expected = Retriever.open(tmp_path / "w.relkt", device="cpu").search("salt")
+    loads, inside = [], []
+    load, encode = retriever_module.load_encoder, retriever_module.encode_queries
+
+    def encode_alone(*arguments, **options):
+        inside.append(1)
+        assert len(inside) == 1
+        try:
+            return encode(*arguments, **options)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(retriever_module, "load_encoder", lambda *a, **k: loads.append(a) or load(*a, **k))
+    monkeypatch.setattr(retriever_module, "encode_queries", encode_alone)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(retriever.search, ["salt"] * 16)) == [expected] * 16
+    assert len(loads) == 1
