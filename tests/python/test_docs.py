@@ -49,7 +49,7 @@ else:
 ROOT = Path(__file__).parents[2]
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 COMMENT = re.compile(r"<!--\s*(not run|output|setup)\b:?\s*(.*?)\s*-->", re.DOTALL)
-DOCUMENTS = 4
+DOCUMENTS = 2
 OPERATORS = set("|<>&;$`")
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not beside the tests")
