@@ -16,6 +16,9 @@ from typing_extensions import override
 
 from relkt.reproduce import Progress, Run, reproduce
 
+# As in the tests that compare with what is done here.
+torch.cpu._is_avx512_bf16_supported = lambda: False
+
 
 class Killed(Progress):
     """Dies in a run, when an activity begins for a given time."""

@@ -19,6 +19,9 @@ from relkt.training.chunks import ChunkedPass, make_chunks
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.processes import from_all, from_rank_0, join_job, num_processes, rank, sum_gradients
 
+# As in the tests that compare with what is done here.
+torch.cpu._is_avx512_bf16_supported = lambda: False
+
 LANGUAGES = ("en", "de", "th")
 
 

@@ -18,6 +18,9 @@ from relkt.training import Progress, Stage, TrainConfig, run_directory, train
 from relkt.training.run_directory import RunDirectory
 from relkt.training.trainer import StageTrainer
 
+# As in the tests that compare with what is done here.
+torch.cpu._is_avx512_bf16_supported = lambda: False
+
 
 def die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
