@@ -165,6 +165,7 @@ def write_run(ranking: Ranking, path: str | Path, tag: str = "relkt") -> None:
     Raises:
         ValueError: If the tag is not one word.
     """
+    _check_tag(tag)
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
         for query, rows, scores in zip(ranking.query_ids, ranking.rows, ranking.scores, strict=True):
             file.write(run_lines(query, [ranking.candidate_ids[row] for row in rows], scores, tag))
@@ -182,8 +183,7 @@ def run_lines(query_id: str, candidate_ids: Sequence[str], scores: NDArray[np.fl
     Raises:
         ValueError: If the tag is not one word.
     """
-    if tag.split() != [tag]:
-        raise ValueError(f"tag: expected one word, got {tag!r}")
+    _check_tag(tag)
     apart = strictly_falling(scores[None, :])[0]
     # 9 significant digits tell every float32 from its neighbours.
     return "".join(
@@ -211,6 +211,11 @@ def strictly_falling(scores: NDArray[np.float32]) -> NDArray[np.float32]:
         below = np.nextafter(out[:, column - 1], np.float32(-np.inf))
         out[:, column] = np.minimum(out[:, column], below)
     return out
+
+
+def _check_tag(tag: str) -> None:
+    if tag.split() != [tag]:
+        raise ValueError(f"tag: expected one word, got {tag!r}")
 
 
 def _trec_id(identifier: str) -> str:
