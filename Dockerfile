@@ -19,6 +19,8 @@ FROM python:${PYTHON}-slim-bookworm AS packages
 ARG TORCH_INDEX=
 RUN python3 -m venv /opt/relkt
 ENV PATH=/opt/relkt/bin:$PATH
+# What versions may be is said by pyproject.toml.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} 'torch>=2.6'
 COPY pyproject.toml /tmp/
 COPY docker/requirements.py /tmp/

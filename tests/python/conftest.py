@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch and faiss are loaded: threads of several workers would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means here: each worker takes up to 5 GB."""
+    return min(os.cpu_count() or 1, 4)
 
 
 @pytest.fixture(autouse=True, scope="session")

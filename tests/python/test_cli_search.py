@@ -194,7 +194,8 @@ def test_info_of_a_run(run, tmp_path):
     )
 
 
-def test_bench(run, index):
+def test_bench(run, index, monkeypatch):
+    monkeypatch.setattr("relkt.speed.SECONDS", 0)
     result = run("bench", "--rows", 300, "--dim", 16, "--queries", "1,3", "-k", 2, "--threads", 1, "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
