@@ -15,6 +15,8 @@ from relkt.training.config import Precision
 
 # Accelerate puts a wrapped ``forward`` into the module's own dictionary, and the former one beside it.
 _FORWARD, _FORMER = "forward", "_original_forward"
+_PREPARED = "_is_accelerate_prepared"
+_ACCELERATE = (_FORWARD, _FORMER, _PREPARED)
 
 
 def is_bfloat16(precision: Precision, device: torch.device) -> bool:
@@ -52,12 +54,22 @@ def original_forward(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def restored_forward(model: nn.Module) -> Iterator[None]:
-    """Afterwards a model has the ``forward`` it had before, whatever a trainer put in its place."""
-    before = {name: model.__dict__[name] for name in (_FORWARD, _FORMER) if name in model.__dict__}
+def prepared_anew(model: nn.Module) -> Iterator[None]:
+    """Let a trainer prepare a model as if it were the model's first; afterwards the model is as it was before.
+
+    Accelerate leaves a model alone that it has prepared once, whatever its precision was then: without this all stages
+    but the first would be without mixed precision, and a model that was trained elsewhere would bring its own.
+    """
+    before = {name: model.__dict__[name] for name in _ACCELERATE if name in model.__dict__}
+    _remove(model)
     try:
         yield
     finally:
-        for name in (_FORWARD, _FORMER):
-            model.__dict__.pop(name, None)
+        _remove(model)
         model.__dict__.update(before)
+
+
+def _remove(model: nn.Module) -> None:
+    # A ``forward`` without a former one beside it is somebody else's.
+    for name in _ACCELERATE if _FORMER in model.__dict__ else (_PREPARED,):
+        model.__dict__.pop(name, None)

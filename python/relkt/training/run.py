@@ -23,7 +23,7 @@ from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.model_card import CARD, model_card
-from relkt.training.precision import restored_forward
+from relkt.training.precision import prepared_anew
 from relkt.training.processes import check_same, join_job, num_processes, on_rank_0, rank, share_weights
 from relkt.training.progress import DevScore, Progress
 from relkt.training.quiet import no_progress_bars
@@ -172,7 +172,7 @@ def train(
         progress.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with no_progress_bars():
+    with no_progress_bars(), prepared_anew(model):
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
@@ -321,7 +321,7 @@ def run_stage(
         progress.stage_started(stage, most_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    with _embeddings(model, data, examples, config, stage), restored_forward(model):
+    with _embeddings(model, data, examples, config, stage), prepared_anew(model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best

@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
 from relkt.data.types import RetrievalData
-from relkt.training import Progress, Stage, TrainConfig, train
+from relkt.training import Precision, Progress, Stage, TrainConfig, train
 
 # The stages that take steps: those of the tiny run.
 STEPPED = [stage for stage in Stage if stage is not Stage.VOCABULARY]
@@ -86,6 +86,18 @@ def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path)
         assert undisturbed.child(tmp_path / "run", kill={"stage": stage, "step": step}) == -signal.SIGKILL
     assert undisturbed.child(tmp_path / "run") == 0
     assert files(tmp_path / "run") == undisturbed.files
+
+
+def test_killed_in_mixed_precision(undisturbed: Undisturbed, tiny_config: TrainConfig, tmp_path: Path) -> None:
+    """It is that of a process that begins in the second stage, too."""
+    stages = (Stage.WARMUP, Stage.TEACHER)
+    replace(tiny_config, stages=stages, precision=Precision.BFLOAT16).to_toml(tmp_path / "config.toml")
+    start = replace(undisturbed, config=tmp_path / "config.toml")
+    assert start.child(tmp_path / "alone") == 0
+    for stage, step in [("warmup", 5), ("teacher", 9)]:
+        assert start.child(tmp_path / "run", kill={"stage": stage, "step": step}) == -signal.SIGKILL
+    assert start.child(tmp_path / "run") == 0
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
@@ -414,13 +416,31 @@ def test_bfloat16_is_for_training_steps_only(
         seen.append((module.training, torch.is_autocast_enabled("cpu")))
 
     pooling.register_forward_hook(recording)
-    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": ["teacher"]})
+    stages = [stage.value for stage in tiny_config.stages]
+    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": stages})
     model = train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert set(seen) == {(True, True), (False, False)}  # steps; evaluation and mining
-    assert not {"forward", "_original_forward"} & model.__dict__.keys()
+    assert set(seen) == {(True, True), (False, False)}  # steps of every stage; evaluation and mining
+    assert not {"forward", "_original_forward", "_is_accelerate_prepared"} & model.__dict__.keys()
     saved = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
     texts = [p.text for p in tiny_data.passages]
     assert np.array_equal(model.encode(texts), saved.encode(texts))
+
+
+def test_a_model_that_was_trained_in_bfloat16_elsewhere(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    """Accelerate leaves its mark on a model, and its own ``forward``."""
+    other = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(tiny_model)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    left = dict(other.__dict__)
+    assert {"forward", "_original_forward", "_is_accelerate_prepared"} <= left.keys()
+    seen = set()
+    tiny_model[1].register_forward_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
+    config = replace(tiny_config, precision=Precision.FLOAT32, stages=(Stage.WARMUP,))
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    assert seen == {False}
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+        assert tiny_model.__dict__[name] == left[name]
 
 
 def test_bfloat16_trains(
