@@ -17,6 +17,8 @@ pytest.importorskip(
     "relkt.app", reason="its packages are not installed: pip install 'relkt[app]'", exc_type=ImportError
 )
 
+from fastapi.testclient import TestClient
+
 import relkt.app.server
 from relkt.cli import app
 from relkt.retrieval import Retriever
@@ -70,6 +72,28 @@ def test_a_warning_elsewhere(run: Callable[..., Result], served: list[dict[str, 
         pytest.skip(f"this machine has no address {host}")
     assert "warning: everyone who reaches this machine can read the index and ask; set RELKT_TOKEN" in result.stderr
     assert len(served) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_names_that_are_allowed(run: Callable[..., Result], served: list[dict[str, Any]], host: str) -> None:
+    """Beside the loopback names, without which a container's own check of its health would fail."""
+    result = run("--host", host, "--allowed-host", "Search.example.org", "--allowed-host", "*.here.example")
+    assert result.exit_code == 0, result.output
+    [call] = served
+    expected = {"search.example.org": 200, "a.here.example:80": 200, "127.0.0.1:7860": 200, "evil.example": 400}
+    for name, status in expected.items():
+        answer = TestClient(call["app"]).get("/api/health", headers={"Host": name})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("name", ["http://search.example.org", "search.example.org:80", "", "a b"])
+def test_names_that_are_none(run: Callable[..., Result], served: list[dict[str, Any]], name: str) -> None:
+    result = run("--allowed-host", name)
+    assert result.exit_code == 2
+    assert f"--allowed-host: expected a name such as search.example.org, *.example.org or 192.0.2.7, got {name!r}" in (
+        result.stderr
+    )
+    assert not served
 
 
 def test_no_warning_with_a_token(

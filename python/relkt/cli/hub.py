@@ -9,7 +9,7 @@ import typer
 
 from relkt.cli.console import err, one_line_errors, out
 
-RevisionOption = Annotated[str | None, typer.Option(help="Branch. Default: main.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch; made if there is none. Default: main.")]
 
 
 def upload(

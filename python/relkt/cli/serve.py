@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.markup import escape
 
 from relkt.cli.checks import check_device
 from relkt.cli.console import err, one_line_errors
+
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
 
 
 def serve(
@@ -35,6 +38,14 @@ def serve(
     run: Annotated[
         Path | None, typer.Option(help="Folder of `relkt train` or `relkt reproduce`, shown in a second tab.")
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name by which browsers may call the server, such as search.example.org or *.example.org, beside "
+            "this machine's own for itself; may be repeated. By default those alone on a loopback address, any "
+            "elsewhere."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The index's encoder, if it is elsewhere now: a folder or Hub name.")
     ] = None,
@@ -52,7 +63,7 @@ def serve(
         if token == "" or (token is None and os.environ.get("RELKT_TOKEN") == ""):
             # Whoever sets one wants one.
             raise ValueError("--token, RELKT_TOKEN: expected a text of at least 16 characters, got an empty one")
-        run_serve(index, host, port, token, tuple(example or ()), run, model, device)
+        run_serve(index, host, port, token, tuple(example or ()), run, tuple(allowed_host or ()), model, device)
 
 
 def run_serve(
@@ -62,6 +73,7 @@ def run_serve(
     token: str | None,
     examples: tuple[str, ...],
     run: Path | None,
+    allowed_hosts: tuple[str, ...],
     model: str | None,
     device: str | None,
 ) -> None:
@@ -71,8 +83,16 @@ def run_serve(
     from relkt.retrieval import Retriever
 
     check_device(device)
+    for name in allowed_hosts:
+        if not _HOST.fullmatch(name):
+            raise ValueError(
+                "--allowed-host: expected a name such as search.example.org, *.example.org or 192.0.2.7, got "
+                f"{name!r}; no scheme, no port"
+            )
     is_local = is_loopback(host)
     shown = f"[{host}]" if ":" in host else host
+    # A page elsewhere may name this machine by a name of its own; browsers would let it ask then.
+    names = [*LOOPBACK_NAMES, shown, *map(str.lower, allowed_hosts)]
     service = SearchService(Retriever.open(index, encoder=model, device=device))
     with warnings.catch_warnings():
         # Of Gradio, about its own future.
@@ -83,7 +103,9 @@ def run_serve(
             run=run,
             token=token,
             # A page elsewhere may name this machine by a name of its own; browsers would let it ask then.
-            allowed_hosts=[*LOOPBACK_NAMES, shown] if is_local else None,
+            allowed_hosts=[*LOOPBACK_NAMES, shown, *map(str.lower, allowed_hosts)]
+            if is_local or allowed_hosts
+            else None,
         )
     listening = bind(host, port)
     with err.status("loading the encoder"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from sentence_transformers import SentenceTransformer
 
 from relkt.retrieval import PassageStore, Retriever
@@ -42,13 +42,14 @@ def upload_index(
 
     Args:
         path: The index file, as ``relkt index`` writes it, with its passages beside it.
-        repo_id: The data set repository, e.g. ``"me/wiki"``; made if there is none. Its card is replaced.
+        repo_id: The data set repository, e.g. ``"me/wiki"``; made if there is none. Its card is replaced,
+            and so are an index of this name and its passages.
         encoder: The encoder's name, by which :func:`relkt.load_encoder` finds it on any machine. Needed if the index
             was built with a model in a folder; the passages' file that is uploaded then names this one. When it is
             loaded, its weights are compared with those that embedded the passages.
         license: The passages' license, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``, for the card.
         private: Whether a new repository is private.
-        revision: The branch to commit to. Default: main.
+        revision: The branch to commit to; made, from main, if there is none. Default: main.
         token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
         message: Of the commit.
 
@@ -73,12 +74,16 @@ def upload_index(
     assert texts is not None  # an opened index has its passages in a file
     api = HfApi(token=token)
     with _naming(retriever.passages, name) as passages:
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path.name, str(path)),
             CommitOperationAdd(texts.name, str(passages)),
             CommitOperationAdd(CARD, _card(retriever, path.name, repo_id, name, license).encode()),
         ]
-        address = api.create_repo(repo_id, repo_type=_DATASET, private=private, exist_ok=True)
+        address = _create(api, repo_id, _DATASET, private, revision)
+        # An index that replaced another has passages of another name.
+        for file in api.list_repo_files(repo_id, repo_type=_DATASET, revision=revision):
+            if file != texts.name and file.startswith(f"{path.stem}.passages") and file.endswith(".arrow"):
+                operations.append(CommitOperationDelete(file))
         api.create_commit(
             repo_id,
             operations,
@@ -86,7 +91,7 @@ def upload_index(
             revision=revision,
             commit_message=message or f"An index of {len(retriever):,} passages",
         )
-    return str(address)
+    return address
 
 
 def download_index(
@@ -150,7 +155,7 @@ def upload_model(
             is saved first.
         repo_id: The model repository, e.g. ``"me/retriever"``; made if there is none.
         private: Whether a new repository is private.
-        revision: The branch to commit to. Default: main.
+        revision: The branch to commit to; made, from main, if there is none. Default: main.
         token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
         message: Of the commit.
 
@@ -175,10 +180,18 @@ def upload_model(
                     f"model: expected a model in {folder}: no modules.json and no config.json{hint}"
                 )
         api = HfApi(token=token)
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        address = _create(api, repo_id, "model", private, revision)
         api.upload_folder(
             repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message or "A sentence encoder"
         )
+    return address
+
+
+def _create(api: HfApi, repo_id: str, kind: str, private: bool, branch: str | None) -> str:
+    """Make a repository, and a branch in it, if there are none; the repository's address."""
+    address = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+    if branch is not None and not branch.startswith("refs/"):  # those of pull requests are the Hub's own
+        api.create_branch(repo_id, branch=branch, repo_type=kind, exist_ok=True)
     return str(address)
 
 

@@ -29,7 +29,7 @@ class FakeHub(ThreadingHTTPServer):
     """As much of the Hub as uploads of small files and downloads need.
 
     Attributes:
-        repos: ``"datasets/me/wiki"`` -> file -> content.
+        repos: ``"datasets/me/wiki"`` -> file -> content; that of another branch is ``"datasets/me/wiki@branch"``.
         commits: The messages of all commits.
         private: The repositories that were made private.
     """
@@ -70,8 +70,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.private.add(repo)
             address = f"{self.server.address}/{'datasets/' if kind == 'dataset' else ''}{name}"
             return self.answer(200, {"url": address, "name": name, "id": name})
-        if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)/(preupload|commit)/main", path):
-            repo, action = match.groups()
+        if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)/branch/([^/]+)", path):
+            repo, branch = match.groups()
+            if branch == "main" or f"{repo}@{branch}" in self.server.repos:
+                return self.answer(409, {"error": "there is one"})
+            self.server.repos[f"{repo}@{branch}"] = dict(self.server.repos[repo])
+            return self.answer(200, {})
+        if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)/(preupload|commit)/([^/]+)", path):
+            repo, action, branch = match.groups()
+            repo = repo if branch == "main" else f"{repo}@{branch}"
+            if repo not in self.server.repos:
+                return self.answer(404, {"error": "no such branch"}, {"X-Error-Code": "RevisionNotFound"})
             if action == "preupload":
                 files = [
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
@@ -81,6 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             for line in map(json.loads, data.splitlines()):
                 if line["key"] == "header":
                     self.server.commits.append(line["value"]["summary"])
+                elif line["key"] == "deletedFile":
+                    del self.server.repos[repo][line["value"]["path"]]
                 else:
                     assert line["key"] == "file"
                     self.server.repos[repo][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
@@ -90,8 +101,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)(?:/(revision|tree)/[^/]+)?", path):
-            repo, action = match.groups()
+        if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
+            repo, action, branch = match.groups()
+            repo = f"{repo}@{branch}" if f"{repo}@{branch}" in self.server.repos else repo
             files = self.server.repos.get(repo)
             if files is None:
                 return self.answer(404, {"error": "no such repository"}, {"X-Error-Code": "RepoNotFound"})
@@ -166,6 +178,31 @@ def test_an_index_goes_to_the_hub_and_comes_back(
     assert {**again.passages.notes, "encoder": None} == {**retriever.passages.notes, "encoder": None}
     # No path of this machine goes with it.
     assert str(Path(str(retriever.encoder_name))).encode() not in b"".join(hub.repos["datasets/me/wiki"].values())
+
+
+def test_an_index_replaces_its_predecessor(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
+    path = tmp_path / "wiki.relkt"
+    other = tmp_path / "wiki-2.relkt"
+    build = {"encoder": retriever.encoder, "encoder_name": "me/model"}
+    relkt.Retriever.build(["w1", "w2"], other, **build)
+    upload_index(other, "me/wiki", token=TOKEN)
+    for texts in (["w1"], ["w2", "w3"]):
+        relkt.Retriever.build(texts, path, **build, overwrite=True)
+        upload_index(path, "me/wiki", token=TOKEN)
+    there = hub.repos["datasets/me/wiki"].keys()
+    assert there == {"wiki-2.relkt", "wiki-2.passages.arrow", "wiki.relkt", "wiki.passages-2.arrow", "README.md"}
+    assert len(relkt.Retriever.open(download_index("me/wiki", name="wiki.relkt"))) == 2
+
+
+def test_a_branch_is_made_if_there_is_none(hub: FakeHub, retriever: relkt.Retriever, model_folder: str) -> None:
+    assert retriever.path is not None
+    for _ in range(2):
+        upload_index(retriever.path, "me/wiki", encoder="me/model", revision="next", token=TOKEN)
+        upload_model(model_folder, "me/model", revision="next", token=TOKEN)
+    assert not hub.repos["datasets/me/wiki"]
+    assert not hub.repos["models/me/model"]
+    assert "wiki.relkt" in hub.repos["datasets/me/wiki@next"]
+    assert "modules.json" in hub.repos["models/me/model@next"]
 
 
 def test_the_card_says_how_to_open_it(hub: FakeHub, retriever: relkt.Retriever) -> None:
