@@ -102,10 +102,7 @@ def run_serve(
             examples=examples,
             run=run,
             token=token,
-            # A page elsewhere may name this machine by a name of its own; browsers would let it ask then.
-            allowed_hosts=[*LOOPBACK_NAMES, shown, *map(str.lower, allowed_hosts)]
-            if is_local or allowed_hosts
-            else None,
+            allowed_hosts=names if is_local or allowed_hosts else None,
         )
     listening = bind(host, port)
     with err.status("loading the encoder"):
