@@ -10,6 +10,7 @@ import pytest
 
 import relkt
 from relkt import formats
+from relkt.formats.batches import index_of
 
 pa = pytest.importorskip("pyarrow")
 pc = pytest.importorskip("pyarrow.compute")
@@ -28,7 +29,7 @@ IDS = {
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Ten rows of float32 in a batch, so that whatever is tested takes many."""
-    monkeypatch.setattr(formats, "BATCH_BYTES", 4 * DIM * 10)
+    monkeypatch.setattr("relkt.formats.batches.BATCH_BYTES", 4 * DIM * 10)
 
 
 def normal(seed, rows=ROWS, dim=DIM, dtype=np.float32):
@@ -300,7 +301,7 @@ def test_an_export_to_a_full_disk(tmp_path, export):
         from relkt import formats
         import pyarrow.parquet
         index = relkt.Index(np.random.default_rng(0).standard_normal((20_000, 64), dtype=np.float32))
-        formats.BATCH_BYTES = 1 << 18
+        formats.batches.BATCH_BYTES = 1 << 18
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         try:
@@ -658,7 +659,7 @@ def test_importing_formats_loads_none_of_them():
 
 def test_rows_that_are_fewer_than_announced():
     with pytest.raises(ValueError, match="expected 11 rows, as announced, got 10"):
-        formats._index(iter([normal(1, 10)]), 11, None, None, None)
+        index_of(iter([normal(1, 10)]), 11, None, None, None)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads how much memory there is from /proc")
@@ -669,7 +670,7 @@ def test_files_larger_than_memory(tmp_path):
         import numpy as np, pyarrow.parquet, relkt
         from relkt import formats
         folder, rows, dim = {str(tmp_path)!r}, 1 << 16, 256
-        formats.BATCH_BYTES = 1 << 20
+        formats.batches.BATCH_BYTES = 1 << 20
 
         def round_trip(name, rows):
             path = os.path.join(folder, name)

@@ -140,8 +140,9 @@ def train(
     """
     resumption = f"go on with the same command and --resume (the run is in {output})"
     with one_line_errors(interrupted=resumption):
-        from relkt.training.config import Stage, TrainConfig
+        from relkt.training.config import TrainConfig
         from relkt.training.processes import launched_rank
+        from relkt.training.stage_config import Stage
 
         if preset is not None and config is not None:
             raise ValueError("--preset, --config: expected one of them, got both")

@@ -20,9 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from relkt.training.config import Stage
 from relkt.training.progress import DevScore
 from relkt.training.progress import Progress as TrainingProgress
+from relkt.training.stage_config import Stage
 
 FAILED = 1
 """Exit code of a command that was given good input, and could not do with it what it is for."""

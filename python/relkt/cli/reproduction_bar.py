@@ -8,8 +8,8 @@ from rich.progress import Progress as Bars
 from relkt.cli.console import STAGE_NAMES, err
 from relkt.reproduce.progress import Progress
 from relkt.reproduce.rows import Run
-from relkt.training.config import Stage
 from relkt.training.progress import DevScore
+from relkt.training.stage_config import Stage
 
 
 class ReproductionBar(Progress):

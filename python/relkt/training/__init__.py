@@ -3,21 +3,19 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from relkt.training.config import (
-    PRESETS,
+from relkt.training.config import PRESETS, Precision, TrainConfig
+from relkt.training.progress import DevScore, Progress
+from relkt.training.stage_config import (
     ContrastiveConfig,
     DistillationConfig,
-    Precision,
     Schedule,
     Stage,
     StageConfig,
     TeacherConfig,
-    TrainConfig,
     TransferConfig,
     VocabularyConfig,
     WarmupConfig,
 )
-from relkt.training.progress import DevScore, Progress
 
 if TYPE_CHECKING:
     from relkt.training.evaluator import DevEvaluator

@@ -13,13 +13,14 @@ from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, sort_languages
 from relkt.losses import Reduction, alignment_loss, contrastive_loss, score_distillation_loss
-from relkt.training.config import DistillationConfig, TrainConfig
+from relkt.training.config import TrainConfig
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.modules import NO_ROW, Features, StageLoss, rows_as_mask
 from relkt.training.plans import Piece, StagePlan
 from relkt.training.progress import Progress
 from relkt.training.spans import sentences
+from relkt.training.stage_config import DistillationConfig
 
 # Keeps the stage's draws apart from others of the same seed.
 _DISTILLATION_DRAWS = 5

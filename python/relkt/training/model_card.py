@@ -14,8 +14,9 @@ from relkt import __version__
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin
 from relkt.evaluation import Average, Estimate, Report
-from relkt.training.config import Stage, TrainConfig
+from relkt.training.config import TrainConfig
 from relkt.training.results import BEFORE
+from relkt.training.stage_config import Stage
 
 CARD = "README.md"
 """Name of the file, in the model's folder."""

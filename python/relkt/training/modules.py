@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from relkt.losses import Reduction, alignment_loss, contrastive_loss, transfer_loss, triplet_loss
-from relkt.training.config import ContrastiveConfig, TransferConfig, TripletConfig
+from relkt.training.stage_config import ContrastiveConfig, TransferConfig, TripletConfig
 
 Features = dict[str, Tensor]
 

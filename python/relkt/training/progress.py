@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relkt.training.config import Stage
+from relkt.training.stage_config import Stage
 
 
 @dataclass(frozen=True)

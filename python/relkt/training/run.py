@@ -18,7 +18,7 @@ from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin, model_checksum, num_truncated, origin_of
 from relkt.training.collation import collate
-from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
+from relkt.training.config import TrainConfig
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.examples import Rows, TrainingSet
@@ -29,6 +29,7 @@ from relkt.training.progress import DevScore, Progress
 from relkt.training.quiet import no_progress_bars
 from relkt.training.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.run_directory import RunDirectory
+from relkt.training.stage_config import ContrastiveConfig, DistillationConfig, Stage
 from relkt.training.stages import make_stage
 from relkt.training.stream import BatchStream
 from relkt.training.trainer import (

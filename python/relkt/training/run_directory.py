@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from relkt.training.config import Stage, TrainConfig
+from relkt.training.config import TrainConfig
 from relkt.training.examples import Rows
 from relkt.training.files import PARTIAL, write_atomically
 from relkt.training.processes import on_rank_0
+from relkt.training.stage_config import Stage
 
 _CONFIG = "config.toml"
 _RUN = "run.json"

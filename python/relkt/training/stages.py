@@ -14,14 +14,7 @@ from typing_extensions import override
 from relkt.data.types import Level, RetrievalData, sort_languages
 from relkt.mining import mine
 from relkt.training.bm25 import bm25_negatives, random_negatives
-from relkt.training.config import (
-    ContrastiveConfig,
-    Stage,
-    TeacherConfig,
-    TrainConfig,
-    TransferConfig,
-    WarmupConfig,
-)
+from relkt.training.config import TrainConfig
 from relkt.training.distillation import Distillation
 from relkt.training.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
@@ -31,6 +24,7 @@ from relkt.training.precision import original_forward
 from relkt.training.processes import from_rank_0
 from relkt.training.progress import Progress
 from relkt.training.spans import draw_span
+from relkt.training.stage_config import ContrastiveConfig, Stage, TeacherConfig, TransferConfig, WarmupConfig
 from relkt.training.targets import embed_targets, project_student
 
 # Keep the contrastive stage's draws apart from others of the same seed.

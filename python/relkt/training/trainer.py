@@ -22,13 +22,14 @@ from relkt.encoders import PASSAGE_PROMPTS, MuseEncoder, prompt_of
 from relkt.encoders.projection import take_projection
 from relkt.losses import Reduction
 from relkt.training.chunks import ChunkedPass
-from relkt.training.config import Precision, Schedule, Stage, StageConfig, TrainConfig
+from relkt.training.config import Precision, TrainConfig
 from relkt.training.evaluator import DevEvaluator
 from relkt.training.modules import StageLoss
 from relkt.training.precision import is_bfloat16
 from relkt.training.processes import num_processes, sum_gradients
 from relkt.training.progress import DevScore, Progress
 from relkt.training.run_directory import Checkpoint, RunDirectory
+from relkt.training.stage_config import Schedule, Stage, StageConfig
 from relkt.training.stream import BatchStream
 
 QUERY_COLUMN = "anchor"

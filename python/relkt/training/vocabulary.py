@@ -8,8 +8,8 @@ from sentence_transformers import SentenceTransformer
 
 from relkt.data.types import RetrievalData, Split
 from relkt.encoders import MuseEncoder, extend_vocabulary
-from relkt.training.config import VocabularyConfig
 from relkt.training.spans import sentences
+from relkt.training.stage_config import VocabularyConfig
 
 logger = logging.getLogger(__name__)
 

@@ -107,6 +107,8 @@ def test_unknown_preset() -> None:
         ({"contrastive": {"tuned_shares": []}}, r"tuned_shares: expected numbers in \(0, 1\], got \[\]"),
         ({"contrastive": {"tuned_shares": [0.5, 0]}}, r"tuned_shares: expected numbers in \(0, 1\], got \[0.5, 0.0\]"),
         ({"contrastive": {"tuned_shares": [0.5, 0.5]}}, r"tuned_shares: expected each share once, got \[0.5, 0.5\]"),
+        ({"distillation": {"epochs": 0}}, "distillation.epochs: expected an integer of at least 1, got 0"),
+        ({"vocabulary": {"num_pieces": 0}}, "vocabulary.num_pieces: expected an integer of at least 1, got 0"),
         ({"transfer": {"query_query": -1}}, "transfer.query_query: expected a number of at least 0"),
         (
             {"transfer": {"query_query": 0, "passage_passage": 0, "query_passage": 0}},

@@ -1,0 +1,23 @@
+"""An index from, and to, what others keep embeddings in: faiss, NumPy files, Arrow tables and Parquet files.
+
+Rows pass through in batches of :data:`BATCH_BYTES`, so an import with ``output`` needs memory for a few batches and the
+ids, and so does an export to a file. Stored rows are those given, bit for bit: nothing is cast or normalised.
+"""
+
+from relkt.formats.arrow import from_arrow, from_parquet, to_arrow, to_parquet
+from relkt.formats.batches import BATCH_BYTES
+from relkt.formats.faiss import NORM_TOLERANCE, from_faiss, to_faiss
+from relkt.formats.npy import from_npy, to_npy
+
+__all__ = [
+    "BATCH_BYTES",
+    "NORM_TOLERANCE",
+    "from_arrow",
+    "from_faiss",
+    "from_npy",
+    "from_parquet",
+    "to_arrow",
+    "to_faiss",
+    "to_npy",
+    "to_parquet",
+]

@@ -1,0 +1,75 @@
+"""NumPy's files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from relkt.files import replacing
+from relkt.formats.batches import batches_of, index_of, ranges, some_rows
+from relkt.index import Index
+
+
+def from_npy(
+    path: str | os.PathLike[str],
+    *,
+    ids: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+) -> Index:
+    """An index of the rows in a ``.npy`` file, which is mapped and read batch by batch.
+
+    Args:
+        path: A file of an (n, d) float32 or float16 array, in either memory order.
+        ids: (n,) As for :class:`relkt.Index`. Default: the rows.
+        output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
+        threads: As for :class:`relkt.Index`.
+
+    Returns:
+        The index, with the rows in the same order.
+
+    Raises:
+        TypeError: If the array has another type or number of dimensions.
+        ValueError: If the file is no ``.npy`` file, or as :class:`relkt.Index`.
+        OSError: If a file cannot be read or written; nothing is left of ``output``.
+    """
+    path = os.fspath(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"path: expected a .npy file, got {path!r}: {error}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise TypeError(f"path: expected a .npy file of one array, got an archive of arrays, {path!r}")
+    if array.ndim != 2:
+        raise TypeError(f"path: expected an array of 2 dimensions (rows, columns), got shape {array.shape}")
+    if array.dtype not in (np.float32, np.float16):
+        raise TypeError(
+            f"path: expected dtype float32 or float16, got {array.dtype}; to convert it, if it may lose digits: "
+            "np.save(new_path, np.load(path).astype(np.float32))"
+        )
+    rows = some_rows("path", len(array))
+    if output is None:
+        # The index copies the mapped rows, so there is no need for batches.
+        return Index(array, ids=ids, threads=threads)
+    cuts = ranges(rows, array.dtype.itemsize * array.shape[1])
+    return index_of((array[start:stop] for start, stop in cuts), rows, ids, output, threads)
+
+
+def to_npy(index: Index, path: str | os.PathLike[str]) -> None:
+    """Writes the stored rows, bit for bit, to a ``.npy`` file of an (n, d) float32 or float16 array.
+
+    The file appears, or is replaced, once it is complete. It holds no ids; ``index.ids`` are those of its rows.
+
+    Raises:
+        OSError: If the file cannot be written; an old one is left as it was.
+    """
+    descr = np.lib.format.dtype_to_descr(index.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": (len(index), index.dim)}
+    # Written rather than mapped: on a full disk a write is an error, and a store to a map the end of the process.
+    with replacing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, batch in batches_of(index):
+            file.write(batch.data)
