@@ -11,15 +11,13 @@ from typing import Any, cast
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules import Router
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback
 from typing_extensions import override
 
-from relkt.encoders import PASSAGE_PROMPTS, MuseEncoder, prompt_of
-from relkt.encoders.projection import take_projection
+from relkt.encoders import PASSAGE_PROMPTS, prompt_of
 from relkt.losses import Reduction
 from relkt.training.chunks import ChunkedPass
 from relkt.training.config import Precision, TrainConfig
@@ -27,9 +25,7 @@ from relkt.training.evaluator import DevEvaluator
 from relkt.training.modules import StageLoss
 from relkt.training.precision import is_bfloat16
 from relkt.training.processes import num_processes, sum_gradients
-from relkt.training.progress import DevScore, Progress
-from relkt.training.run_directory import Checkpoint, RunDirectory
-from relkt.training.stage_config import Schedule, Stage, StageConfig
+from relkt.training.stage_config import Schedule, StageConfig
 from relkt.training.stream import BatchStream
 
 QUERY_COLUMN = "anchor"
@@ -204,172 +200,6 @@ class StageTrainer(SentenceTransformerTrainer):
         scheduler._last_lr = rates  # what the trainer logs
 
 
-class StageCallback(TrainerCallback):
-    """Evaluates, stops, halves the learning rate, keeps the best checkpoint, and writes the metrics of a stage.
-
-    Args:
-        stage: The stage.
-        config: Its configuration.
-        run: The run's folder.
-        stream: The stage's batches.
-        evaluator: The trainer's evaluator.
-        rate: The trainer's learning rate.
-        progress: Told what happens.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        config: StageConfig,
-        run: RunDirectory,
-        stream: BatchStream,
-        evaluator: DevEvaluator,
-        rate: LearningRate,
-        progress: Progress,
-    ) -> None:
-        self._stage = stage
-        self._config = config
-        self._run = run
-        self._stream = stream
-        self._evaluator = evaluator
-        self._rate = rate
-        self._progress = progress
-        self._not_improved = 0
-        self.trainer: StageTrainer | None = None
-        self.best: DevScore | None = None
-
-    def evaluate_start(self, model: SentenceTransformer) -> None:
-        """Evaluate the model that the stage starts from: epoch 0, the one to beat."""
-        self._progress.activity("evaluating")
-        self._evaluator(model)
-        self._record_dev(step=0)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        state = checkpoint.state
-        self._stream.restore(state["position"], checkpoint.rows)
-        self._not_improved = state["not_improved"]
-        self.best = DevScore(**{**state["best"], "stage": Stage(state["best"]["stage"])})
-
-    # Trainer events
-
-    @override
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._rate.done = min(1.0, self._stream.epoch / self._config.epochs)
-
-    @override
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        assert self.trainer is not None
-        self._progress.step(self.trainer.last_loss)
-        if self._stream.is_due(self._config.evaluations_per_epoch):
-            control.should_log = control.should_evaluate = True
-            self._progress.activity("evaluating")
-        control.should_training_stop = self._stream.finished
-
-    @override
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if logs is None or "loss" not in logs:  # dev evaluations have a line of their own
-            return
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"{self._stage.value}: the training loss is {logs['loss']} at step {state.global_step}; expected a "
-                f"finite number. Try a lower learning rate than {self._config.learning_rate}, or another precision."
-            )
-        self._run.append_metrics(
-            {
-                "stage": self._stage.value,
-                "epoch": self._stream.epoch,
-                "step": state.global_step,
-                "loss": logs["loss"],
-                "learning_rate": logs["learning_rate"],
-            }
-        )
-
-    @override
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        assert self.trainer is not None
-        if self._record_dev(step=state.global_step):
-            self._not_improved = 0
-        else:
-            every = self._config.halve_lr_every
-            if every and self._not_improved % every == 0:
-                self.trainer.halve_learning_rate()
-            self._not_improved += 1
-        patience = self._config.patience
-        if patience and self._not_improved >= patience and self._stream.epoch >= self._config.min_epochs:
-            control.should_training_stop = True
-        # The end of a stage needs none: the weights at hand are kept, or those of an earlier checkpoint.
-        control.should_save = not control.should_training_stop
-        self._progress.activity("saving" if control.should_save else "training")
-
-    @override
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        assert self.best is not None
-        position, rows = self._stream.state()
-        record = {
-            "step": state.global_step,
-            "position": position,
-            "not_improved": self._not_improved,
-            "processes": num_processes(),
-            "best": vars(self.best) | {"stage": self._stage.value},
-        }
-        self._run.commit_checkpoint(self._stage, state.global_step, record, rows)
-        self._run.keep_checkpoints(self._stage, {state.global_step, self.best.step})
-        self._progress.activity("training")
-
-    @override
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        # The stream is one pass to the trainer, whatever its number of epochs.
-        control.should_training_stop = True
-
-    def _record_dev(self, step: int) -> bool:
-        p1 = self._evaluator.p1
-        improved = self.best is None or p1 > self.best.p1
-        dev = DevScore(self._stage, self._stream.epoch, step, p1, self._evaluator.metrics, improved)
-        self._run.append_metrics(
-            {"stage": self._stage.value, "epoch": dev.epoch, "step": step, "dev": dev.metrics, "dev_p1": p1}
-        )
-        if improved:
-            self.best = dev
-        self._progress.evaluated(dev)
-        return improved
-
-
-def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
-    """Check that a model can be trained where it is.
-
-    Raises:
-        ValueError: If the precision needs a GPU that the model is not on, or that lacks it; if the model is on another
-            GPU than the first, in a job of one process; or if its weights are not float32.
-    """
-    if config.precision is Precision.FLOAT16 and model.device.type != "cuda":
-        raise ValueError(f"precision: expected float32, bfloat16 or auto for a model on {model.device}, got float16")
-    if config.precision is Precision.BFLOAT16 and model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise ValueError("precision: expected float32, float16 or auto, as this GPU has no bfloat16, got bfloat16")
-    if num_processes() == 1 and model.device.type == "cuda" and (model.device.index or 0) != 0:
-        raise ValueError(
-            f"model: expected on the CPU or the first GPU, where the trainer works, got on {model.device}; choose a "
-            "GPU with the environment variable CUDA_VISIBLE_DEVICES"
-        )
-    for name, weights in model.named_parameters():
-        if weights.is_floating_point() and weights.dtype is not torch.float32:
-            raise ValueError(
-                f"model: expected weights of float32, got {str(weights.dtype).removeprefix('torch.')} in {name}; load "
-                "it in float32 or call model.float(), and choose the number format of the forward pass with precision"
-            )
-
-
 def training_arguments(
     model: SentenceTransformer, config: TrainConfig, stage: StageConfig, *, folder: Path, max_steps: int
 ) -> SentenceTransformerTrainingArguments:
@@ -415,20 +245,6 @@ def training_arguments(
         # One GPU: averaging losses over replicas is not what the reductions say.
         args._n_gpu = 1
     return args
-
-
-def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Give a model the weights of one saved by it, with the vocabulary and the projection that it got since."""
-    # These classes are relkt's and sentence-transformers' own, so running them is nothing new; other models keep the
-    # trust they were loaded with.
-    known = all(isinstance(module, MuseEncoder | Dense | Normalize) for module in model)
-    trusted = known or bool(getattr(model, "trust_remote_code", False))
-    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trusted)
-    take_projection(model, saved)
-    for mine, theirs in zip(model, saved, strict=True):
-        if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
-            mine.take_vocabulary(theirs)
-    model.load_state_dict(saved.state_dict())
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -22,7 +22,7 @@ from relkt.training import Progress, Stage, TrainConfig, TransferConfig, train
 from relkt.training.examples import TrainingSet
 from relkt.training.modules import TransferStageLoss
 from relkt.training.stages import Transfer
-from relkt.training.trainer import load_weights
+from relkt.training.weights import load_weights
 
 LANGUAGES = ("en", "de", "th")
 MakeModel = Callable[..., SentenceTransformer]

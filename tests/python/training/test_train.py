@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, Split
 from relkt.training import DevEvaluator, DevScore, Precision, Progress, Stage, TrainConfig, train
-from relkt.training.trainer import check_device
+from relkt.training.checks import check_device
 
 # The stages that take steps: those of the tiny run.
 STEPPED = [stage for stage in Stage if stage is not Stage.VOCABULARY]
