@@ -361,6 +361,17 @@ def test_another_model_may_be_the_teacher(run, tmp_path, monkeypatch):
     assert (tmp_path / "seen").read_text() == "muse on cpu learns relkt-mini from None"
 
 
+def test_the_best_preset_is_that_of_the_model(run, tmp_path, monkeypatch):
+    def preset(name):
+        raise ValueError(f"asked for {name}")
+
+    monkeypatch.setattr("relkt.training.config.TrainConfig.preset", preset)
+    (tmp_path / "modules.json").write_text('[{"type": "sentence_transformers.models.Transformer"}]')
+    for model, name in {"muse": "best-muse", tmp_path: "best-transformer"}.items():
+        result = run("train", "--data", "relkt-mini", "--preset", "best", "--output", "run", "--model", model)
+        assert f"asked for {name}" in result.stderr
+
+
 def test_train_then_resume_then_evaluate(run, tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY)
     command = ["train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path / "run"]

@@ -102,7 +102,10 @@ def train(
     path: PathOption = None,
     model: Annotated[str, typer.Option(help="muse, or a model's folder or Hub name.")] = "muse",
     preset: Annotated[
-        str | None, typer.Option(help="best-muse, best-transformer, paper-xquad, paper-mlqa, paper-xorqa or demo.")
+        str | None,
+        typer.Option(
+            help="best (best-muse or best-transformer, as the model is), paper-xquad, paper-mlqa, paper-xorqa or demo."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file instead of a preset (a run's config.toml is one).")
@@ -148,6 +151,10 @@ def train(
             raise ValueError("--preset, --config: expected one of them, got both")
         if preset is None and config is None and not resume:
             raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
+        if preset == "best":
+            from relkt.encoders import is_muse
+
+            preset = "best-muse" if is_muse(model) else "best-transformer"
         chosen = TrainConfig.preset(preset) if preset is not None else TrainConfig.from_toml(config) if config else None
         if seed is not None:
             if chosen is None:

@@ -2,7 +2,7 @@
 
 from relkt.encoders.checksum import model_checksum
 from relkt.encoders.encoding import encode_passages, encode_queries
-from relkt.encoders.loading import load_encoder
+from relkt.encoders.loading import is_muse, load_encoder
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import Origin, origin_of
 from relkt.encoders.prompts import PASSAGE_PROMPTS, num_truncated, prompt_of
@@ -16,6 +16,7 @@ __all__ = [
     "encode_passages",
     "encode_queries",
     "extend_vocabulary",
+    "is_muse",
     "load_encoder",
     "model_checksum",
     "num_truncated",

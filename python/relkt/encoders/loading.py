@@ -58,6 +58,15 @@ def load_encoder(
     return model
 
 
+def is_muse(name_or_path: str | Path) -> bool:
+    """Whether :func:`load_encoder` would give mUSE, as published or as saved after training; nothing is loaded.
+
+    Args:
+        name_or_path: As for :func:`load_encoder`.
+    """
+    return str(name_or_path) == MUSE or _is_saved_muse(str(Path(name_or_path).expanduser()))
+
+
 def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     if name == MUSE:
         return SentenceTransformer(modules=[MuseEncoder.from_package()], device=device, similarity_fn_name="cosine")

@@ -18,6 +18,7 @@ from relkt.encoders import (
     MuseEncoder,
     encode_passages,
     encode_queries,
+    is_muse,
     load_encoder,
     loading,
     model_checksum,
@@ -60,6 +61,7 @@ def test_muse_without_its_package(monkeypatch):
 
 def test_saved_muse_needs_no_trust(tiny_model, tmp_path):
     tiny_model.save(str(tmp_path))
+    assert is_muse(tmp_path)
     loaded = load_encoder(tmp_path, device="cpu")
     np.testing.assert_array_equal(loaded.encode(TEXTS), tiny_model.encode(TEXTS))
     np.testing.assert_array_equal(load_encoder(str(tmp_path), device="cpu").encode(TEXTS), tiny_model.encode(TEXTS))
@@ -174,6 +176,7 @@ def test_a_hub_out_of_reach(monkeypatch):
 
     monkeypatch.setattr(loading, "SentenceTransformer", unreachable)
     monkeypatch.setattr(loading, "load_file_path", lambda *_: None)  # as it answers then, after some tries
+    assert not is_muse("some/model")
     with pytest.raises(OSError, match=r"could not load 'some/model': .*\(We couldn't connect to the Hub\)$"):
         load_encoder("some/model")
 
