@@ -5,9 +5,9 @@
     done
     python benches/seeds.py runs/seed-*
 
-Prints Markdown: P@1 and MRR@10 averaged over the languages trained, the others, and English, at each level, before and
-after each stage; then P@1 per language at the level that was trained, or that is asked for. Values are the mean over
-the runs, ± their standard deviation (n - 1).
+Prints Markdown: P@1 and MRR@10 averaged over the languages trained, the others without English, and of English, at each
+level, before and after each stage; then P@1 per language at the level that was trained, or that is asked for. Values
+are the mean over the runs, ± their standard deviation (n - 1).
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def averages(runs: list[Results], metric: str) -> str:
     levels = list(runs[0]["before"])
+    first = runs[0]["before"][levels[0]]
+    trained = first.languages_of(Average.TRAINED)
+    others = [code for code in first.languages if code not in (*trained, "en")]
     columns = [
-        (level, name, lambda report, over=over: report.average(metric, over).value)
+        (level, name, lambda report, over=over: statistics.mean(report.value(metric, code) for code in over))
         for level in levels
-        for name, over in (("trained", Average.TRAINED), ("untrained", Average.UNTRAINED))
+        for name, over in (("trained", trained), ("others", others), ("en", ["en"]))
+        if over
     ]
-    columns += [(level, "en", lambda report: report.value(metric, "en")) for level in levels]
-    columns.sort(key=lambda column: levels.index(column[0]))
     rows = [
         [name, *(spread([value(run[stage][level]) for run in runs]) for level, _, value in columns)]
         for stage, name in RESULT_NAMES.items()
