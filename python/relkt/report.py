@@ -106,7 +106,8 @@ def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Pat
         score_axes, loss_axes = grid[0, column], grid[1, column]
         _draw_scores(score_axes, [line for line in lines if "dev_p1" in line])
         losses = [(line["epoch"], line["loss"]) for line in lines if "loss" in line]
-        loss_axes.plot([epoch for epoch, _ in losses], [loss for _, loss in losses], color=VERMILION, linewidth=1.4)
+        if losses:  # with a mark on each, as a short stage has one alone
+            loss_axes.plot(*zip(*losses, strict=True), color=VERMILION, linewidth=1.4, marker=".", markersize=4)
         score_axes.set_title(_STAGES.get(stage, stage), fontweight="bold", fontsize=11)
         loss_axes.set_xlabel("epoch")
         loss_axes.set_ylim(bottom=0)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -372,6 +373,14 @@ def test_the_best_preset_is_that_of_the_model(run, tmp_path, monkeypatch):
         assert f"asked for {name}" in result.stderr
 
 
+def test_a_run_to_go_on_with_is_there(run, tmp_path):
+    """A misspelt folder must not begin a run with every default."""
+    result = run("train", "--data", "relkt-mini", "--output", tmp_path / "rn", "--resume")
+    assert result.exit_code == 2
+    assert "--output: expected the folder of a run to go on with" in result.stderr
+    assert not (tmp_path / "rn").exists()
+
+
 def test_train_then_resume_then_evaluate(run, tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY)
     command = ["train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path / "run"]
@@ -380,7 +389,9 @@ def test_train_then_resume_then_evaluate(run, tmp_path):
     assert "after warm-up" in result.stdout
     for name in ("config.toml", "metrics.jsonl", "results.json", "results.md", "model", "plots"):
         assert (tmp_path / "run" / name).exists(), name
-    assert result.stdout.startswith((tmp_path / "run" / "results.md").read_text().strip()[:40])
+    report = json.loads((tmp_path / "run" / "results.json").read_text())["warmup"]["passage"]
+    assert re.search(rf"│ th \(not trained\) .* {report['estimates']['P@1']['th']['value']:.3f} │", result.stdout)
+    assert f"every level and metric in {tmp_path / 'run' / 'results.md'}" in result.stdout.replace("\n", "")
     again = run(*command)
     assert again.exit_code == 2
     assert "error: " in again.stderr

@@ -194,6 +194,23 @@ def test_info_of_a_run(run, tmp_path):
     )
 
 
+def test_what_is_often_given_by_mistake(run, index, tmp_path):
+    passages = tmp_path / "p.jsonl"
+    passages.write_text('{"text": "Ice floats."}\n')
+    made = run("search", passages, "Why?")
+    assert made.exit_code == 2
+    assert f"INDEX: expected an index file, got {passages}" in made.stderr
+    assert f"relkt index {passages} --output {tmp_path / 'p.relkt'}" in made.stderr
+    missing = run("search", tmp_path / "no.relkt", "Why?")
+    assert missing.stderr.strip() == f"error: {tmp_path / 'no.relkt'}: file not found"
+    questions = tmp_path / "q.txt"
+    questions.write_text("Why does ice float?\n")
+    assert f"note: {questions} is asked as a question" in run("search", index, questions).stderr
+    assert "is asked as a question" not in run("search", index, "why " * 2000).stderr
+    wrong = run("index", passages, "--output", tmp_path / "p.relkt", "--model", tmp_path / "none")
+    assert f"error: --model: expected 'muse', a model's folder or its name on the Hub, got '{tmp_path}" in wrong.stderr
+
+
 def test_bench(run, index, monkeypatch):
     monkeypatch.setattr("relkt.speed.SECONDS", 0)
     result = run("bench", "--rows", 300, "--dim", 16, "--queries", "1,3", "-k", 2, "--threads", 1, "--json")

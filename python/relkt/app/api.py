@@ -167,7 +167,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
             index=service.name,
             passages=len(retriever),
             dimension=retriever.index.dim,
-            encoder=retriever.encoder_name,
+            encoder=service.encoder_name,
             columns=list(retriever.passages.columns),
             filters={
                 filter_.column: [FilterValue(value=_json(value), count=n) for value, n in filter_.values.items()]

@@ -84,9 +84,7 @@ def build_page(
 ) -> gr.Blocks:
     """The page; arguments as for :func:`mount_page`."""
     with gr.Blocks(title=f"{service.name}: relkt", analytics_enabled=False) as blocks:
-        gr.HTML(
-            page_header(service.name, len(service.retriever), service.retriever.encoder_name), elem_id="relkt-header"
-        )
+        gr.HTML(page_header(service.name, len(service.retriever), service.encoder_name), elem_id="relkt-header")
         if run is None:
             _build_search(service, examples)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,15 @@ class SearchService:
     def name(self) -> str:
         """What the index is called: its file's name without the ending."""
         return self.retriever.path.stem if self.retriever.path else "index"
+
+    @property
+    def encoder_name(self) -> str | None:
+        """What the encoder is called; of one in a folder the end of its path, as the rest is nobody's business."""
+        name = self.retriever.encoder_name
+        if name is None or not (Path(name).is_absolute() or Path(name).is_dir()):
+            return name
+        path = Path(name)
+        return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name  # a run has its model there
 
     def warm_up(self) -> None:
         """Load the encoder and use it once, so that the first question takes no longer than others.

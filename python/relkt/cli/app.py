@@ -151,6 +151,8 @@ def train(
             raise ValueError("--preset, --config: expected one of them, got both")
         if preset is None and config is None and not resume:
             raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
+        if preset is None and config is None and not (output / "config.toml").is_file():
+            raise ValueError(f"--output: expected the folder of a run to go on with, got {output}, which is none")
         if preset == "best":
             from relkt.encoders import is_muse
 
@@ -172,11 +174,14 @@ def train(
         _train(loaded, model, teacher, device, output, chosen, resume=resume)
         if launched_rank() > 0:
             return  # rank 0 speaks for its job
-        table = output / "results.md"
-        if table.exists():  # a data set without test questions has none
-            out.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
-        note = f"The model is in {output / 'model'}, the plots are in {output / 'plots'}."
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
+        note = f"The model is in {output / 'model'}, the plots are in {output / 'plots'}"
+        if (output / "results.md").exists():  # a data set without test questions has none
+            from relkt.cli.tables import stages_table
+
+            level = TrainConfig.from_toml(output / "config.toml").level
+            out.print(stages_table(output / "results.json", level))
+            note += f", every level and metric in {output / 'results.md'}"
+        out.print(f"{note}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _train(
@@ -191,13 +196,13 @@ def _train(
 ) -> None:
     from contextlib import nullcontext
 
-    from relkt.cli.console import TrainingBars
     from relkt.encoders import load_encoder
+    from relkt.training.bars import TrainingBars
     from relkt.training.processes import launched_rank, leave_job
     from relkt.training.progress import Progress
     from relkt.training.run import train as run_training
 
-    with TrainingBars.bars() if launched_rank() == 0 else nullcontext() as bars:
+    with TrainingBars.bars(err) if launched_rank() == 0 else nullcontext() as bars:
         progress = TrainingBars(bars) if bars else Progress()
         progress.activity("loading the encoder")
         encoder = load_encoder(model, device=device)

@@ -13,16 +13,11 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-from relkt.training.progress import DevScore
-from relkt.training.progress import Progress as TrainingProgress
-from relkt.training.stage_config import Stage
 
 FAILED = 1
 """Exit code of a command that was given good input, and could not do with it what it is for."""
@@ -35,15 +30,6 @@ out = Console()
 """Results."""
 err = Console(stderr=True)
 """Progress, notes and errors."""
-
-STAGE_NAMES = {
-    Stage.VOCABULARY: "new words",
-    Stage.WARMUP: "warm-up",
-    Stage.TEACHER: "teacher",
-    Stage.CONTRASTIVE: "contrastive",
-    Stage.DISTILLATION: "distillation",
-    Stage.TRANSFER: "transfer",
-}
 
 
 @dataclass
@@ -79,9 +65,15 @@ def one_line_errors(
     except Exception as error:
         if settings.traceback or not isinstance(error, (ValueError, OSError, ImportError, *failures)):
             raise
-        text = worded(" ".join(str(error).split()))
+        text = worded(" ".join(_message(error).split()))
         err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED if isinstance(error, failures) else BAD_INPUT) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: file not found"  # the system's own words are longer, and name it twice
+    return str(error)
 
 
 @contextmanager
@@ -101,77 +93,3 @@ class TaskProgress:
 
     def __call__(self, finished: int) -> None:
         self.bar.advance(self.task, finished)
-
-
-class TrainingBars(TrainingProgress):
-    """A bar for each stage, with the loss and the dev score.
-
-    Args:
-        bars: Where to draw.
-    """
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._task: TaskID | None = None
-
-    @staticmethod
-    def bars() -> Progress:
-        """The display that belongs to it, to be entered as a context."""
-        return Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("[bold]{task.fields[stage]:<9}[/]"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]:<12}"),
-            TextColumn("[cyan]{task.fields[dev]:<20}[/]"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[activity]}[/]"),
-            console=err,
-        )
-
-    def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
-        """Adds the stage's bar."""
-        self._finish_preparation()
-        self._add(STAGE_NAMES[stage], total_steps, done_steps)
-
-    def stage_skipped(self, stage: Stage) -> None:
-        """Adds a full bar."""
-        self._finish_preparation()
-        self._add(STAGE_NAMES[stage], 1, 1)
-        self._update(activity="finished before", dev="")
-
-    def steps_planned(self, total_steps: int) -> None:
-        """Corrects the bar's length."""
-        self._update(total=total_steps)
-
-    def activity(self, name: str) -> None:
-        """Shows what is done now, before the first stage on a line of its own."""
-        if self._task is None:
-            self._task = self._bars.add_task("", total=None, stage="prepare", loss="", dev="", activity="")
-        self._update(activity=name)
-
-    def step(self, loss: float) -> None:
-        """Moves the bar."""
-        self._update(advance=1, loss=f"loss {loss:.3g}")
-
-    def evaluated(self, dev: DevScore) -> None:
-        """Shows the dev score."""
-        self._update(dev=f"dev P@1 {dev.p1:.3f}{' best' if dev.improved else ''}")
-
-    def stage_finished(self, stage: Stage, best: DevScore) -> None:  # noqa: ARG002
-        """Fills the bar, also when the stage stopped early."""
-        self._update(dev=f"dev P@1 {best.p1:.3f}", activity=f"kept step {best.step}")
-        if self._task is not None:
-            task = next(task for task in self._bars.tasks if task.id == self._task)
-            self._bars.update(self._task, total=max(task.completed, 1), completed=max(task.completed, 1))
-
-    def _add(self, name: str, total: int, done: int) -> None:
-        self._task = self._bars.add_task("", total=total, completed=done, stage=name, loss="", dev="", activity="")
-
-    def _finish_preparation(self) -> None:
-        if self._task is not None:
-            self._update(total=1, completed=1, activity="")
-
-    def _update(self, **fields: object) -> None:
-        if self._task is not None:
-            self._bars.update(self._task, **fields)  # type: ignore[arg-type]

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
-from relkt.cli.console import TrainingBars, err, out
+from relkt.cli.console import err, out
 from relkt.data import Level, Query, RetrievalData, Split, load_data
 from relkt.encoders import encode_passages, encode_queries, load_encoder
 from relkt.evaluation import Average, Report
 from relkt.index import Index
 from relkt.training import TrainConfig
+from relkt.training.bars import TrainingBars
 from relkt.training.run import train
 
 ASKED_LANGUAGES = ("es", "th", "ru")
@@ -36,14 +37,15 @@ def run_demo(output: Path, seed: int, own_questions: tuple[str, ...]) -> None:
         f"{len(data.queries) // languages} questions, each in {languages} languages.",
         highlight=False,
     )
-    with TrainingBars.bars() as bars:
+    with TrainingBars.bars(err) as bars:
         progress = TrainingBars(bars)
         progress.activity("loading the encoder")
         model = load_encoder("muse", device="cpu")
+        before = _ranks(model, data)
         train(model, data, output_dir=folder, config=config, progress=progress)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     out.print(_comparison(results, config), "")
-    _ask(model, data, own_questions)
+    _ask(model, data, before, own_questions)
     err.print(
         f"Done in {time.monotonic() - start:.0f} s. In [bold]{escape(str(folder))}[/]: results.md, plots/, and model/, "
         "which SentenceTransformer loads.",
@@ -79,11 +81,23 @@ def _comparison(results: dict[str, dict[str, dict[str, Any]]], config: TrainConf
     return table
 
 
-def _ask(model: SentenceTransformer, data: RetrievalData, own_questions: tuple[str, ...]) -> None:
-    """Asks held-out questions, which are marked right or wrong, and then the user's own."""
+def _ranks(model: SentenceTransformer, data: RetrievalData) -> list[int]:
+    """For each of the held-out questions that are asked, the rank of the first passage that answers it."""
+    passages = data.candidates(Level.PASSAGE)
+    held_out = _held_out(data)
+    index = Index(encode_passages(model, passages.texts))
+    hits = index.search(encode_queries(model, [question.text for question in held_out]), k=len(index))
+    return [
+        next(rank for rank, row in enumerate(rows, start=1) if passages.ids[row] in data.positives(question.id))
+        for question, rows in zip(held_out, hits.indices.tolist(), strict=True)
+    ]
+
+
+def _ask(model: SentenceTransformer, data: RetrievalData, before: list[int], own_questions: tuple[str, ...]) -> None:
+    """Asks held-out questions, whose passages' ranks before and after training are shown, then the user's own."""
     passages = data.candidates(Level.PASSAGE)
     index = Index(encode_passages(model, passages.texts))
-    held_out = _held_out(data)
+    held_out, after = _held_out(data), _ranks(model, data)
     texts = [*(question.text for question in held_out), *own_questions]
     hits = index.search(encode_queries(model, texts), k=1)
     for number, text in enumerate(texts):
@@ -91,12 +105,13 @@ def _ask(model: SentenceTransformer, data: RetrievalData, own_questions: tuple[s
         label = "your question"
         if number < len(held_out):
             question = held_out[number]
-            right = passages.ids[row] in data.positives(question.id)
-            mark = "[green]right[/]" if right else "[red]wrong[/]"
             english = next(q.text for q in data.queries if q.parallel == question.parallel and q.language == "en")
-            label = f"{question.language}, held out, {mark}; in English: {escape(english)}"
+            mark = "[green]right[/]" if after[number] == 1 else "[red]wrong[/]"
+            ranks = f"its passage has rank {after[number]}, before training {before[number]}"
+            label = f"{question.language}, held out; in English: {escape(english)} {mark}: {ranks}"
+        text_shown = escape(" ".join(passages.texts[row].split()))
         out.print(f"[bold]{escape(text)}[/]  [dim]({label})[/]", highlight=False)
-        out.print(f"  {score:.3f}  {escape(passages.texts[row])}\n", highlight=False)
+        out.print(f"  {score:.3f}  {text_shown}\n", highlight=False)
 
 
 def _held_out(data: RetrievalData) -> list[Query]:

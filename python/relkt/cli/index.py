@@ -122,7 +122,7 @@ def index(
 def _worded(message: str) -> str:
     """The library's message in the words of the command."""
     message = message.replace("choose another name, or to overwrite it", "choose another --output, or --overwrite it")
-    return message.replace("path: ", "")
+    return message.removeprefix("path: ").replace("name_or_path: ", "--model: ")
 
 
 class _Rate(TextColumn):

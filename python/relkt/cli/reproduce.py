@@ -29,7 +29,7 @@ def reproduce(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the rows that are trained: 1, 2, ... up to this.")] = 5,
     rows: Annotated[
-        str | None, typer.Option(help=f"Some of the rows, with commas: {','.join(XQUAD_ROWS)}. Default: all.")
+        str | None, typer.Option(help=f"Some of the rows, with commas: {', '.join(XQUAD_ROWS)}. Default: all.")
     ] = None,
     e5: Annotated[str, typer.Option(help="multilingual-e5-small: its name on the Hub, or a folder.")] = E5,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")] = None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from relkt.cli.console import STAGE_NAMES, err
+from relkt.cli.console import err
 from relkt.reproduce.progress import Progress
 from relkt.reproduce.rows import Run
+from relkt.training.bars import STAGE_NAMES
 from relkt.training.progress import DevScore
 from relkt.training.stage_config import Stage
 

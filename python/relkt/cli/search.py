@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json as json_format
 import math
+import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,8 @@ BLOCK = 64
 """Questions whose passages are in memory at once."""
 SNIPPET = 240
 """Characters of a passage in the table, at most."""
+SOURCES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+"""Ends of names of files with passages, which are sometimes taken for an index."""
 
 
 def search(
@@ -71,11 +74,15 @@ def search(
     with one_line_errors():
         check_outputs({"--run": run}, overwrite=overwrite)
         ids, texts = _questions(questions, file)
+        if questions and len(questions) == 1 and os.path.isfile(questions[0]):  # noqa: PTH113 - of any text
+            note = f"note: {questions[0]} is asked as a question; to ask those in the file, give --file"
+            err.print(note, markup=False, highlight=False, soft_wrap=True)
         check_device(device)
         from relkt.retrieval import Retriever
 
         started = time.perf_counter()
-        retriever = Retriever.open(index, encoder=model, device=device)
+        with _no_source(index):
+            retriever = Retriever.open(index, encoder=model, device=device)
         wanted = _where(where or (), retriever.passages)
         opened = time.perf_counter()
         with err.status(f"loading the encoder {escape(model or retriever.encoder_name or '')}"):
@@ -106,6 +113,22 @@ def search(
             f"encoder and {1000 * (encoded - loaded):.0f} ms to encode"
         )
         err.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _no_source(index: Path) -> Iterator[None]:
+    """Says what to do with a file of passages that was taken for an index."""
+    from relkt import IndexFileError
+
+    try:
+        yield
+    except IndexFileError as error:
+        if index.suffix.lower() not in SOURCES:
+            raise
+        raise ValueError(
+            f"INDEX: expected an index file, got {index}; if it holds passages, make one: "
+            f"relkt index {index} --output {index.with_suffix('.relkt')}"
+        ) from error
 
 
 def _questions(given: Sequence[str] | None, file: str | None) -> tuple[list[str], list[str]]:
@@ -140,7 +163,8 @@ def _questions(given: Sequence[str] | None, file: str | None) -> tuple[list[str]
         ids.append(str(question))
         texts.append(text)
     if not texts:
-        raise DataError(f"{name}: expected at least one question, got none")
+        place = "QUESTIONS, --file, standard input" if file is None else name
+        raise DataError(f"{place}: expected at least one question, got none")
     if len(set(ids)) < len(ids):
         repeated = next(question for question in ids if ids.count(question) > 1)
         raise DataError(f"{name}: expected each id once, got {repeated!r} more than once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin, model_checksum, origin_of
+from relkt.training.bars import bars_where_seen
 from relkt.training.checks import check_device, check_english, check_teacher, warn_of_truncation
 from relkt.training.config import TrainConfig
 from relkt.training.embeddings import frozen_embeddings
@@ -79,7 +81,8 @@ def train(
             starts from and has to improve on. The teacher is left as it is, and uses its own prompts. Default: the
             student as it is when the stage begins, as in the paper.
         resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model, data and teacher.
-        progress: Told what happens; default silent.
+        progress: Told what happens. Default: bars, where standard error is a terminal or a notebook; silence
+            elsewhere, and with ``Progress()``.
 
     Returns:
         ``model``, with the final weights, in evaluation mode.
@@ -107,7 +110,7 @@ def train(
     join_job(model)
     if teacher is not None and num_processes() > 1:
         teacher.to(model.device)
-    if progress is None or rank() > 0:
+    if rank() > 0:
         progress = Progress()
     identity = {
         "data": data_checksum(data),
@@ -153,10 +156,11 @@ def train(
         warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
 
     def results() -> dict[str, Any]:
-        progress.activity("evaluating")
+        told.activity("evaluating")
         return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
 
-    with no_progress_bars(), prepared_anew(model):
+    shown = bars_where_seen() if progress is None else nullcontext(progress)
+    with shown as told, no_progress_bars(), prepared_anew(model):
         run = run or RunDirectory.create(path, config, identity)
         if run.read_record(BEFORE) is None:
             origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
@@ -165,17 +169,17 @@ def train(
         for stage in config.stages:
             record = run.read_record(stage.value)
             if record is None and stage is Stage.VOCABULARY:
-                extend_model(model, data, languages, evaluator, run, progress)
+                extend_model(model, data, languages, evaluator, run, told)
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
             elif record is None:
-                run_stage(stage, model, data, examples, evaluator, run, progress, metrics_size, teacher)
+                run_stage(stage, model, data, examples, evaluator, run, told, metrics_size, teacher)
                 gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
                 record = {"metrics_size": run.metrics_size(), "results": results()}
                 run.write_record(stage.value, record)
                 run.clean_stage(stage)
             else:
-                progress.stage_skipped(stage)
+                told.stage_skipped(stage)
                 run.clean_stage(stage)  # a run may be killed between its record and this
                 load_weights(model, run.stage_model(stage))
             metrics_size = record["metrics_size"]

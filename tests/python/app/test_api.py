@@ -125,6 +125,17 @@ def test_info(client: TestClient) -> None:
     assert filters["language"][0] == {"value": "en", "count": 8}
 
 
+def test_the_folder_of_an_encoder_is_not_told(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {
+        "me/model": "me/model",
+        "/home/me/e5": "e5",
+        "/home/me/runs/mine/model": "mine/model",
+    }
+    for name, told in names.items():
+        monkeypatch.setattr(Retriever, "encoder_name", name)
+        assert service.encoder_name == told
+
+
 def test_values_that_json_lacks(retriever: Retriever, client_of: Callable[..., TestClient]) -> None:
     record = {
         "id": "1",

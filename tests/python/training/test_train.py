@@ -61,6 +61,24 @@ def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bars_are_shown_where_they_are_seen(
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
+    config = replace(tiny_config, stages=(Stage.WARMUP,))
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
+    shown = capsys.readouterr()
+    assert ("warm-up" in shown.err) is terminal
+    assert "warm-up" not in shown.out
+
+
 def test_a_run_improves_and_leaves_all_it_promises(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
