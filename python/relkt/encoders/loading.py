@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
         raise FileNotFoundError(
             f"name_or_path: expected {MUSE!r}, a model's folder or its name on the Hub, got {name!r}: no such folder"
         )
+    if get_close_matches(name, [MUSE], cutoff=0.8):
+        raise FileNotFoundError(f"name_or_path: expected {MUSE!r}, or another model's name, got {name!r}")
     return _load_from_hub(name, device, trust_remote_code)
 
 

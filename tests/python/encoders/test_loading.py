@@ -181,6 +181,12 @@ def test_a_hub_out_of_reach(monkeypatch):
         load_encoder("some/model")
 
 
+def test_a_misspelt_muse_is_not_looked_for_on_the_hub(monkeypatch):
+    monkeypatch.setattr(loading, "load_file_path", lambda *_: pytest.fail("asked"))
+    with pytest.raises(FileNotFoundError, match=r"expected 'muse', or another model's name, got 'mus'$"):
+        load_encoder("mus")
+
+
 def test_e5():
     folder = os.environ.get("RELKT_E5")
     if not folder:
