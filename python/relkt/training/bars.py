@@ -43,6 +43,7 @@ class TrainingBars(Progress):
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._task: TaskID | None = None
+        self._kept: str | None = None  # of the last stage, once it is over
 
     @staticmethod
     def bars(console: Console) -> Bars:
@@ -61,24 +62,25 @@ class TrainingBars(Progress):
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
         """Adds the stage's bar."""
-        self._finish_preparation()
+        self._leave()
         self._add(STAGE_NAMES[stage], total_steps, done_steps)
 
     def stage_skipped(self, stage: Stage) -> None:
         """Adds a full bar."""
-        self._finish_preparation()
+        self._leave()
         self._add(STAGE_NAMES[stage], 1, 1)
-        self._update(activity="finished before", dev="")
+        self._kept = "finished before"
+        self._update(activity=self._kept)
 
     def steps_planned(self, total_steps: int) -> None:
         """Corrects the bar's length."""
         self._update(total=total_steps)
 
     def activity(self, name: str) -> None:
-        """Shows what is done now, before the first stage on a line of its own."""
+        """Shows what is done now, before the first stage on a line of its own; nothing, at the end."""
         if self._task is None:
             self._task = self._bars.add_task("", total=None, stage="prepare", loss="", dev="", activity="")
-        self._update(activity=name)
+        self._update(activity=name or self._kept or "")
 
     def step(self, loss: float) -> None:
         """Moves the bar."""
@@ -88,9 +90,13 @@ class TrainingBars(Progress):
         """Shows the dev score."""
         self._update(dev=f"dev P@1 {dev.p1:.3f}{' best' if dev.improved else ''}")
 
-    def stage_finished(self, stage: Stage, best: DevScore) -> None:  # noqa: ARG002
+    def stage_finished(self, stage: Stage, best: DevScore) -> None:
         """Fills the bar, also when the stage stopped early."""
-        self._update(dev=f"dev P@1 {best.p1:.3f}", activity=f"kept step {best.step}")
+        if stage is Stage.VOCABULARY:  # which takes no steps
+            self._kept = ""
+        else:
+            self._kept = f"kept step {best.step}" if best.step else "no better on dev: kept as it was"
+        self._update(dev=f"dev P@1 {best.p1:.3f}", activity=self._kept)
         if self._task is not None:
             task = next(task for task in self._bars.tasks if task.id == self._task)
             self._bars.update(self._task, total=max(task.completed, 1), completed=max(task.completed, 1))
@@ -98,9 +104,13 @@ class TrainingBars(Progress):
     def _add(self, name: str, total: int, done: int) -> None:
         self._task = self._bars.add_task("", total=total, completed=done, stage=name, loss="", dev="", activity="")
 
-    def _finish_preparation(self) -> None:
-        if self._task is not None:
+    def _leave(self) -> None:
+        """What is done now is no longer done in the stage, or in the preparation, whose bar is full then."""
+        if self._kept is None:
             self._update(total=1, completed=1, activity="")
+        else:
+            self._update(activity=self._kept)
+        self._kept = None
 
     def _update(self, **fields: object) -> None:
         if self._task is not None:

@@ -47,7 +47,7 @@ class Progress:
         """
 
     def activity(self, name: str) -> None:
-        """What the run does now, in a word or two: "training", "mining", "evaluating" ..."""
+        """What the run does now, in a word or two: "training", "mining", "evaluating" ...; empty at the end."""
 
     def step(self, loss: float) -> None:
         """One optimizer step is done; ``loss`` is that of its batch."""

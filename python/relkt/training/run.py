@@ -185,6 +185,7 @@ def train(
             metrics_size = record["metrics_size"]
         model.eval()
         _finish(model, run, data, languages)
+        told.activity("")
     write_results(run)
     return model
 
