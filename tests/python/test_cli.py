@@ -220,7 +220,6 @@ def test_paths_are_shown_as_they_are(run, tmp_path, monkeypatch):
     result = run("encode", tmp_path / "lines.txt", "--output", folder / "x.npy")
     assert result.stderr.endswith(f"wrote {folder / 'x.npy'}: 1 rows of 2 float32 values\n")
     monkeypatch.setattr(APP, "_train", lambda *_, **__: True)
-    (folder / "results.md").write_text("table\n")
     result = run("train", "--data", "relkt-mini", "--preset", "demo", "--output", folder)
     assert f"The model is in {folder / 'model'}, the plots are in {folder / 'plots'}.\n" in result.stdout
 
@@ -228,7 +227,6 @@ def test_paths_are_shown_as_they_are(run, tmp_path, monkeypatch):
 def test_train_loads_the_languages_named(run, tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr(APP, "_train", lambda data, *_, **__: loaded.append(data))
-    (tmp_path / "results.md").write_text("")
     (tmp_path / "tiny.toml").write_text(TINY)
     result = run(
         "train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path,
@@ -238,15 +236,17 @@ def test_train_loads_the_languages_named(run, tmp_path, monkeypatch):
     assert loaded[0].languages == ("en", "de", "th")
 
 
-@pytest.mark.parametrize(("rank", "printed"), [("0", "the table"), ("1", "")])
+@pytest.mark.parametrize(("rank", "printed"), [("0", "the table of passages"), ("1", "")])
 def test_of_several_processes_one_prints_the_table(run, tmp_path, monkeypatch, rank, printed):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr(APP, "_train", lambda *_, **__: None)
-    (tmp_path / "results.md").write_text("the table")
+    monkeypatch.setattr("relkt.cli.tables.stages_table", lambda _, level: f"the table of {level.value}s")
+    (tmp_path / "results.md").touch()
     (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "config.toml").write_text(TINY)
     result = run("train", "--data", "relkt-mini", "--config", tmp_path / "tiny.toml", "--output", tmp_path)
     assert result.exit_code == 0, result.output
-    assert result.stdout[: len("the table")] == printed
+    assert result.stdout.partition("\n")[0] == printed
 
 
 @pytest.mark.usefixtures("ones")

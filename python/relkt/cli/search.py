@@ -118,7 +118,7 @@ def search(
 @contextmanager
 def _no_source(index: Path) -> Iterator[None]:
     """Says what to do with a file of passages that was taken for an index."""
-    from relkt import IndexFileError
+    from relkt._relkt import IndexFileError
 
     try:
         yield
