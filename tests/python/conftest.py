@@ -16,7 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What ``-n auto`` means here: each worker takes up to 5 GB."""
-    return min(os.cpu_count() or 1, 4)
+    asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    if asked:
+        return int(asked)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16 << 30
+    return max(1, min(os.cpu_count() or 1, memory // (5 << 30), 4))
 
 
 @pytest.fixture(autouse=True, scope="session")

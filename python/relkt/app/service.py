@@ -84,7 +84,7 @@ class SearchService:
     def encoder_name(self) -> str | None:
         """What the encoder is called; of one in a folder the end of its path, as the rest is nobody's business."""
         name = self.retriever.encoder_name
-        if name is None or not (Path(name).is_absolute() or Path(name).is_dir()):
+        if name is None or not (Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))):
             return name
         path = Path(name)
         return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name  # a run has its model there

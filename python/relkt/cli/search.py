@@ -31,8 +31,6 @@ BLOCK = 64
 """Questions whose passages are in memory at once."""
 SNIPPET = 240
 """Characters of a passage in the table, at most."""
-SOURCES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
-"""Ends of names of files with passages, which are sometimes taken for an index."""
 
 
 def search(
@@ -119,11 +117,12 @@ def search(
 def _no_source(index: Path) -> Iterator[None]:
     """Says what to do with a file of passages that was taken for an index."""
     from relkt._relkt import IndexFileError
+    from relkt.retrieval.sources import ENDINGS
 
     try:
         yield
     except IndexFileError as error:
-        if index.suffix.lower() not in SOURCES:
+        if index.suffix.lower() not in ENDINGS:
             raise
         raise ValueError(
             f"INDEX: expected an index file, got {index}; if it holds passages, make one: "

@@ -23,19 +23,24 @@ def stages_table(results: Path, level: Level) -> Table:
     """
     content = json.loads(results.read_text(encoding="utf-8"))
     reports = {
-        name: Report.from_dict(content[stage][level.value]) for stage, name in RESULT_NAMES.items() if stage in content
+        name.removeprefix("after "): Report.from_dict(content[stage][level.value])
+        for stage, name in RESULT_NAMES.items()
+        if stage in content
     }
     first = next(iter(reports.values()))
     trained = first.languages_of(Average.TRAINED)
-    table = Table(title=f"{METRIC} on test questions, one of {first.num_candidates:,} {level.value}s")
+    table = Table(
+        title=f"{METRIC} on test questions, one of {first.num_candidates:,} {level.value}s, after each stage",
+        caption="* trained on",
+    )
     table.add_column("language")
     for name in reports:
         table.add_column(name, justify="right")
     for code in sorted(first.languages, key=lambda code: code not in trained):
-        note = "" if code in trained else " (not trained)"
-        table.add_row(code + note, *(f"{report.value(METRIC, code):.3f}" for report in reports.values()))
+        values = [f"{report.value(METRIC, code):.3f}" for report in reports.values()]
+        table.add_row(code + "*" * (code in trained), *values)
     table.add_section()
-    for average, name in ((Average.TRAINED, "mean, trained"), (Average.UNTRAINED, "mean, not trained")):
+    for average, name in ((Average.TRAINED, "mean*"), (Average.UNTRAINED, "mean, others")):
         if first.languages_of(average):
-            table.add_row(name, *(report.average(METRIC, average).format() for report in reports.values()))
+            table.add_row(name, *(f"{report.average(METRIC, average).value:.3f}" for report in reports.values()))
     return table

@@ -65,7 +65,11 @@ def is_muse(name_or_path: str | Path) -> bool:
     Args:
         name_or_path: As for :func:`load_encoder`.
     """
-    return str(name_or_path) == MUSE or _is_saved_muse(str(Path(name_or_path).expanduser()))
+    name = str(name_or_path)
+    folder = Path(name).expanduser()
+    if name == MUSE or folder.is_dir():
+        return name == MUSE or _is_saved_muse(str(folder))
+    return not _is_path(name) and _is_saved_muse(name)
 
 
 def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:

@@ -20,6 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, sn
 from sentence_transformers import SentenceTransformer
 
 from relkt.retrieval import PassageStore, Retriever
+from relkt.retrieval.building import SUFFIX
 from relkt.retrieval.passages import LANGUAGE, NOTES, OWN_COLUMNS
 
 CARD = "README.md"
@@ -81,8 +82,9 @@ def upload_index(
         ]
         address = _create(api, repo_id, _DATASET, private, revision)
         # An index that replaced another has passages of another name.
+        own = re.compile(re.escape(path.name.removesuffix(SUFFIX)) + r"\.passages(-\d+)?\.arrow")
         for file in api.list_repo_files(repo_id, repo_type=_DATASET, revision=revision):
-            if file != texts.name and file.startswith(f"{path.stem}.passages") and file.endswith(".arrow"):
+            if file != texts.name and own.fullmatch(file):
                 operations.append(CommitOperationDelete(file))
         api.create_commit(
             repo_id,

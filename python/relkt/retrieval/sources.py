@@ -21,7 +21,7 @@ CORPUS = "corpus.jsonl"
 """The file of passages in a folder of the BEIR layout."""
 
 _PLAIN = (".txt", ".md")
-_ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
+ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,16 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         if (path / CORPUS).is_file():
             return [path / CORPUS]
-        found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _ENDINGS)
+        found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in ENDINGS)
         # A README beside tables is about them, not of them.
         found = [file for file in found if file.suffix.lower() not in _PLAIN] or found
         if not found:
-            raise DataError(f"path: expected {CORPUS} or files of {', '.join(_ENDINGS)} in the folder {path}, got none")
+            raise DataError(f"path: expected {CORPUS} or files of {', '.join(ENDINGS)} in the folder {path}, got none")
         return found
     if not path.exists():
         raise DataError(f"{path}: file not found")
-    if path.suffix.lower() not in _ENDINGS:
-        raise DataError(f"path: expected a file whose name ends in {', '.join(_ENDINGS)}, got {path}")
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"path: expected a file whose name ends in {', '.join(ENDINGS)}, got {path}")
     return [path]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -24,9 +26,9 @@ STAGE_NAMES = {
 
 @contextmanager
 def bars_where_seen() -> Iterator[Progress]:
-    """Bars on standard error if that is a terminal or a notebook; otherwise silence."""
+    """Bars on standard error if that is a terminal, or a notebook with ipywidgets; otherwise silence."""
     console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if not (find_spec("ipywidgets") if console.is_jupyter else console.is_terminal):
         yield Progress()
         return
     with TrainingBars.bars(console) as bars:
@@ -58,6 +60,8 @@ class TrainingBars(Progress):
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[activity]}[/]"),
             console=console,
+            # What is printed meanwhile goes above the bars if it is for the terminal, and else where it was sent.
+            redirect_stdout=console.is_jupyter or sys.stdout.isatty(),
         )
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:

@@ -5,6 +5,7 @@ Neither evaluation nor mining, nor the caller's model, has it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from relkt.training.config import Precision
 # Accelerate puts a wrapped ``forward`` into the module's own dictionary, and the former one beside it.
 _FORWARD, _FORMER = "forward", "_original_forward"
 _PREPARED = "_is_accelerate_prepared"
+_ENVIRONMENT = "ACCELERATE_MIXED_PRECISION"
 _ACCELERATE = (_FORWARD, _FORMER, _PREPARED)
 
 
@@ -58,8 +60,10 @@ def prepared_anew(model: nn.Module) -> Iterator[None]:
     """Let a trainer prepare a model as if it were the model's first; afterwards the model is as it was before.
 
     Accelerate leaves a model alone that it has prepared once, whatever its precision was then: without this all stages
-    but the first would be without mixed precision, and a model that was trained elsewhere would bring its own.
+    but the first would be without mixed precision, and a model that was trained elsewhere would bring its own. Nor
+    does the environment choose one, as it does where a launcher was told to.
     """
+    asked = os.environ.pop(_ENVIRONMENT, None)
     before = {name: model.__dict__[name] for name in _ACCELERATE if name in model.__dict__}
     _remove(model)
     try:
@@ -67,6 +71,9 @@ def prepared_anew(model: nn.Module) -> Iterator[None]:
     finally:
         _remove(model)
         model.__dict__.update(before)
+        os.environ.pop(_ENVIRONMENT, None)
+        if asked is not None:
+            os.environ[_ENVIRONMENT] = asked
 
 
 def _remove(model: nn.Module) -> None:

@@ -81,8 +81,8 @@ def train(
             starts from and has to improve on. The teacher is left as it is, and uses its own prompts. Default: the
             student as it is when the stage begins, as in the paper.
         resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model, data and teacher.
-        progress: Told what happens. Default: bars, where standard error is a terminal or a notebook; silence
-            elsewhere, and with ``Progress()``.
+        progress: Told what happens. Default: bars, where standard error is a terminal, or a notebook with
+            ipywidgets; silence elsewhere, and with ``Progress()``, as beside bars of your own.
 
     Returns:
         ``model``, with the final weights, in evaluation mode.

@@ -182,15 +182,17 @@ def test_an_index_goes_to_the_hub_and_comes_back(
 
 def test_an_index_replaces_its_predecessor(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
     path = tmp_path / "wiki.relkt"
-    other = tmp_path / "wiki-2.relkt"
     build = {"encoder": retriever.encoder, "encoder_name": "me/model"}
-    relkt.Retriever.build(["w1", "w2"], other, **build)
-    upload_index(other, "me/wiki", token=TOKEN)
+    others = ["wiki-2", "wiki.passages", "wiki.passages-de"]
+    for name in others:
+        relkt.Retriever.build(["w1", "w2"], tmp_path / f"{name}.relkt", **build)
+        upload_index(tmp_path / f"{name}.relkt", "me/wiki", token=TOKEN)
+    hub.repos["datasets/me/wiki"]["wiki.passages-raw.arrow"] = b"of somebody"
+    before = set(hub.repos["datasets/me/wiki"])
     for texts in (["w1"], ["w2", "w3"]):
         relkt.Retriever.build(texts, path, **build, overwrite=True)
         upload_index(path, "me/wiki", token=TOKEN)
-    there = hub.repos["datasets/me/wiki"].keys()
-    assert there == {"wiki-2.relkt", "wiki-2.passages.arrow", "wiki.relkt", "wiki.passages-2.arrow", "README.md"}
+    assert set(hub.repos["datasets/me/wiki"]) == before | {"wiki.relkt", "wiki.passages-2.arrow"}
     assert len(relkt.Retriever.open(download_index("me/wiki", name="wiki.relkt"))) == 2
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,9 +75,11 @@ def test_bars_are_shown_where_they_are_seen(
 ) -> None:
     monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
     config = replace(tiny_config, stages=(Stage.WARMUP,))
+    tiny_model[1].register_forward_hook(lambda *_: sys.stdout.write("printed meanwhile\n") and None)
     train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
     shown = capsys.readouterr()
     assert ("warm-up" in shown.err) is terminal
+    assert "printed meanwhile" in shown.out
     assert "warm-up" not in shown.out
 
 
@@ -445,9 +449,14 @@ def test_bfloat16_is_for_training_steps_only(
 
 
 def test_a_model_that_was_trained_in_bfloat16_elsewhere(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+    tiny_model: SentenceTransformer,
+    tiny_data: RetrievalData,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Accelerate leaves its mark on a model, and its own ``forward``."""
+    """Accelerate leaves its mark on a model, its own ``forward``, and perhaps a choice in the environment."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     other = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(tiny_model)
     AcceleratorState._reset_state(reset_partial_state=True)
     left = dict(other.__dict__)
@@ -457,6 +466,7 @@ def test_a_model_that_was_trained_in_bfloat16_elsewhere(
     config = replace(tiny_config, precision=Precision.FLOAT32, stages=(Stage.WARMUP,))
     train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
     assert seen == {False}
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         assert tiny_model.__dict__[name] == left[name]
 
