@@ -457,6 +457,7 @@ def test_a_model_that_was_trained_in_bfloat16_elsewhere(
 ) -> None:
     """Accelerate leaves its mark on a model, its own ``forward``, and perhaps a choice in the environment."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one, once and for all
     other = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(tiny_model)
     AcceleratorState._reset_state(reset_partial_state=True)
     left = dict(other.__dict__)
