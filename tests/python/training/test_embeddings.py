@@ -13,7 +13,7 @@ from relkt.data.types import RetrievalData
 from relkt.encoders import MuseEncoder
 from relkt.encoders.muse_network import MuseConfig
 from relkt.encoders.piece_embedding import PieceEmbedding
-from relkt.training import Progress, TrainConfig, run, train
+from relkt.training import Progress, TrainConfig, stage_run, train
 from relkt.training.embeddings import frozen_embeddings, limited_embeddings
 
 CONFIG = {
@@ -66,7 +66,7 @@ def test_limiting_changes_nothing_but_the_time(
     published: MuseEncoder, tiny_data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = train(small_muse(published), tiny_data, output_dir=tmp_path / "a", config=TrainConfig.from_dict(CONFIG))
-    monkeypatch.setattr(run, "limited_embeddings", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(stage_run, "limited_embeddings", lambda *_: contextlib.nullcontext())
     whole = train(small_muse(published), tiny_data, output_dir=tmp_path / "b", config=TrainConfig.from_dict(CONFIG))
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
     start = small_muse(published).state_dict()
