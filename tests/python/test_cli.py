@@ -279,8 +279,9 @@ def test_the_languages_trained_are_those_of_the_model_s_run(tmp_path, monkeypatc
     assert trained_in(".") == ("en", "de")
 
 
-def test_the_demo_s_table_says_how_many_passages_there_are():
-    from relkt.cli.demo import _comparison
+def test_the_demo_s_table_says_how_many_passages_there_are(tmp_path):
+    from relkt.cli.tables import gains_table
+    from relkt.data import Level
     from relkt.evaluation import evaluate_embeddings
     from relkt.training import TrainConfig
 
@@ -290,7 +291,8 @@ def test_the_demo_s_table_says_how_many_passages_there_are():
     report = evaluate_embeddings(rows[:1], rows, data, trained_languages=["en"], num_resamples=0)
     config = TrainConfig.preset("demo")
     results = {name: {"passage": report.to_dict()} for name in ("before", config.stages[-1].value)}
-    assert _comparison(results, config).title.endswith("first passage of 7)")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert gains_table(tmp_path / "results.json", Level.PASSAGE).title.endswith("first passage of 7)")
 
 
 def test_evaluate_writes_what_it_says(run, tmp_path):

@@ -14,6 +14,7 @@ from relkt.app.filters import Filter, filters_of
 from relkt.app.highlighting import BestSentence, best_sentences
 from relkt.app.languages import LanguageGuess, LanguageGuesser
 from relkt.app.limits import Limits, Turns
+from relkt.encoders.origin import is_local
 from relkt.retrieval import RetrievedPassage, Retriever, Where
 
 DEFAULT_RESULTS = 10
@@ -84,7 +85,7 @@ class SearchService:
     def encoder_name(self) -> str | None:
         """What the encoder is called; of one in a folder the end of its path, as the rest is nobody's business."""
         name = self.retriever.encoder_name
-        if name is None or not (Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))):
+        if name is None or not is_local(name):
             return name
         path = Path(name)
         return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name  # a run has its model there

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
 from relkt.cli.console import err, out
+from relkt.cli.tables import gains_table
 from relkt.data import Level, Query, RetrievalData, Split, load_data
 from relkt.encoders import encode_passages, encode_queries, load_encoder
-from relkt.evaluation import Average, Report
 from relkt.index import Index
 from relkt.training import TrainConfig
 from relkt.training.bars import TrainingBars
@@ -30,6 +27,7 @@ def run_demo(output: Path, seed: int, own_questions: tuple[str, ...]) -> None:
     start = time.monotonic()
     folder = _new_folder(output)
     data = load_data("relkt-mini")
+    held_out = _held_out(data)
     config = TrainConfig.from_dict({**TrainConfig.preset("demo").to_dict(), "seed": seed})
     languages = len(data.languages)
     err.print(
@@ -41,11 +39,10 @@ def run_demo(output: Path, seed: int, own_questions: tuple[str, ...]) -> None:
         progress = TrainingBars(bars)
         progress.activity("loading the encoder")
         model = load_encoder("muse", device="cpu")
-        before = _ranks(model, data)
+        before = _ranks(_index(model, data), model, data, held_out)
         train(model, data, output_dir=folder, config=config, progress=progress)
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    out.print(_comparison(results, config), "")
-    _ask(model, data, before, own_questions)
+    out.print(gains_table(folder / "results.json", Level.PASSAGE), "")
+    _ask(model, data, held_out, before, own_questions)
     err.print(
         f"Done in {time.monotonic() - start:.0f} s. In [bold]{escape(str(folder))}[/]: results.md, plots/, and model/, "
         "which SentenceTransformer loads.",
@@ -62,42 +59,31 @@ def _new_folder(output: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def _comparison(results: dict[str, dict[str, dict[str, Any]]], config: TrainConfig) -> Table:
-    """P@1 of the held-out questions before and after, by language."""
-    last = config.stages[-1]
-    before, after = (Report.from_dict(results[name][Level.PASSAGE.value]) for name in ("before", last.value))
-    trained = before.languages_of(Average.TRAINED)
-    table = Table(title=f"P@1 on held-out questions (share answered by the first passage of {before.num_candidates:,})")
-    for name in ("", "before", "after", "gain"):
-        table.add_column(name, justify="left" if not name else "right")
-    rows = [(code, before.value("P@1", code), after.value("P@1", code)) for code in before.languages]
-    for code, first, second in sorted(rows, key=lambda row: row[0] not in trained):
-        note = "" if code in trained else " (not trained)"
-        table.add_row(f"{code}{note}", f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}")
-    table.add_section()
-    mean_before, mean_after = before.average("P@1").value, after.average("P@1").value
-    gain = f"[bold]{mean_after - mean_before:+.3f}[/]"
-    table.add_row("[bold]mean[/]", f"{mean_before:.3f}", f"[bold]{mean_after:.3f}[/]", gain)
-    return table
+def _index(model: SentenceTransformer, data: RetrievalData) -> Index:
+    return Index(encode_passages(model, data.candidates(Level.PASSAGE).texts))
 
 
-def _ranks(model: SentenceTransformer, data: RetrievalData) -> list[int]:
-    """For each of the held-out questions that are asked, the rank of the first passage that answers it."""
-    passages = data.candidates(Level.PASSAGE)
-    held_out = _held_out(data)
-    index = Index(encode_passages(model, passages.texts))
-    hits = index.search(encode_queries(model, [question.text for question in held_out]), k=len(index))
+def _ranks(index: Index, model: SentenceTransformer, data: RetrievalData, questions: list[Query]) -> list[int]:
+    """For each question, the rank of the first passage that answers it."""
+    ids = data.candidates(Level.PASSAGE).ids
+    hits = index.search(encode_queries(model, [question.text for question in questions]), k=len(index))
     return [
-        next(rank for rank, row in enumerate(rows, start=1) if passages.ids[row] in data.positives(question.id))
-        for question, rows in zip(held_out, hits.indices.tolist(), strict=True)
+        next(rank for rank, row in enumerate(rows, start=1) if ids[row] in data.positives(question.id))
+        for question, rows in zip(questions, hits.indices.tolist(), strict=True)
     ]
 
 
-def _ask(model: SentenceTransformer, data: RetrievalData, before: list[int], own_questions: tuple[str, ...]) -> None:
+def _ask(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    held_out: list[Query],
+    before: list[int],
+    own_questions: tuple[str, ...],
+) -> None:
     """Asks held-out questions, whose passages' ranks before and after training are shown, then the user's own."""
     passages = data.candidates(Level.PASSAGE)
-    index = Index(encode_passages(model, passages.texts))
-    held_out, after = _held_out(data), _ranks(model, data)
+    index = _index(model, data)
+    after = _ranks(index, model, data, held_out)
     texts = [*(question.text for question in held_out), *own_questions]
     hits = index.search(encode_queries(model, texts), k=1)
     for number, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Tables that more than one command shows."""
+"""Tables of a run's results on its test questions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,7 @@ def stages_table(results: Path, level: Level) -> Table:
         results: A run's ``results.json``.
         level: What was found.
     """
-    content = json.loads(results.read_text(encoding="utf-8"))
-    reports = {
-        name.removeprefix("after "): Report.from_dict(content[stage][level.value])
-        for stage, name in RESULT_NAMES.items()
-        if stage in content
-    }
+    reports = _reports(results, level)
     first = next(iter(reports.values()))
     trained = first.languages_of(Average.TRAINED)
     table = Table(
@@ -36,7 +31,7 @@ def stages_table(results: Path, level: Level) -> Table:
     table.add_column("language")
     for name in reports:
         table.add_column(name, justify="right")
-    for code in sorted(first.languages, key=lambda code: code not in trained):
+    for code in _trained_first(first):
         values = [f"{report.value(METRIC, code):.3f}" for report in reports.values()]
         table.add_row(code + "*" * (code in trained), *values)
     table.add_section()
@@ -44,3 +39,43 @@ def stages_table(results: Path, level: Level) -> Table:
         if first.languages_of(average):
             table.add_row(name, *(f"{report.average(METRIC, average).value:.3f}" for report in reports.values()))
     return table
+
+
+def gains_table(results: Path, level: Level) -> Table:
+    """P@1 in every language before training and after its last stage, and the gain.
+
+    Args:
+        results: A run's ``results.json``.
+        level: What was found.
+    """
+    before, *_, after = _reports(results, level).values()
+    trained = before.languages_of(Average.TRAINED)
+    table = Table(
+        title=f"{METRIC} on held-out questions (share answered by the first {level.value} of {before.num_candidates:,})"
+    )
+    for name in ("", "before", "after", "gain"):
+        table.add_column(name, justify="left" if not name else "right")
+    for code in _trained_first(before):
+        first, second = before.value(METRIC, code), after.value(METRIC, code)
+        note = "" if code in trained else " (not trained)"
+        table.add_row(f"{code}{note}", f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}")
+    table.add_section()
+    mean_before, mean_after = before.average(METRIC).value, after.average(METRIC).value
+    gain = f"[bold]{mean_after - mean_before:+.3f}[/]"
+    table.add_row("[bold]mean[/]", f"{mean_before:.3f}", f"[bold]{mean_after:.3f}[/]", gain)
+    return table
+
+
+def _reports(results: Path, level: Level) -> dict[str, Report]:
+    """Those of a run, in the order of its stages, by what columns call them."""
+    content = json.loads(results.read_text(encoding="utf-8"))
+    return {
+        name.removeprefix("after "): Report.from_dict(content[stage][level.value])
+        for stage, name in RESULT_NAMES.items()
+        if stage in content
+    }
+
+
+def _trained_first(report: Report) -> list[str]:
+    trained = report.languages_of(Average.TRAINED)
+    return sorted(report.languages, key=lambda code: code not in trained)

@@ -37,6 +37,11 @@ class Origin:
     is_muse: bool = False
 
 
+def is_local(name: str) -> bool:
+    """Whether a model's name is that of a folder of this machine, there or not, which says nothing elsewhere."""
+    return Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))
+
+
 def note_origin(model: SentenceTransformer, name: str) -> None:
     """Let a model know under which name it was loaded."""
     setattr(model, _ATTRIBUTE, name)

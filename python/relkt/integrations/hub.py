@@ -19,8 +19,9 @@ import pyarrow as pa
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from sentence_transformers import SentenceTransformer
 
+from relkt.encoders.origin import is_local
 from relkt.retrieval import PassageStore, Retriever
-from relkt.retrieval.building import SUFFIX
+from relkt.retrieval.building import IndexPaths
 from relkt.retrieval.passages import LANGUAGE, NOTES, OWN_COLUMNS
 
 CARD = "README.md"
@@ -65,7 +66,7 @@ def upload_index(
     path = Path(path)
     retriever = Retriever.open(path)
     name = encoder or retriever.encoder_name
-    if not name or _is_local(name):
+    if not name or is_local(name):
         built = f"with {name!r}, a folder of this machine" if name else "without a note of its encoder"
         raise ValueError(
             f"encoder: the index was built {built}; upload the model first, and give its name on the Hub, by which "
@@ -82,9 +83,8 @@ def upload_index(
         ]
         address = _create(api, repo_id, _DATASET, private, revision)
         # An index that replaced another has passages of another name.
-        own = re.compile(re.escape(path.name.removesuffix(SUFFIX)) + r"\.passages(-\d+)?\.arrow")
         for file in api.list_repo_files(repo_id, repo_type=_DATASET, revision=revision):
-            if file != texts.name and own.fullmatch(file):
+            if file != texts.name and IndexPaths(path).may_be_texts(file):
                 operations.append(CommitOperationDelete(file))
         api.create_commit(
             repo_id,
@@ -195,10 +195,6 @@ def _create(api: HfApi, repo_id: str, kind: str, private: bool, branch: str | No
     if branch is not None and not branch.startswith("refs/"):  # those of pull requests are the Hub's own
         api.create_branch(repo_id, branch=branch, repo_type=kind, exist_ok=True)
     return str(address)
-
-
-def _is_local(encoder: str) -> bool:
-    return Path(encoder).expanduser().is_absolute() or Path(encoder).is_dir()
 
 
 def _the_index(repo_id: str, found: list[str], name: str | None) -> str:

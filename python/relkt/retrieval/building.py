@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -57,9 +58,16 @@ class IndexPaths:
 
     def new_texts(self) -> str:
         """A name for the passages' file that none has, beginning as the index file's."""
-        base = self.index.name.removesuffix(SUFFIX)
-        names = (f"{base}.passages{number}.arrow" for number in chain([""], map("-{}".format, count(2))))
+        names = (f"{self._base}.passages{number}.arrow" for number in chain([""], map("-{}".format, count(2))))
         return next(name for name in names if not self.index.with_name(name).exists())
+
+    def may_be_texts(self, name: str) -> bool:
+        """Whether :meth:`new_texts` could have given a name, now or for an index that was here before."""
+        return re.fullmatch(re.escape(self._base) + r"\.passages(-\d+)?\.arrow", name) is not None
+
+    @property
+    def _base(self) -> str:
+        return self.index.name.removesuffix(SUFFIX)
 
     def texts_of_index(self) -> Path | None:
         """The passages' file of the index that is there, if any."""
