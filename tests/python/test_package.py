@@ -26,6 +26,7 @@ LAYERS = [
     {"index"},
     {"ids"},
     {"arrays", "files"},
+    {"errors"},
     {"_relkt"},
 ]
 LIGHT = ["relkt", "relkt.index", "relkt.mining", "relkt.data", "relkt.integrations.semantic_search"]
