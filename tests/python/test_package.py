@@ -1,8 +1,10 @@
-"""The package as a whole: what importing it costs, and who may import whom."""
+"""The package as a whole: which module imports which, what an import costs, and the public names."""
 
 import ast
+import graphlib
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,93 +14,98 @@ import pytest
 
 import relkt
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(relkt.__file__).parent
 MODULES = [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "relkt.")]
-
-# A layer may import those after it, and itself.
-LAYERS = [
-    {"cli", "demo", "__main__"},
-    {"app", "integrations", "reproduce"},
-    {"retrieval"},
-    {"training", "evaluation", "report", "distributed", "mining_files"},
-    {"mining", "losses", "encoders", "data"},
-    {"formats", "figures", "machine", "speed"},
-    {"index"},
-    {"ids"},
-    {"arrays", "files"},
-    {"errors"},
-    {"_relkt"},
-]
 LIGHT = ["relkt", "relkt.index", "relkt.mining", "relkt.data", "relkt.integrations.semantic_search"]
 
+# pyproject.toml describes the tables: "package" is relkt, "rust" the core, any other name a folder of relkt.
+LAYERS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["relkt"]["layers"]
+EXPECTED_IMPORTS = {
+    "package": {("index", "_relkt"), ("training", "mining"), ("cli", "app"), ("app", "retrieval")},
+    "rust": {("search", "error"), ("mining", "search"), ("index_file", "quantize")},
+}
 
-def layer(module):
-    return next(i for i, names in enumerate(LAYERS) if module in names)
+
+def folder(table):
+    """The folder whose modules a table lists."""
+    if table == "rust":
+        return ROOT / "rust" / "core" / "src"
+    return PACKAGE if table == "package" else PACKAGE.joinpath(*table.split("."))
 
 
-def imports(path):
-    """Names of relkt's own modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def module(path, top):
+    """The name that a table has for a file: its first part under ``top``."""
+    return path.relative_to(top).parts[0].split(".")[0]
+
+
+def sources(table):
+    """The files of each module of a table. The file that names the whole (``__init__``, ``lib``) is not a module."""
+    top = folder(table)
+    if not top.is_dir():
+        pytest.skip("the Rust sources are not in this checkout")
+    suffixes = {".rs"} if table == "rust" else {".py", ".pyi"}
+    files = [path for path in sorted(top.rglob("*")) if path.suffix in suffixes]
+    return [(module(path, top), path) for path in files if module(path, top) not in {"__init__", "lib"}]
+
+
+def python_imports(path, prefix):
+    """Names right below ``prefix`` that a Python file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names = [node.module]
-            if node.module == "relkt":
-                names = [f"relkt.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (name.split(".")[1] for name in names if name.startswith("relkt."))
+        yield from (name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix))
 
 
-def test_imports_run_one_way():
+def rust_imports(path):
+    """Names of the core's modules that a Rust file uses, its comments and unit tests aside."""
+    for line in path.read_text(encoding="utf-8").split("#[cfg(test)]")[0].splitlines():
+        assert "crate::{" not in line, f"{path}: one `use` per module"
+        yield from re.findall(r"\bcrate::(\w+)", line.split("//")[0])
+
+
+def imports(table):
+    """Pairs ``(importing module, imported module)`` with the file that imports."""
+    names = {name for name, _ in sources(table)}
+    prefix = "relkt." if table == "package" else f"relkt.{table}."
+    for name, path in sources(table):
+        found = rust_imports(path) if table == "rust" else python_imports(path, prefix)
+        yield from ((name, other, path) for other in found if other in names)
+
+
+@pytest.mark.parametrize("table", LAYERS)
+def test_layers_name_every_module_once(table):
+    listed = [name for layer in LAYERS[table] for name in layer]
+    assert sorted(listed) == sorted({name for name, _ in sources(table)}), f"[tool.relkt.layers] {table}"
+
+
+@pytest.mark.parametrize("table", LAYERS)
+def test_imports_run_one_way(table):
+    rank = {name: i for i, layer in enumerate(LAYERS[table]) for name in layer}
     seen = set()
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part == "__init__":
-            continue
-        for other in imports(path):
-            if other.startswith("__"):
-                continue
-            seen.add((part, other))
-            assert layer(part) <= layer(other), f"{path} imports relkt.{other}, which lies above relkt.{part}"
-    assert ("index", "_relkt") in seen
-    assert ("training", "mining") in seen
-    assert ("cli", "app") in seen
-    assert ("app", "retrieval") in seen
+    for name, other, path in imports(table):
+        seen.add((name, other))
+        assert rank[name] <= rank[other], f"{path} imports {other}, a layer above {name}"
+    assert seen >= EXPECTED_IMPORTS.get(table, set())
 
 
-def test_rust_modules_run_one_way():
-    source = Path(__file__).parents[2] / "rust" / "core" / "src"
-    if not source.is_dir():
-        pytest.skip("the Rust sources are not beside the tests")
-    order = [
-        {"index_file"},
-        {"mining", "limits"},
-        {"search"},
-        {"shortlist"},
-        {"scan"},
-        {"selection", "passages"},
-        {"sketch"},
-        {"quantize"},
-        {"rotation"},
-        {"matrix"},
-        {"kernel", "top_k", "parallel", "buffer", "row_lists"},
-        {"mapping"},
-        {"error"},
-    ]
-    rank = {name: i for i, names in enumerate(order) for name in names}
-    seen = 0
-    for path in source.rglob("*.rs"):
-        own = path.relative_to(source).parts[0].removesuffix(".rs")
-        if own == "lib":
-            continue
-        for line in path.read_text().split("#[cfg(test)]")[0].splitlines():
-            if line.startswith("use crate::"):
-                other = line.removeprefix("use crate::").split("::")[0].rstrip(";")
-                seen += 1
-                assert rank[own] <= rank[other], f"{path}: {line}"
-    assert seen > 10
+@pytest.mark.parametrize("table", LAYERS)
+def test_imports_one_way_within_a_layer(table):
+    order = graphlib.TopologicalSorter()
+    for name, other, _ in imports(table):
+        if name != other:
+            order.add(name, other)
+    order.prepare()  # raises CycleError, which names the modules
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -121,7 +128,7 @@ def test_light_modules_stay_light(name):
     assert out == "none\n"
 
 
-def test_version_is_that_of_the_distribution():
+def test_version_matches_the_installed_distribution():
     assert relkt.__version__ == version("relkt")
 
 
