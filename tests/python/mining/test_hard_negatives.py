@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
 from relkt.mining.hard_negatives import mine_hard_negatives
-from relkt.mining.hard_negatives_formats import _Lists, _table, _Texts
+from relkt.mining.hard_negatives.formats import _Lists, _table, _Texts
 
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
 DIM = 24
@@ -205,7 +205,7 @@ RESCORED: dict[str, dict[str, Any]] = {
 def test_rescored_rows_are_those_of_sentence_transformers(
     model: SentenceTransformer, output_format: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relkt.mining.hard_negatives_selection._BLOCK_RESCORED", 50)  # several blocks
+    monkeypatch.setattr("relkt.mining.hard_negatives.selection._BLOCK_RESCORED", 50)  # several blocks
     for kind, output_scores in (("pairs", False), ("several", True)):
         call = {"output_format": output_format, "output_scores": output_scores, "corpus": CORPUS, **options}
         expected = drawn(theirs, make_dataset(kind), model, cross_encoder=PairScorer(), **call)
@@ -308,7 +308,7 @@ def test_results_do_not_depend_on_blocks_or_threads(
         {"sampling_strategy": "random", "max_score": 0.3, "seed": 0},
     ]
     expected = [ours(make_dataset("several"), model, output_scores=True, corpus=CORPUS, **call) for call in calls]
-    monkeypatch.setattr("relkt.mining.hard_negatives_selection._BLOCK_CANDIDATES", 100)
+    monkeypatch.setattr("relkt.mining.hard_negatives.selection._BLOCK_CANDIDATES", 100)
     for call, whole in zip(calls, expected, strict=True):
         call |= {"faiss_batch_size": 7, "threads": 2, "output_scores": True, "corpus": CORPUS}
         got = ours(make_dataset("several"), model, **call)
@@ -460,7 +460,7 @@ def test_the_cache_is_shared_with_sentence_transformers(
 
 
 def test_hashes_of_long_lists_are_those_of_the_whole() -> None:
-    from relkt.mining.hard_negatives_texts import _Texts as Texts
+    from relkt.mining.hard_negatives.embeddings import _Texts as Texts
 
     for count in (1, 2, 3, 4, 7):
         listed = [f"text '{i}'" for i in range(count)]
@@ -477,7 +477,7 @@ def test_a_damaged_cache_is_told(model: SentenceTransformer, tmp_path: Path) -> 
 
 
 def test_an_interrupted_save_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from relkt.mining import hard_negatives_texts as texts
+    from relkt.mining.hard_negatives import embeddings as texts
 
     def fails(stream: Any, _: Any) -> None:
         stream.write(b"half")
@@ -558,7 +558,7 @@ def test_an_empty_result_keeps_its_types(model: SentenceTransformer) -> None:
 
 
 def test_tables_are_made_in_parts_of_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relkt.mining.hard_negatives_formats._PART_BYTES", 12)
+    monkeypatch.setattr("relkt.mining.hard_negatives.formats._PART_BYTES", 12)
     source = pa.array(["aaaa", "bb", "", "cccccccccccccccc"], pa.large_string())
     rows = np.array([0, 1, 3, 2, 0, 1, 1])
     starts = np.array([0, 2, 3, 3, 7])

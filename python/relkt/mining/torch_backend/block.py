@@ -17,7 +17,7 @@ from relkt.mining.torch_backend.rows import Rows, cosines
 NEVER = -math.inf
 
 
-class Conditions:
+class MiningCall:
     """What one call asks for.
 
     Attributes:
@@ -65,22 +65,22 @@ class Block:
     """Some queries of a call, numbered from 0, and what is no candidate for them.
 
     Attributes:
-        conditions: Of the call.
+        call: Of the call.
         members: (size,) int64, the queries' numbers in the call.
         passages: All passages.
         queries: The queries of the block.
         positives: Their positives.
     """
 
-    def __init__(self, conditions: Conditions, members: NDArray[np.int64]) -> None:
-        self.conditions = conditions
+    def __init__(self, call: MiningCall, members: NDArray[np.int64]) -> None:
+        self.call = call
         self.members = members
-        self.passages = conditions.passages
-        self.queries = conditions.queries.take(torch.from_numpy(members).to(self.device))
+        self.passages = call.passages
+        self.queries = call.queries.take(torch.from_numpy(members).to(self.device))
         self._unit = self.queries.unit()
-        self.positives = self._own(conditions.positives)
-        self._exclude = None if conditions.exclude is None else self._own(conditions.exclude)
-        self._groups = None if conditions.positive_groups is None else self._own(conditions.positive_groups)
+        self.positives = self._own(call.positives)
+        self._exclude = None if call.exclude is None else self._own(call.exclude)
+        self._groups = None if call.positive_groups is None else self._own(call.positive_groups)
 
     @property
     def size(self) -> int:
@@ -94,7 +94,7 @@ class Block:
 
     def _own(self, pairs: Pairs) -> _BlockPairs:
         """The pairs of the block's queries."""
-        number = np.full(len(self.conditions.queries), -1, dtype=np.int64)
+        number = np.full(len(self.call.queries), -1, dtype=np.int64)
         number[self.members] = np.arange(self.size)
         return _BlockPairs(number, pairs, self.device)
 
@@ -108,10 +108,10 @@ class Block:
         """Excluded rows and the groups of positives: -inf."""
         if self._exclude is not None:
             self._exclude.mask(scores, start)
-        if self._groups is None or self.conditions.groups is None:
+        if self._groups is None or self.call.groups is None:
             return
         # Each group of the chunk is one run of its sorted groups; only cells of runs that positives name are touched.
-        groups, order = self.conditions.groups[start : start + scores.shape[1]].sort()
+        groups, order = self.call.groups[start : start + scores.shape[1]].sort()
         first = torch.searchsorted(groups, self._groups.columns)
         length = torch.searchsorted(groups, self._groups.columns, right=True) - first
         pair = torch.repeat_interleave(length)
@@ -123,7 +123,7 @@ class Block:
         Returns:
             (size,) bool, which queries have such cells.
         """
-        bound = self.conditions.bound
+        bound = self.call.bound
         at_limit = torch.tensor(limit, dtype=torch.float64, device=self.device)
         possible, sure = under(at_limit - bound), over(at_limit + bound)
         near = torch.zeros_like(wanted)
@@ -146,7 +146,7 @@ class Block:
     def exact(self, scores: Tensor, query: Tensor, column: Tensor, start: int) -> Tensor:
         """Scores (float32 values as float64) of some cells."""
         exact = cosines(self.queries, query, self.passages, column + start)
-        verify(exact, scores[query, column], self.conditions.bound)
+        verify(exact, scores[query, column], self.call.bound)
         return exact.double()
 
 

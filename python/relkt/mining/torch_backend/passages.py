@@ -12,7 +12,7 @@ from torch import Tensor
 from relkt.arrays import as_rows
 from relkt.mining.torch_backend import passes
 from relkt.mining.torch_backend.arguments import Lists, ScoreWindow, check_groups, checked_pairs, checked_windows
-from relkt.mining.torch_backend.block import Conditions
+from relkt.mining.torch_backend.block import MiningCall
 from relkt.mining.torch_backend.passes import Found
 from relkt.mining.torch_backend.rows import Rows, cosines
 
@@ -132,8 +132,8 @@ class TorchPassages:
             banned = None if exclude is None else checked_pairs("exclude", exclude, size, self.rows)
             if groups is not None:
                 check_groups(groups, self.rows)
-            conditions = Conditions(self._rows, rows, windows, named, banned, groups, max_positive_similarity)
-            return passes.mine(conditions)
+            call = MiningCall(self._rows, rows, windows, named, banned, groups, max_positive_similarity)
+            return passes.mine(call)
 
     def _check_queries(self, queries: Tensor) -> Rows:
         return Rows.checked("queries", queries, device=self.device, dim=self.dim)

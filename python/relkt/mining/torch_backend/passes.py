@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relkt.mining.torch_backend.block import Block, Conditions
+from relkt.mining.torch_backend.block import Block, MiningCall
 from relkt.mining.torch_backend.chunks import chunk_shape
 from relkt.mining.torch_backend.products import exact_products
 from relkt.mining.torch_backend.windows import Best, End
@@ -18,22 +18,20 @@ from relkt.mining.torch_backend.windows import Best, End
 Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 
-def mine(conditions: Conditions) -> list[Found]:
+def mine(call: MiningCall) -> list[Found]:
     """The results of a call, for each of its windows, in blocks that fit the device."""
-    size = len(conditions.queries)
-    block, stretch = chunk_shape(size, conditions.queries.dim, conditions.queries.device)
+    size = len(call.queries)
+    block, stretch = chunk_shape(size, call.queries.dim, call.queries.device)
     members = np.arange(size, dtype=np.int64)
-    with exact_products(conditions.queries.device):
-        blocks = [
-            _mine_block(Block(conditions, members[start : start + block]), stretch) for start in range(0, size, block)
-        ]
+    with exact_products(call.queries.device):
+        blocks = [_mine_block(Block(call, members[start : start + block]), stretch) for start in range(0, size, block)]
     return [_joined(found) for found in zip(*blocks, strict=True)]
 
 
 def _mine_block(block: Block, stretch: int) -> list[Found]:
     """The results of some queries, ``stretch`` passages at a time."""
-    conditions = block.conditions
-    best = [Best(block, window) for window in conditions.windows]
+    call = block.call
+    best = [Best(block, window) for window in call.windows]
     refused = torch.zeros(block.size, dtype=torch.bool, device=block.device)
     for start in range(0, len(block.passages), stretch):
         unit = block.passages.unit(start, start + stretch)
@@ -41,11 +39,11 @@ def _mine_block(block: Block, stretch: int) -> list[Found]:
         for one in best:
             one.count_too_similar(scores, start)
         block.mask_excluded(scores, start)
-        if conditions.limit is not None and len(block.positives.queries) > 0:
+        if call.limit is not None and len(block.positives.queries) > 0:
             wanted = torch.zeros(scores.shape, dtype=torch.bool, device=block.device)
             for one in best:
                 wanted |= one.candidates(scores)
-            refused |= block.mask_near_positives(scores, wanted, unit, start, conditions.limit)
+            refused |= block.mask_near_positives(scores, wanted, unit, start, call.limit)
         for one in best:
             one.add(scores, start)
     found = [one.found() for one in best]
@@ -65,10 +63,10 @@ def _count_near(
 
     What ranks before the last result and is inside the window was either returned or refused as too near to a positive.
     """
-    block = Block(block.conditions, block.members[which.cpu().numpy()])
+    block = Block(block.call, block.members[which.cpu().numpy()])
     ends = [
         End(block, window, *(tensor[which] for tensor in one))
-        for window, one in zip(block.conditions.windows, found, strict=True)
+        for window, one in zip(block.call.windows, found, strict=True)
     ]
     for start in range(0, len(block.passages), stretch):
         scores = block.scores(block.passages.unit(start, start + stretch), start)

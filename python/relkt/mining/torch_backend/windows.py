@@ -19,7 +19,7 @@ class _Window:
         self.num = window[0]
         self.above, self.below = (torch.from_numpy(limit[block.members]).to(block.device) for limit in window[1:])
         self._block = block
-        self._bound = block.conditions.bound
+        self._bound = block.call.bound
 
     def possible(self, scores: Tensor, above: Tensor) -> Tensor:
         """Cells whose score may lie between ``above`` (at least the lower limit) and the upper limit."""

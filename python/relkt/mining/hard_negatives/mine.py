@@ -11,7 +11,8 @@ from datasets import Dataset
 
 from relkt.arrays import as_count, as_threads
 from relkt.mining.conditions import as_number
-from relkt.mining.hard_negatives_formats import (
+from relkt.mining.hard_negatives.embeddings import Encoding, embed
+from relkt.mining.hard_negatives.formats import (
     FORMATS,
     OutputFormat,
     format_negatives,
@@ -19,14 +20,14 @@ from relkt.mining.hard_negatives_formats import (
     print_statistics,
     say,
 )
-from relkt.mining.hard_negatives_selection import (
-    Conditions,
+from relkt.mining.hard_negatives.pairs import Pairs, read_pairs
+from relkt.mining.hard_negatives.selection import (
     Searched,
+    SelectionRule,
     rescored,
     select_inside,
     select_ranked,
 )
-from relkt.mining.hard_negatives_texts import Encoding, Pairs, embed, read_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -207,7 +208,7 @@ def mine_hard_negatives(
         range_max = range_min + (10 if many else 1) * num_negatives + int(pairs.rows_per_query.max())
         if verbose:
             say(f"Setting range_max to {range_max} based on the provided parameters.")
-    wanted = Conditions(
+    wanted = SelectionRule(
         num_negatives=num_negatives,
         range_min=range_min,
         range_max=range_max,

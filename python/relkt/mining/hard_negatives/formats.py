@@ -13,8 +13,8 @@ from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 from numpy.typing import NDArray
 
-from relkt.mining.hard_negatives_selection import Conditions, Selection
-from relkt.mining.hard_negatives_texts import Pairs
+from relkt.mining.hard_negatives.pairs import Pairs
+from relkt.mining.hard_negatives.selection import Selection, SelectionRule
 
 OutputFormat = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 FORMATS: tuple[OutputFormat, ...] = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
@@ -192,7 +192,7 @@ def _table(columns: dict[str, _Column]) -> pa.Table:
     )
 
 
-def print_statistics(formatted: Formatted, selection: Selection, wanted: Conditions) -> None:
+def print_statistics(formatted: Formatted, selection: Selection, wanted: SelectionRule) -> None:
     """Prints the table of scores, what conditions refused, and how many samples there are too few."""
     kinds = (selection.positive_scores, formatted.negative_scores, formatted.differences)
     row = "{:<6} {:>14} {:>14} {:>14}".format
@@ -215,7 +215,7 @@ def print_statistics(formatted: Formatted, selection: Selection, wanted: Conditi
         say(f"Could not find enough negatives for {missing} samples ({share:.2%}). {_advice(wanted)}")
 
 
-def _advice(wanted: Conditions) -> str:
+def _advice(wanted: SelectionRule) -> str:
     causes = [] if wanted.range_max is None or wanted.fill else ["range_max"]
     causes += ["range_min"] if wanted.range_min else []
     names = ("absolute_margin", "relative_margin", "max_score", "min_score")

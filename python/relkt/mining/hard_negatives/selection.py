@@ -14,7 +14,8 @@ from relkt._relkt import Passages, check_queries
 from relkt.arrays import Embeddings, as_rows, to_border
 from relkt.index import Index
 from relkt.mining.conditions import upper_limits
-from relkt.mining.hard_negatives_texts import Pairs, pool_of
+from relkt.mining.hard_negatives.embeddings import pool_of
+from relkt.mining.hard_negatives.pairs import Pairs
 from relkt.mining.negatives import mine
 
 # Scores of raw candidates in memory at a time, and pairs that a cross-encoder is given at a time.
@@ -23,7 +24,7 @@ _BLOCK_RESCORED = 2**14
 
 
 @dataclass(frozen=True)
-class Conditions:
+class SelectionRule:
     """What makes a candidate a negative; the arguments of ``mine_hard_negatives`` of the same names.
 
     ``range_max`` is None if there is no limit: then conditions hold inside the search. ``draw`` is like
@@ -105,7 +106,7 @@ class Searched:
         return scores
 
 
-def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: Conditions) -> Selection:
+def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: SelectionRule) -> Selection:
     """The best negatives under all conditions: a query gets fewer only if the corpus has no more.
 
     ``skipped`` counts every passage above a query's upper limits, for the tightest of them; what is below ``min_score``
@@ -123,7 +124,7 @@ def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float3
 
 
 def select_ranked(
-    searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: Conditions, rescore: Rescorer | None
+    searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: SelectionRule, rescore: Rescorer | None
 ) -> Selection:
     """Negatives among the valid ones of the best ``range_max`` + (most positives of a query) candidates.
 
@@ -209,7 +210,7 @@ def rescored(
     searched: Searched,
     pairs: Pairs,
     positives: NDArray[np.float32],
-    wanted: Conditions,
+    wanted: SelectionRule,
     cross_encoder: Any,
     batch_size: int,
     use_multi_process: list[str] | bool,
@@ -233,7 +234,7 @@ def _mined(
     searched: Searched,
     pairs: Pairs,
     queries: NDArray[np.int64],
-    wanted: Conditions,
+    wanted: SelectionRule,
     progress: Callable[[int], Any] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     every = len(queries) == len(searched.queries)
@@ -282,7 +283,7 @@ def _refuse(
     scores: NDArray[np.float32],
     valid: NDArray[np.bool_],
     lowest_positive: NDArray[np.float32],
-    wanted: Conditions,
+    wanted: SelectionRule,
 ) -> None:
     """Takes back ``valid`` where a condition does not hold, and counts."""
     for name, limit in wanted.upper_limits(lowest_positive).items():
@@ -295,7 +296,7 @@ def _refuse(
         valid &= ~refused
 
 
-def _choose(valid: NDArray[np.bool_], wanted: Conditions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _choose(valid: NDArray[np.bool_], wanted: SelectionRule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Columns (b, m) of the candidates that are taken, -1 where none is left, and (b,) how many options there were."""
     assert wanted.range_max is not None
     m = wanted.num_negatives
