@@ -1,7 +1,8 @@
 """relkt: train cross-lingual retrievers by language knowledge transfer, and search with them exactly."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relkt._lazy import lazy_attach
 
 if TYPE_CHECKING:
     from relkt import formats
@@ -20,23 +21,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "Hits": "relkt.index",
-    "Index": "relkt.index",
-    "IndexFileError": "relkt._relkt",
-    "RemineCallback": "relkt.training.remine",
-    "Retriever": "relkt.retrieval",
-    "TrainConfig": "relkt.training",
-    "evaluate": "relkt.evaluation",
-    "export_onnx": "relkt.encoders.onnx_export",
-    "load_data": "relkt.data",
-    "load_encoder": "relkt.encoders",
-    "mine": "relkt.mining",
-    "mine_hard_negatives": "relkt.mining.hard_negatives",
-    "search": "relkt.index",
-    "semantic_search": "relkt.integrations.semantic_search",
-    "train": "relkt.training",
-}
 
 __all__ = [
     "Hits",
@@ -58,15 +42,21 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # PEP 562: `import relkt` stays free of torch, and each name is loaded when it is first used.
-    if name == "formats":
-        return import_module("relkt.formats")
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module 'relkt' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_attach(
+    __name__,
+    {
+        "relkt._relkt": ["IndexFileError"],
+        "relkt.data": ["load_data"],
+        "relkt.encoders": ["load_encoder"],
+        "relkt.encoders.onnx_export": ["export_onnx"],
+        "relkt.evaluation": ["evaluate"],
+        "relkt.index": ["Hits", "Index", "search"],
+        "relkt.integrations.semantic_search": ["semantic_search"],
+        "relkt.mining": ["mine"],
+        "relkt.mining.hard_negatives": ["mine_hard_negatives"],
+        "relkt.retrieval": ["Retriever"],
+        "relkt.training": ["TrainConfig", "train"],
+        "relkt.training.remine": ["RemineCallback"],
+    },
+    submodules=["formats"],
+)

@@ -1,9 +1,10 @@
-"""Errors about one argument, as data: the command line renders them with its options instead of editing messages."""
+"""Errors about one argument, kept as data: the command line shows its options in place of the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Parameter:
     """A parameter that a message mentions.
 
     Args:
-        name: Its name in Python, e.g. ``overwrite``.
+        name: Its name in Python, e.g. ``overwrite``; a field of a parameter has dots, e.g. ``conditions.margin``.
         value: The value to pass, as it is written in Python, e.g. ``True``; empty if the message names no value.
     """
 
@@ -23,20 +24,20 @@ class Parameter:
 
 
 Text = str | Sequence[str | Parameter]
-"""A text, or its parts, where it mentions parameters."""
+"""A text, or its parts if it mentions parameters."""
 
 
-class ArgumentError(ValueError):
-    """An argument has a value that relkt cannot use.
+class ArgumentMessage(Exception):
+    """Base class of the errors about an argument; the built-in error is the other base class.
 
     ``str(error)`` is ``name: expected EXPECTED, got GOT; HINT``.
 
     Args:
-        name: The parameter, e.g. ``num_negatives``.
-        expected: What the parameter takes, e.g. ``an integer of at least 1``.
+        name: The parameter, e.g. ``num_negatives`` or ``conditions.margin``; several with commas.
+        expected: The values that the parameter takes, e.g. ``an integer of at least 1``.
         got: The value given.
-        problem: The whole sentence, for the rare problem that is not about one value; replaces ``expected``, ``got``.
-        hint: What the user can do about it.
+        problem: The whole sentence, if the problem is not one wrong value; replaces ``expected`` and ``got``.
+        hint: How the user can solve the problem.
 
     Attributes:
         name: The parameter.
@@ -45,18 +46,50 @@ class ArgumentError(ValueError):
     def __init__(
         self, name: str, expected: Text = "", got: object = None, *, problem: Text = "", hint: Text = ""
     ) -> None:
-        self.name = name
-        self._parts: list[str | Parameter] = [
-            *(_parts(problem) if problem else ["expected ", *_parts(expected), f", got {got}"]),
-            *(["; ", *_parts(hint)] if hint else []),
-        ]
-        super().__init__(self.render(str))
+        self._set(
+            name,
+            (
+                *(_parts(problem) if problem else ("expected ", *_parts(expected), f", got {got}")),
+                *(("; ", *_parts(hint)) if hint else ()),
+            ),
+        )
 
     def render(self, spell: Callable[[Parameter], str]) -> str:
-        """The message, with every parameter written as ``spell`` says, e.g. ``--overwrite`` for ``overwrite=True``."""
-        parts = (part if isinstance(part, str) else spell(part) for part in self._parts)
-        return f"{spell(Parameter(self.name))}: {''.join(parts)}"
+        """The message, with each parameter spelt by ``spell``, e.g. ``--overwrite`` for ``overwrite=True``."""
+        names = ", ".join(spell(Parameter(name)) for name in self.name.split(", "))
+        return f"{names}: {''.join(part if isinstance(part, str) else spell(part) for part in self._message)}"
+
+    def _set(self, name: str, message: tuple[str | Parameter, ...]) -> None:
+        self.name = name
+        self._message = message
+        super().__init__(self.render(str))
+
+    # An exception is copied by calling its class with its message alone, which does not fit `__init__`.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.name, self._message)
+
+
+class ArgumentError(ArgumentMessage, ValueError):
+    """An argument has a value that relkt cannot use."""
+
+
+class ArgumentTypeError(ArgumentMessage, TypeError):
+    """An argument has a type that relkt cannot use."""
+
+
+class ArgumentExistsError(ArgumentMessage, FileExistsError):
+    """An argument names a file or folder that exists and is not overwritten."""
+
+
+class ArgumentNotFoundError(ArgumentMessage, FileNotFoundError):
+    """An argument names a file or folder that does not exist."""
 
 
 def _parts(text: Text) -> Sequence[str | Parameter]:
     return (text,) if isinstance(text, str) else text
+
+
+def _restored(error_type: type[ArgumentMessage], name: str, message: tuple[str | Parameter, ...]) -> ArgumentMessage:
+    error = error_type.__new__(error_type)
+    error._set(name, message)
+    return error

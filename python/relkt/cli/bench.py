@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from relkt.cli.console import counting, err, one_line_errors, out
+from relkt.cli.console import err, one_line_errors, out
+from relkt.cli.progress import progress_bar
 
 
 def bench(
@@ -45,7 +46,7 @@ def bench(
                 chosen = np.random.default_rng(0).choice(len(searched), max(counts))
                 asked = np.asarray(searched.embeddings(chosen), dtype=np.float32)
         timings = []
-        with counting("searching", len(counts) * len(PEERS)) as bar:
+        with progress_bar("searching", len(counts) * len(PEERS)) as bar:
             for timing in time_search(searched, asked, counts=counts, k=k, threads=threads):
                 timings.append(timing)
                 bar(1)

@@ -1,28 +1,22 @@
-"""What all commands share: the console, one-line errors with exit codes, progress bars."""
+"""The consoles of the commands, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from relkt.errors import ArgumentMessage, Parameter
 
 FAILED = 1
-"""Exit code of a command that was given good input, and could not do with it what it is for."""
+"""Exit code if the input was valid and the command failed."""
 BAD_INPUT = 2
-"""Exit code of a command that was given something it cannot use."""
+"""Exit code if the command cannot use its input."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
@@ -42,19 +36,37 @@ class Settings:
 settings = Settings()
 
 
+def print_result(text: str, *, end: str = "\n") -> None:
+    """Prints plain text to standard output, without markup and without breaking lines."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True, end=end)
+
+
+def print_note(text: str, *, style: str | None = None) -> None:
+    """Prints plain text to standard error, without markup and without breaking lines."""
+    err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_warning(text: str, *, kind: str = "warning") -> None:
+    """Prints plain text to standard error, after a coloured ``warning:`` or another word."""
+    err.print(f"[bold yellow]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def one_line_errors(
     interrupted: str = "",
     *,
     failures: tuple[type[Exception], ...] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
     worded: Callable[[str], str] = str,
 ) -> Iterator[None]:
     """Turns bad input into one line and exit code 2, and Ctrl-C into exit code 130.
 
     Args:
-        interrupted: What to say after Ctrl-C, e.g. how to go on.
-        failures: Errors that are no bad input, which end with exit code 1.
-        worded: The library's message in the words of the command, such as its options for parameters.
+        interrupted: A note after Ctrl-C, e.g. how to resume.
+        failures: Errors of a command whose input was valid; they end it with exit code 1.
+        options: Parameter of the library -> option or argument of the command, e.g. ``{"output_format": "--format"}``;
+            only those that :func:`option_of` does not spell by itself.
+        worded: Edits the library's message.
     """
     try:
         yield
@@ -63,33 +75,33 @@ def one_line_errors(
         err.print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        if settings.traceback or not isinstance(error, (ValueError, OSError, ImportError, *failures)):
+        if settings.traceback or not isinstance(error, (ArgumentMessage, ValueError, OSError, ImportError, *failures)):
             raise
-        text = worded(" ".join(_message(error).split()))
+        text = worded(" ".join(_message(error, options).split()))
         err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED if isinstance(error, failures) else BAD_INPUT) from None
 
 
-def _message(error: Exception) -> str:
+def option_of(parameter: Parameter, options: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A parameter of the library as the command line spells it.
+
+    ``num_negatives`` is ``--num-negatives``, ``conditions.margin`` is ``--margin``, ``overwrite=True`` is
+    ``--overwrite``, ``scores=False`` is ``--no-scores`` and ``num_negatives=5`` is ``--num-negatives 5``.
+
+    Args:
+        parameter: The parameter, with the value that a message mentions.
+        options: Parameter -> option, for those that are spelt otherwise.
+    """
+    known = options.get(parameter.name)
+    name = parameter.name.rpartition(".")[2].replace("_", "-")
+    if parameter.value in ("", "True", "False"):
+        return known or f"--{'no-' if parameter.value == 'False' else ''}{name}"
+    return f"{known or f'--{name}'} {parameter.value}"
+
+
+def _message(error: Exception, options: Mapping[str, str]) -> str:
+    if isinstance(error, ArgumentMessage):
+        return error.render(lambda parameter: option_of(parameter, options))
     if isinstance(error, FileNotFoundError) and error.errno is not None and error.filename is not None:
         return f"{error.filename}: file not found"  # the system's own words are longer, and name it twice
     return str(error)
-
-
-@contextmanager
-def counting(description: str, total: int) -> Iterator[TaskProgress]:
-    """A bar that counts to ``total``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        yield TaskProgress(bar, bar.add_task(description, total=total))
-
-
-@dataclass(frozen=True)
-class TaskProgress:
-    """One bar: call it with the number of items finished since the last call."""
-
-    bar: Progress
-    task: TaskID
-
-    def __call__(self, finished: int) -> None:
-        self.bar.advance(self.task, finished)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from relkt.cli.checks import check_device, check_outputs
-from relkt.cli.console import counting
+from relkt.cli.progress import progress_bar
 from relkt.data import DataError
 from relkt.data.files import iter_lines, parse_object, string_field
 
@@ -42,7 +42,7 @@ def run_encoding(
     # A folder of its own beside the output: the same file system, and no name that could be someone's.
     with TemporaryDirectory(prefix=".relkt-", dir=output.parent) as folder:
         partial = Path(folder) / output.name
-        with counting("encoding", len(lines)) as progress:
+        with progress_bar("encoding", len(lines)) as progress:
             rows = None
             remaining = iter(lines)
             done = 0

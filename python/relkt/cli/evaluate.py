@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relkt.cli.console import counting
+from relkt.cli.progress import progress_bar
 from relkt.data import Level, RetrievalData, Split
 from relkt.evaluation import Report, evaluate_embeddings
 from relkt.training.config import TrainConfig
@@ -28,7 +28,7 @@ def run_evaluation(
     # The two levels that rank passages share their embeddings.
     texts = {level: data.candidates(level).texts for level in levels}
     distinct = {texts[level]: level for level in reversed(levels)}
-    with counting("encoding", len(data.queries) + sum(len(candidates) for candidates in distinct)) as progress:
+    with progress_bar("encoding", len(data.queries) + sum(len(candidates) for candidates in distinct)) as progress:
         queries = encode_queries(encoder, [q.text for q in data.queries], progress=progress)
         embedded = {candidates: encode_passages(encoder, candidates, progress=progress) for candidates in distinct}
     return [

@@ -6,21 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from relkt.cli.checks import check_device
 from relkt.cli.console import err, one_line_errors
+from relkt.cli.progress import Bar, progress_bar
 from relkt.retrieval.kinds import Storage, TextUnit
 from relkt.retrieval.progress import IndexProgress
 
@@ -96,9 +85,8 @@ def index(
         columns = None if named == Columns() else named
         source = read_passages(passages, columns=columns, unit=unit)
         check_output(output, overwrite=overwrite)
-        with _bars() as bars:
-            progress = _Bar(bars)
-            progress.activity("loading the encoder")
+        with progress_bar("loading the encoder", rate="passages") as bar:
+            progress = _BuildProgress(bar)
             from relkt.encoders import load_encoder
 
             rows = build_index(
@@ -125,53 +113,24 @@ def _worded(message: str) -> str:
     return message.removeprefix("path: ").replace("name_or_path: ", "--model: ")
 
 
-class _Rate(TextColumn):
-    """Passages a second."""
+class _BuildProgress(IndexProgress):
+    """Shows the progress of a build on one bar."""
 
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        """The rate, once there is one."""
-        return Text("" if task.speed is None or task.total is None else f"{task.speed:.0f} passages/s", style="cyan")
-
-
-def _bars() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        speed_estimate_period=60,
-    )
-
-
-class _Bar(IndexProgress):
-    """The build's progress on one bar."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._task: TaskID | None = None
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
         self.note = ""
 
     def activity(self, name: str) -> None:
-        """Shows what is done now."""
-        self._new(name, None, 0)
+        """Shows the current activity."""
+        self._bar.restart(name)
 
     def encoding(self, total: int, done: int) -> None:
         """Begins to count."""
-        self._new("encoding", total, done)
+        self._bar.restart("encoding", total, done)
 
     def encoded(self, passages: int) -> None:
         """Counts."""
-        if self._task is not None:
-            self._bars.advance(self._task, passages)
+        self._bar(passages)
 
     def truncated(self, passages: int, limit: int) -> None:
         """Keeps a note for the end."""
@@ -179,8 +138,3 @@ class _Bar(IndexProgress):
             f"{passages} passages are longer than the model's {limit} tokens: it sees only their start; shorter "
             "passages would be found by their ends, too"
         )
-
-    def _new(self, name: str, total: int | None, done: int) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(name, total=total, completed=done)

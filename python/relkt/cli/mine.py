@@ -12,22 +12,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from relkt.cli.checks import check_device, check_outputs
-from relkt.cli.console import TaskProgress, err, one_line_errors
+from relkt.cli.console import err, one_line_errors
+from relkt.cli.progress import Bar, progress_bar
 from relkt.data import DatasetName, Split
 from relkt.data.pair_files import CorpusColumns, PairColumns
 from relkt.mining import Strategy
@@ -299,22 +288,13 @@ def _input(pairs: Path) -> AbstractContextManager[Path]:
     return nullcontext(pairs)
 
 
-class _RateColumn(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
-
-
 @contextmanager
-def _stage(name: str, total: int, done: int) -> Iterator[TaskProgress]:
-    """A bar for a stage, which goes on where it was."""
+def _stage(name: str, total: int, done: int) -> Iterator[Bar]:
+    """A bar for a stage, which resumes at ``done``."""
     if done:
         err.print(f"{name}: {done:,} of {total:,} done before", markup=False, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        yield TaskProgress(bar, bar.add_task(escape(name), total=total, completed=done))
+    with progress_bar(name, total, done=done, rate="") as bar:
+        yield bar
 
 
 def _table(summary: MiningSummary, num_negatives: int) -> Table:

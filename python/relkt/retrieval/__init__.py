@@ -3,9 +3,9 @@
 Nothing heavy is imported until it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from relkt._lazy import lazy_attach
 from relkt.retrieval.kinds import Storage, TextUnit
 from relkt.retrieval.progress import IndexProgress
 
@@ -15,20 +15,6 @@ if TYPE_CHECKING:
     from relkt.retrieval.retriever import RetrievedPassage, Retriever, Where
     from relkt.retrieval.sources import Columns, Source, read_passages
 
-_LAZY = {
-    "Columns": "relkt.retrieval.sources",
-    "Fields": "relkt.retrieval.passages",
-    "IndexedPassage": "relkt.retrieval.passages",
-    "PassageStore": "relkt.retrieval.passages",
-    "RetrievedPassage": "relkt.retrieval.retriever",
-    "Retriever": "relkt.retrieval.retriever",
-    "Source": "relkt.retrieval.sources",
-    "Value": "relkt.retrieval.passages",
-    "Where": "relkt.retrieval.retriever",
-    "build_index": "relkt.retrieval.building",
-    "check_output": "relkt.retrieval.building",
-    "read_passages": "relkt.retrieval.sources",
-}
 
 __all__ = [
     "Columns",
@@ -48,8 +34,12 @@ __all__ = [
     "read_passages",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'relkt.retrieval' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_attach(
+    __name__,
+    {
+        "relkt.retrieval.building": ["build_index", "check_output"],
+        "relkt.retrieval.passages": ["Fields", "IndexedPassage", "PassageStore", "Value"],
+        "relkt.retrieval.retriever": ["RetrievedPassage", "Retriever", "Where"],
+        "relkt.retrieval.sources": ["Columns", "Source", "read_passages"],
+    },
+)
