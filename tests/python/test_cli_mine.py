@@ -32,8 +32,8 @@ from relkt.data.types import DataError
 from relkt.encoders import encode_passages, encode_queries, load_encoder
 from relkt.mining import Strategy
 from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, mine_files, steps
-from relkt.mining_files.lock import locked
 from relkt.mining_files.work_folder import WorkFolder
+from relkt.storage import locked
 
 TOPICS = ("tide", "moon", "bread", "glass", "train", "river", "stone", "cloud")
 ROWS = [
@@ -848,7 +848,7 @@ def test_an_output_that_cannot_be_finished(run, tmp_path, monkeypatch):
 
 def test_files_of_somebody_else_beside_the_output(run, tmp_path):
     for name, message in {
-        "o.jsonl.work.lock": "o.jsonl.work.lock: expected a lock of ours, or nothing, got somebody else's file",
+        "o.jsonl.work.lock": "o.jsonl.work.lock: expected a lock file of relkt, got a file with other content",
         "o.jsonl.work.partial": "o.jsonl.work.partial: expected no such file",
     }.items():
         (tmp_path / name).write_text("mine")
@@ -867,11 +867,11 @@ def test_a_place_that_cannot_be_written_is_the_output_s(run, tmp_path, monkeypat
     (tmp_path / "o.jsonl.work.lock").mkdir()
     result = run("pairs.jsonl", "--output", "o.jsonl")
     assert result.exit_code == 2, result.output
-    assert "error: --output: expected a place that can be written, got o.jsonl.work.lock: Is a dir" in result.stderr
+    assert "error: --output: expected a writable place, got o.jsonl.work.lock: Is a dir" in result.stderr
     monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
     result = run("pairs.jsonl", "--output", "other.jsonl")
     assert result.exit_code == 2, result.output
-    assert "error: --output: expected a place that can be written, got other.jsonl" in result.stderr
+    assert "error: --output: expected a writable place, got other.jsonl" in result.stderr
 
 
 @pytest.mark.usefixtures("small_parts")

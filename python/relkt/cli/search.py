@@ -240,9 +240,9 @@ def _show(question: str, found: Sequence[RetrievedPassage], *, full: bool) -> No
 def _open_run(path: Path | None) -> AbstractContextManager[IO[bytes] | None]:
     if path is None:
         return nullcontext()
-    from relkt.files import replacing
+    from relkt.storage import atomic_file
 
-    return replacing(path)
+    return atomic_file(path)
 
 
 def _write_run(file: IO[bytes], question_id: str, found: Sequence[RetrievedPassage]) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relkt.files import replacing
 from relkt.formats.batches import batches_of, import_library, index_of, ranges, some_rows
 from relkt.formats.columns import Source, check_embeddings, embeddings_of, field_of, ids_of, source_of, storage_of
 from relkt.index import Index
+from relkt.storage import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -151,7 +151,7 @@ def to_parquet(
     arrow, parquet = import_library("pyarrow", "pyarrow"), import_library("pyarrow.parquet", "pyarrow")
     schema = _schema(arrow, index, column, id_column)
     # Embeddings hardly ever repeat, so a dictionary of them would only cost.
-    with replacing(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
+    with atomic_file(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
         for batch in _record_batches(arrow, index, schema):
             writer.write_batch(batch, row_group_size=len(batch))
 

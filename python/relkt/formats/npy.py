@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from relkt.files import replacing
 from relkt.formats.batches import batches_of, index_of, ranges, some_rows
 from relkt.index import Index
+from relkt.storage import atomic_file
 
 
 def from_npy(
@@ -69,7 +69,7 @@ def to_npy(index: Index, path: str | os.PathLike[str]) -> None:
     descr = np.lib.format.dtype_to_descr(index.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": (len(index), index.dim)}
     # Written rather than mapped: on a full disk a write is an error, and a store to a map the end of the process.
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for _, batch in batches_of(index):
             file.write(batch.data)

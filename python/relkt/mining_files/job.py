@@ -12,12 +12,12 @@ from pathlib import Path
 from relkt.data.pair_files import CorpusColumns, PairColumns, input_files, read_pair_files
 from relkt.data.types import Split
 from relkt.mining_files.checks import check_apart, check_found
-from relkt.mining_files.lock import locked
 from relkt.mining_files.options import MiningOptions
 from relkt.mining_files.steps import Stages, Steps
 from relkt.mining_files.summary import MiningSummary
 from relkt.mining_files.tables import SUFFIXES, OutputFormat, write_table
 from relkt.mining_files.work_folder import WorkFolder
+from relkt.storage import locked
 
 
 def mine_files(
@@ -83,7 +83,7 @@ def mine_files(
     check_apart(pairs, output, corpus)
     work = WorkFolder(output)
     if work.output.parent.is_dir() and not os.access(work.output.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"output: expected a place that can be written, got {output} in {work.output.parent}")
+        raise PermissionError(f"output: expected a writable place, got {output} in {work.output.parent}")
     with locked(work.path), _torch_threads(threads):
         found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
         if output_format is OutputFormat.N_TUPLE and options.num_negatives >= len(found.passages):

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from relkt.storage import FolderError
+
 CONDITIONS = "conditions"
 """Key of what negatives depend on, but embeddings do not."""
 INDEX = "passages.relkt"
@@ -43,8 +45,8 @@ _DAMAGED = (ValueError, IndexError, EOFError, KeyError, RuntimeError, SyntaxErro
 """What reading a damaged file of arrays raises."""
 
 
-class WorkFolderError(ValueError):
-    """A folder of a run with other inputs or parameters, or one that is no such folder."""
+WorkFolderError = FolderError
+"""The work folder cannot be used: it belongs to another run, is in use, or holds files that relkt did not write."""
 
 
 class WorkFolder:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from relkt.data import RetrievalData, Split, sort_languages
 from relkt.machine import machine
-from relkt.mining_files.lock import locked
 from relkt.reproduce.folder import ExperimentFolder
 from relkt.reproduce.measurement import Measurement, StageResult, measure_bm25, measure_encoder
 from relkt.reproduce.progress import Progress, TimedProgress
@@ -23,6 +22,7 @@ from relkt.reproduce.results import write_results
 from relkt.reproduce.rows import Row, Run
 from relkt.reproduce.summary import summarise
 from relkt.reproduce.training_run import read_training
+from relkt.storage import locked
 from relkt.training.config import TrainConfig
 
 if TYPE_CHECKING:

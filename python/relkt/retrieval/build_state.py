@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relkt.files import replacing
+from relkt.storage import atomic_file
 
 _STATE, _VECTORS, _TEXTS = "state.json", "embeddings.bin", "passages.arrow"
 _SAVED = ("key", "rows", "dim", "encoded", "truncated", "texts_name")
@@ -71,7 +71,7 @@ class BuildState:
 
     def save(self) -> None:
         """Write the state; at any moment there is the old one or the new one."""
-        with replacing(self._folder / _STATE) as file:
+        with atomic_file(self._folder / _STATE) as file:
             file.write(json.dumps({name: getattr(self, name) for name in _SAVED}).encode())
 
     def is_whole(self) -> bool:

@@ -21,15 +21,14 @@ from sentence_transformers import SentenceTransformer
 from relkt._relkt import IndexFileError
 from relkt.data.types import Passage
 from relkt.encoders import encode_passages, model_checksum, num_truncated
-from relkt.files import replacing
 from relkt.index import Index
-from relkt.mining_files.lock import locked
 from relkt.retrieval.build_state import BuildState, working
 from relkt.retrieval.kinds import Storage
 from relkt.retrieval.passages import BUILD, DIGEST, ID, IndexedPassage, PassageStore, is_plain_name
 from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
+from relkt.storage import atomic_file, locked
 
 CHUNK = 2048
 """Passages between two saves, of which batches of similar length are made."""
@@ -219,7 +218,7 @@ def _write(paths: IndexPaths, state: BuildState, storage: Storage) -> None:
         state.save()
     texts = paths.index.with_name(state.texts_name)
     # A copy: until both files are in place the build can be taken up again.
-    with state.texts.open("rb") as written, replacing(texts) as file:
+    with state.texts.open("rb") as written, atomic_file(texts) as file:
         shutil.copyfileobj(written, file)
     store = PassageStore.open(state.texts)
     vectors: NDArray[Any] = np.memmap(state.vectors, mode="r", dtype=storage.value, shape=(len(store), state.dim))

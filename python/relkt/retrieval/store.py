@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from relkt.data.files import shorten
 from relkt.data.types import DataError
-from relkt.files import replacing
 from relkt.retrieval.passages import (
     DOCUMENT,
     ID,
@@ -26,6 +25,7 @@ from relkt.retrieval.passages import (
     PassageStore,
 )
 from relkt.retrieval.sources import Columns, Source
+from relkt.storage import atomic_file
 
 BATCH_ROWS = 1024
 """Rows of a record batch: what is read from the disk for one passage."""
@@ -82,7 +82,7 @@ def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
     before = source.fingerprint()
     schema = _scan(source, notes)
     rows = 0
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         with pa.ipc.new_file(file, schema) as writer:
             for batch in _batches(source, schema):
                 writer.write_batch(batch)

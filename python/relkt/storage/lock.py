@@ -1,4 +1,4 @@
-"""One run at a time for each output."""
+"""A lock that lets one process at a time use a folder."""
 
 from __future__ import annotations
 
@@ -10,81 +10,82 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from relkt.mining_files.work_folder import WorkFolderError
+from relkt.storage.errors import LockedError
 
-_OURS = b"made by relkt\n"
-"""The content of a lock file that a run has made."""
+_CONTENT = b"made by relkt\n"
+"""The content of a lock file that relkt made."""
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Holds ``WORK.lock``, a lock of the operating system, which goes with the process however that ends.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``FOLDER.lock`` while the context lasts.
 
-    A file system without locks is taken as it is. A file that a run has made is deleted at the end; one that a killed
-    run left behind is not locked, and so in nobody's way. An empty file of somebody else's serves as well, and stays.
+    It is a lock of the operating system, which is released however the process ends, so a lock file left by a killed
+    process blocks nobody. On a file system without locks, nothing is locked. A lock file that relkt made is deleted at
+    the end; an empty file that was there before serves as well, and is kept.
 
     Args:
-        work: The folder that only one run may use.
+        folder: The folder that only one process may use; it need not exist.
 
     Raises:
-        WorkFolderError: If another run holds the lock, or the file is somebody else's.
+        LockedError: If another process holds the lock, or the file has content that relkt did not write.
         OSError: If the file cannot be written.
     """
-    path = work.with_name(f"{work.name}.lock")
+    path = folder.with_name(f"{folder.name}.lock")
     while True:
         file, made = _opened(path)
         try:
             if not _lock(file):
-                raise WorkFolderError(f"another run is using {work}: wait for its end, or give another output")
-            ours = _is_ours(file, path, made=made)
+                raise LockedError(f"another run is using {folder}; wait for it to finish, or choose another output")
+            is_own = _is_own(file, path, made=made)
         except BaseException:
             file.close()
             raise
         if _is_at(file, path):
             break
-        file.close()  # of a run that has just ended, and deleted it
+        file.close()  # its process has just ended and deleted it
     try:
         yield
     finally:
-        if ours:
-            with suppress(OSError):  # Windows deletes no file that is open
+        if is_own:
+            with suppress(OSError):  # Windows deletes no open file
                 path.unlink()
         file.close()
-        if ours and sys.platform == "win32":
-            with suppress(OSError):  # another run may have it by now
+        if is_own and sys.platform == "win32":
+            with suppress(OSError):  # another process may have opened it by now
                 path.unlink()
 
 
 def _opened(path: Path) -> tuple[IO[bytes], bool]:
-    """The file, and whether it was not there before."""
+    """The file, and whether this call made it."""
     try:
         try:
             return path.open("x+b", buffering=0), True
         except FileExistsError:
             return path.open("a+b", buffering=0), False
     except OSError as error:
-        raise OSError(f"output: expected a place that can be written, got {path}: {error.strerror or error}") from error
+        raise OSError(f"output: expected a writable place, got {path}: {error.strerror or error}") from error
 
 
-def _is_ours(file: IO[bytes], path: Path, *, made: bool) -> bool:
-    """Whether a run has made the file, which it then says in it.
+def _is_own(file: IO[bytes], path: Path, *, made: bool) -> bool:
+    """Whether relkt made the file; marks a new one.
 
     Raises:
-        WorkFolderError: If somebody else has written into it.
+        LockedError: If the file has other content.
     """
     file.seek(0)
-    content = file.read(len(_OURS) + 1)
-    if content == _OURS:
+    content = file.read(len(_CONTENT) + 1)
+    if content == _CONTENT:
         return True
     if content:
-        raise WorkFolderError(
-            f"{path}: expected a lock of ours, or nothing, got somebody else's file: move it away, or give another "
+        raise LockedError(
+            f"{path}: expected a lock file of relkt, got a file with other content; move it away, or choose another "
             "output"
         )
     if made:
         try:
-            if file.write(_OURS) != len(_OURS):
+            if file.write(_CONTENT) != len(_CONTENT):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             with suppress(OSError):
@@ -94,7 +95,7 @@ def _is_ours(file: IO[bytes], path: Path, *, made: bool) -> bool:
 
 
 def _lock(file: IO[bytes]) -> bool:
-    file.seek(0)  # Windows locks a byte at this place
+    file.seek(0)  # Windows locks a byte at this position
     if sys.platform == "win32":
         import msvcrt
 
