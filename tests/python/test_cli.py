@@ -66,7 +66,7 @@ def test_starting_loads_no_torch():
         ),
         (["train", "--data", "relkt-mini", "--output", "X", "--config", "c.toml"], "c.toml"),
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),
-        (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: data set 'beir' needs the folder"),
+        (["train", "--data", "beir", "--output", "X", "--preset", "demo"], "path: expected the folder with the files"),
         (["train", "--data", "beir", "--path", "none", "--output", "X", "--preset", "demo"], "none"),
         (
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "best-muse", "--teacher", "muse"],

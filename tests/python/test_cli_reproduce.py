@@ -109,7 +109,7 @@ def test_ctrl_c_says_how_to_go_on(
     [
         (["--rows", "bm26"], "rows: expected some of bm25, muse, e5-small, paper, best-muse, best-e5, got bm26"),
         (["--rows", ""], "rows: expected some of"),
-        (["--rows", "bm25", "--path", "none"], "path: expected a folder, got 'none', which is not there"),
+        (["--rows", "bm25", "--path", "none"], "path: expected a folder, got 'none', which does not exist"),
         (["--rows", "bm25", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
         (["--rows", "bm25", "--output", "."], "output_dir: expected a new or empty folder, or that of an experiment"),
         (["--rows", "e5-small", "--e5", "./none"], "no such folder"),

@@ -11,7 +11,7 @@ import numpy as np
 from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.progress import progress_bar
 from relkt.data import DataError
-from relkt.data.files import iter_lines, parse_object, string_field
+from relkt.data.parsing import iter_lines, parse_object, string_field
 
 CHUNK = 8192
 """Texts between two writes: sorting by length works within a chunk, and memory holds one."""

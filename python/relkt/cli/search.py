@@ -19,7 +19,7 @@ from rich.text import Text
 
 from relkt.cli.checks import check_device, check_outputs
 from relkt.cli.console import err, one_line_errors, out
-from relkt.data.files import iter_lines, parse_object, string_field
+from relkt.data.parsing import iter_lines, parse_object, string_field
 from relkt.data.types import DataError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The BEIR layout: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, for a user's own data."""
+"""Reader and writer of the BEIR layout, for own data: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relkt.data.beir_records import Judgement, Record, put_together, read_passages, read_queries
-from relkt.data.files import iter_json_lines, iter_lines
+from relkt.data.parsing import iter_json_lines, iter_lines
 from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, RetrievalData, Split
 
@@ -23,18 +23,20 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
     """Reads a data set in the BEIR layout.
 
     - ``corpus.jsonl``: ``_id`` and ``text``; optional ``title``, ``document`` (default: the passage's own id) and
-      ``language`` (default ``"en"``). The optional two may also stand in ``metadata``. Only ``text`` is embedded.
-    - ``queries.jsonl``: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, which all
-      translations of a question share (default: the query's own id); these, too, may stand in ``metadata``.
+      ``language`` (default ``"en"``). Only ``text`` is embedded.
+    - ``queries.jsonl``: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, the common id
+      of all translations of a question (default: the query's own id).
     - ``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``, or a single file of any name in ``qrels``: tab-separated with the
-      header ``query-id corpus-id score``, score an integer, above 0 for a positive.
+      header ``query-id corpus-id score``; the score is an integer, above 0 for a positive.
 
-    With several qrels files, the file a query is judged in is its split. A single file says nothing about splits,
-    unless it is called train, dev or test and ``SplitBy.OFFICIAL`` asks for that. A query without a positive in any
-    qrels file cannot be trained on or evaluated; it is left out, and how many were is logged as a warning.
+    ``document``, ``language`` and ``parallel`` may also be in ``metadata``.
+
+    With several qrels files, the file that judges a query is its split. A single file defines a split only if it is
+    named train, dev or test and ``SplitBy.OFFICIAL`` is chosen. Queries without a positive are left out, and their
+    number is logged as a warning.
 
     Args:
-        folder: Holds the files.
+        folder: Folder of the files.
         name: Name of the data set.
 
     Raises:
@@ -57,13 +59,13 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 
 
 def save_beir(data: RetrievalData, folder: str | Path) -> None:
-    """Writes a data set in the BEIR layout, from which :func:`load_data` reads the same data set again.
+    """Writes a data set in the BEIR layout; :func:`load_data` reads the same data set back.
 
-    All three qrels files are written, those of empty splits with the header only, so that loading keeps the splits.
+    Empty splits get a qrels file with the header only, so that loading keeps the splits.
 
     Args:
-        data: What to write.
-        folder: Where to; created if needed.
+        data: The data set.
+        folder: Folder to write to; created if needed.
 
     Raises:
         DataError: If an id contains a tab or a line break, which the qrels files cannot hold.
@@ -73,7 +75,9 @@ def save_beir(data: RetrievalData, folder: str | Path) -> None:
     items: list[Passage | Query] = [*data.passages, *data.queries]
     for item in items:
         if any(c in item.id for c in "\t\n\r"):
-            raise DataError(f"{type(item).__name__.lower()} id {item.id!r}: expected no tab or line break in it")
+            raise DataError(
+                f"{type(item).__name__.lower()} id {item.id!r}: expected an id without tabs and line breaks"
+            )
     contents = {
         folder / CORPUS: _json_lines(
             {"_id": p.id, "title": p.title, "text": p.text, "document": p.document, "language": p.language}
@@ -105,11 +109,13 @@ def _records(path: Path) -> Iterable[Record]:
 def _qrels_files(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.tsv")) if folder.is_dir() else []
     if not found:
-        raise DataError(f"{folder}: expected {', '.join(_SPLIT_FILES)}, or one other .tsv file, found none")
+        raise DataError(f"{folder}: expected {', '.join(_SPLIT_FILES)}, or one .tsv file of any name, found none")
     if len(found) > 1:
         for path in found:
             if path.name not in _SPLIT_FILES:
-                raise DataError(f"{path}: beside other files, expected the name {', '.join(_SPLIT_FILES)}")
+                raise DataError(
+                    f"{path}: expected only {', '.join(_SPLIT_FILES)}, or one .tsv file of any name, in {folder}"
+                )
     return found
 
 

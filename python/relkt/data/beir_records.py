@@ -1,4 +1,4 @@
-"""The records of the BEIR layout, wherever they were read from: checked, and put together."""
+"""Records of the BEIR layout, from files or ``datasets``: their checks, and the data set they form."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from relkt.data.files import shorten, string_field
+from relkt.data.parsing import shorten, string_field
 from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, Split
 
 Record = tuple[str, dict[str, Any]]
-"""Where a record was, for errors, and the record."""
+"""The place of a record, for errors, and the record."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,11 +20,11 @@ class Judgement(NamedTuple):
     """One row of the qrels.
 
     Args:
-        where: Its place, for errors.
-        part: The file or split it is in.
-        query: Id.
-        passage: Id.
-        score: Above 0 for a positive.
+        where: Place of the row, for errors.
+        part: File or split of the row.
+        query: Id of the query.
+        passage: Id of the passage.
+        score: Relevance, above 0 for a positive.
     """
 
     where: str
@@ -35,10 +35,14 @@ class Judgement(NamedTuple):
 
 
 def read_passages(records: Iterable[Record], source: str) -> list[Passage]:
-    """Passages; ``source`` is what holds the records, for the error if there are none.
+    """Makes passages from records.
+
+    Args:
+        records: The records.
+        source: Name of their file or part, for errors.
 
     Raises:
-        DataError: If there is none, a field is missing or no text, or an id repeats.
+        DataError: If there are no records, a field is missing or not a text, or an id repeats.
     """
     passages: dict[str, Passage] = {}
     for where, record in _with_metadata(records):
@@ -58,10 +62,10 @@ def read_passages(records: Iterable[Record], source: str) -> list[Passage]:
 
 
 def read_queries(records: Iterable[Record]) -> list[Query]:
-    """Queries, all of them in the train split for now.
+    """Makes queries from records; their split is not set yet.
 
     Raises:
-        DataError: If a field is missing or no text, or an id repeats.
+        DataError: If a field is missing or not a text, or an id repeats.
     """
     queries: dict[str, Query] = {}
     for where, record in _with_metadata(records):
@@ -88,21 +92,21 @@ def put_together(
     corpus: str,
     questions: str,
 ) -> RawData:
-    """Passages, queries and judgements as a data set; queries without a positive are left out, with a warning.
+    """Makes a data set of passages, queries and judgements; queries without a positive are left out, with a warning.
 
     Args:
         name: Name of the data set.
         passages: The passages.
         queries: The queries.
         judgements: The qrels.
-        parts: Each part of the qrels, and the split it is by its name, if it is one.
-        source: What holds the qrels, for messages.
-        corpus: What holds the passages, for messages.
-        questions: What holds the queries, for messages.
+        parts: Part of the qrels -> the split of that name, or None.
+        source: Name of the qrels' folder or part, for messages.
+        corpus: Name of the passages' file or part, for messages.
+        questions: Name of the queries' file or part, for messages.
 
     Raises:
-        DataError: If a judgement names an unknown query or passage, a query is judged in two parts, a pair twice, or no
-            query has a positive.
+        DataError: If a judgement names an unknown query or passage, a query is judged in two parts, a pair is judged
+            twice, or no query has a positive.
     """
     passage_ids = {p.id for p in passages}
     query_ids = {q.id for q in queries}
@@ -110,11 +114,11 @@ def put_together(
     part_of: dict[str, str] = {}
     for where, part, query, passage, score in judgements:
         if query not in query_ids:
-            raise DataError(f"{where}: expected a query of {questions}, got {query!r}")
+            raise DataError(f"{where}: expected a query id in {questions}, got {query!r}")
         if passage not in passage_ids:
-            raise DataError(f"{where}: expected a passage of {corpus}, got {passage!r}")
+            raise DataError(f"{where}: expected a passage id in {corpus}, got {passage!r}")
         if part_of.setdefault(query, part) != part:
-            raise DataError(f"{where}: query {query!r} is in {part_of[query]} as well")
+            raise DataError(f"{where}: query {query!r} is also judged in {part_of[query]}")
         judged = qrels.setdefault(query, {})
         if passage in judged:
             raise DataError(f"{where}: query {query!r} and passage {passage!r} are judged twice")
@@ -142,7 +146,7 @@ def put_together(
 
 
 def _with_metadata(records: Iterable[Record]) -> Iterable[Record]:
-    """The entries of ``metadata`` moved up."""
+    """Moves the entries of ``metadata`` into the record itself."""
     for where, record in records:
         metadata = record.pop("metadata", None) or {}
         if not isinstance(metadata, dict):
@@ -158,5 +162,5 @@ def _with_metadata(records: Iterable[Record]) -> Iterable[Record]:
 def _text(record: dict[str, Any], where: str) -> str:
     text = string_field(record, "text", where)
     if not text.strip():
-        raise DataError(f"{where}: expected a text in 'text', got {text!r}")
+        raise DataError(f"{where}: expected a non-blank text in 'text', got {text!r}")
     return text

@@ -1,4 +1,4 @@
-"""What a data set holds, as a number."""
+"""Checksums of a data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relkt.data.types import RetrievalData
 
 
 def data_checksum(data: RetrievalData) -> str:
-    """SHA-256 of passages, queries, splits and judgements; without the translations of passages."""
+    """SHA-256 of the passages, queries, splits and judgements, without the translations of passages."""
     digest = hashlib.sha256()
     for passage in data.passages:
         digest.update(repr((passage.id, passage.text, passage.document)).encode())

@@ -1,4 +1,4 @@
-"""Retrieval data as Hugging Face ``datasets``, in the layout that BEIR's data sets have on the Hub."""
+"""Conversion between retrieval data and Hugging Face ``datasets``, in the layout of BEIR's data sets on the Hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from relkt.data.beir_records import Judgement, Record, put_together, read_passages, read_queries
-from relkt.data.files import shorten, string_field
+from relkt.data.parsing import shorten, string_field
 from relkt.data.splits import SplitBy, check_fractions
 from relkt.data.types import DataError, RetrievalData, Split, parse_member
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 CORPUS, QUERIES, QRELS, TRANSLATIONS = "corpus", "queries", "default", "translations"
-"""Names of the configurations; that of the judgements is ``default``, as in the repositories on the Hub."""
+"""Names of the configurations; the judgements are in ``default``, as in the repositories on the Hub."""
 
 _SPLIT_NAMES = {**{split.value: split for split in Split}, "validation": Split.DEV}
 _IDS = ("_id", "query-id", "corpus-id", "document", "parallel")
 
 
 def to_datasets(data: RetrievalData) -> dict[str, DatasetDict]:
-    """A data set as Hugging Face ``datasets``, from which :func:`from_datasets` makes the same one: nothing is lost.
+    """Converts a data set to Hugging Face ``datasets`` without loss; :func:`from_datasets` converts it back.
 
-    Pushed to the Hub under their names (``part.push_to_hub("me/my-passages", name)``), the parts make a repository in
-    the layout of BEIR's.
+    Pushed to the Hub under their names (``part.push_to_hub("me/my-passages", name)``), the parts form a repository in
+    BEIR's layout.
 
     Args:
-        data: The data set. Its name is the parts' ``info.dataset_name``.
+        data: The data set. Its name becomes ``info.dataset_name`` of each part.
 
     Returns:
         Configuration -> split -> rows:
 
         - ``"corpus"``, split ``corpus``: ``_id``, ``title``, ``text``, ``document``, ``language``;
         - ``"queries"``, split ``queries``: ``_id``, ``text``, ``language``, ``parallel``;
-        - ``"default"``, splits ``train``, ``dev`` and ``test``, those that have queries: ``query-id``, ``corpus-id``,
+        - ``"default"``, splits ``train``, ``dev`` and ``test``, without empty ones: ``query-id``, ``corpus-id``,
           ``score``, in the order of the queries;
-        - ``"translations"``, split ``translations``, if there are any: ``_id``, ``language``, ``text``.
+        - ``"translations"``, split ``translations``, if the data set has any: ``_id``, ``language``, ``text``.
     """
     from datasets import Dataset, DatasetDict, DatasetInfo, Features, Value
 
@@ -72,7 +72,7 @@ def to_datasets(data: RetrievalData) -> dict[str, DatasetDict]:
                     ),
                 )
                 for split in Split
-                if any(q.split is split for q in data.queries)  # `datasets` writes files without rows, and reads none
+                if any(q.split is split for q in data.queries)  # `datasets` writes empty splits but cannot read them
             }
         ),
     }
@@ -94,24 +94,24 @@ def from_datasets(
     split_seed: int | None = None,
     split_fractions: Sequence[float] | None = None,
 ) -> RetrievalData:
-    """The data set that Hugging Face ``datasets`` hold, in the layout of BEIR's repositories on the Hub.
+    """Makes a data set from Hugging Face ``datasets`` in the layout of BEIR's repositories on the Hub.
 
-    ``from_datasets(*(load_dataset("mteb/nfcorpus", part) for part in ("corpus", "queries", "default")))`` reads such a
-    repository, and ``from_datasets(*to_datasets(data).values(), split_by="official")`` is ``data`` again.
+    ``from_datasets(*(load_dataset("mteb/nfcorpus", part) for part in ("corpus", "queries", "default")))`` reads a
+    repository, and ``from_datasets(*to_datasets(data).values(), split_by="official")`` equals ``data``.
 
-    Ids may be integers, which become texts of their digits: judgements often have them where the texts have strings.
-    Empty values (None) count as columns that are not there, and columns not named here are not read. Queries without a
-    score above 0 are left out, and how many were is logged as a warning.
+    Integer ids are converted to strings, since judgements often have integers where texts have strings. A value of None
+    counts as missing; other columns are ignored. Queries without a score above 0 are left out, and their number is
+    logged as a warning.
 
     Args:
         corpus: ``_id`` and ``text``; optional ``title``, ``document`` (default: the passage's own id) and ``language``
-            (default ``"en"``). One split, whatever its name.
-        queries: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, which all translations
-            of a question share (default: the query's own id). One split, whatever its name.
+            (default ``"en"``). One split of any name.
+        queries: ``_id`` and ``text``; optional ``language`` (default ``"en"``) and ``parallel``, an id shared by all
+            translations of a question (default: the query's own id). One split of any name.
         qrels: ``query-id``, ``corpus-id`` and ``score``, a whole number. Splits ``train``, ``dev`` (or ``validation``)
-            and ``test``, or one of any name.
-        translations: ``_id`` (a passage's), ``language`` and ``text``, of passages. Default: none.
-        name: Name of the data set. Default: what ``corpus`` is called.
+            and ``test``, or one split of any name.
+        translations: ``_id`` of a passage, ``language`` and ``text``. Default: no translations.
+        name: Name of the data set. Default: the ``info.dataset_name`` of ``corpus``.
         split_by: As in :func:`~relkt.data.load_data`: by default, several splits of the judgements are kept, and a
             single one is divided by question.
         split_seed: As in :func:`~relkt.data.load_data`.
@@ -121,15 +121,16 @@ def from_datasets(
         DataError: If a column is missing or of another type, an id repeats, judgements or translations name an unknown
             query or passage, a query is judged in two splits, or no query has a positive. Names the part, the row and
             the value.
-        TypeError: If a part is no ``Dataset`` or ``DatasetDict``.
-        ValueError: As :func:`~relkt.data.load_data`.
+        TypeError: If a part is not a ``Dataset`` or ``DatasetDict``.
+        ArgumentError: As :func:`~relkt.data.load_data`.
     """
     by = parse_member(SplitBy, split_by, "split_by")
     shares = None if split_fractions is None else check_fractions(split_fractions)
     judgements = _splits("qrels", qrels)
-    if len(judgements) > 1 and (unknown := [part for part in judgements if part not in _SPLIT_NAMES]):
+    if len(judgements) > 1 and not set(judgements) <= set(_SPLIT_NAMES):
         raise DataError(
-            f"qrels: beside others, expected splits named {', '.join(_SPLIT_NAMES)}, got {', '.join(unknown)}"
+            f"qrels: expected splits named {', '.join(_SPLIT_NAMES)}, or one split of any name, got "
+            f"{', '.join(judgements)}"
         )
     passages = read_passages(_records("corpus", _only_split("corpus", corpus)), "corpus")
     raw = put_together(
@@ -180,7 +181,7 @@ def _judgements(part: str, rows: Dataset) -> Iterable[Judgement]:
     for where, record in _records(f"qrels, split {part}", rows):
         query, passage = (string_field(record, column, where) for column in ("query-id", "corpus-id"))
         score = record.get("score")
-        # Repositories have whole numbers as floats, too.
+        # Some repositories store whole numbers as floats.
         if not isinstance(score, int | float) or isinstance(score, bool) or score != score // 1:
             raise DataError(f"{where}: expected a whole number in 'score', got {shorten(score)}")
         yield Judgement(where, part, query, passage, int(score))

@@ -1,4 +1,4 @@
-"""LAReQA's XQuAD-R: 1,190 questions in 11 languages on one pool of the sentences of all 11."""
+"""LAReQA's XQuAD-R: 1,190 questions in 11 languages, searched in one pool of sentences in all 11."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relkt.data.files import json_object, list_field, read_json, shorten, string_field
+from relkt.data.parsing import json_object, list_field, read_json, shorten, string_field
 from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, Split
 
@@ -30,23 +30,23 @@ class _Question:
 def read_lareqa(folder: Path) -> RawData:
     """Reads XQuAD-R.
 
-    A candidate is a sentence of a paragraph in one of the 11 languages, and all of them are one pool, in the order of
-    ``LANGUAGES`` and then of the files. Equal sentences of different paragraphs stay different candidates. The sentence
-    in which a question's answer starts is relevant for the question and for all its translations: 11 candidates for
-    every question. The id of a passage is ``LANGUAGE/ARTICLE/PARAGRAPH/SENTENCE`` (numbers from 0), its document is
-    ``LANGUAGE/ARTICLE``; a query's id is ``ID-LANGUAGE``.
+    The candidates are the sentences of all paragraphs in all 11 languages, as one pool, in the order of ``LANGUAGES``
+    and then of the files. Equal sentences of different paragraphs are different candidates. The sentence in which a
+    question's answer starts is relevant for the question and all its translations, so every question has 11 positives.
+    The id of a passage is ``LANGUAGE/ARTICLE/PARAGRAPH/SENTENCE`` (numbers from 0), its document is
+    ``LANGUAGE/ARTICLE``; the id of a query is ``ID-LANGUAGE``.
 
-    XQuAD-R is for evaluation only: every question is a test question, unless another split is asked for. Its questions
-    are those of XQuAD: an encoder trained on XQuAD has seen most of them. The split by question
-    (``split_by="question"``) is that of XQuAD, whose test part no such encoder has seen.
+    XQuAD-R is for evaluation only: every question is a test question, unless another split is chosen. Its questions are
+    XQuAD's, so an encoder trained on XQuAD has seen most of them. ``split_by="question"`` gives XQuAD's split, whose
+    test questions are not among XQuAD's training questions.
 
     Args:
-        folder: Holds ``LANGUAGE.json`` for all 11 languages, as published in the folder ``xquad-r`` of
-            github.com/google-research-datasets/lareqa, or holds that folder.
+        folder: Folder of ``LANGUAGE.json`` for all 11 languages, as published in the folder ``xquad-r`` of
+            github.com/google-research-datasets/lareqa; or the folder that contains ``xquad-r``.
 
     Raises:
-        DataError: If a file is missing or malformed, sentence breaks do not fit their paragraph, an answer starts in no
-            sentence, or a question is not there in every language.
+        DataError: If a file is missing or malformed, sentence breaks do not match their paragraph, an answer starts
+            outside all sentences, or a question is missing in a language.
 
     Reference:
         Roy et al., "LAReQA: Language-agnostic answer retrieval from a multilingual pool", EMNLP 2020, section 3.1.
@@ -55,8 +55,8 @@ def read_lareqa(folder: Path) -> RawData:
         folder = folder / _FOLDER
     if absent := [f"{language}.json" for language in LANGUAGES if not (folder / f"{language}.json").is_file()]:
         raise DataError(
-            f"{folder}: file not found: {', '.join(absent)}; the sentences of all {len(LANGUAGES)} languages are one "
-            "pool, so all their files are always needed"
+            f"{folder}: file not found: {', '.join(absent)}; the files of all {len(LANGUAGES)} languages are needed, "
+            "because their sentences are one pool"
         )
     passages: list[Passage] = []
     questions: dict[str, dict[str, _Question]] = {}
@@ -69,8 +69,8 @@ def read_lareqa(folder: Path) -> RawData:
     for language, found in questions.items():
         if missing := next((id_ for other in questions.values() for id_ in other if id_ not in found), None):
             raise DataError(
-                f"{folder / f'{language}.json'}: expected every question in every language, got none with the id "
-                f"{missing!r}"
+                f"{folder / f'{language}.json'}: expected every question in every language, question {missing!r} is "
+                "missing"
             )
     queries = [
         Query(id=f"{question.id}-{language}", text=question.text, language=language, parallel=question.id)
@@ -89,10 +89,10 @@ def read_lareqa(folder: Path) -> RawData:
 
 
 def _read(path: Path, language: str, passages: list[Passage]) -> Iterator[_Question]:
-    """The questions of a file, whose sentences are added to the passages.
+    """Reads the questions of a file, and adds its sentences to the passages.
 
-    The file is in the SQuAD v1.1 format, with ``sentences`` and ``sentence_breaks`` in each paragraph: the sentences'
-    texts, and where in ``context`` each of them starts and ends.
+    The file is in the SQuAD v1.1 format, with ``sentences`` and ``sentence_breaks`` in each paragraph: the text of each
+    sentence, and its start and end in ``context``.
     """
     content = json_object(read_json(path), f"{path}")
     paragraphs_of: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def _read(path: Path, language: str, passages: list[Passage]) -> Iterator[_Quest
 
 
 def _sentence_breaks(paragraph: dict[str, Any], where: str) -> list[tuple[int, int]]:
-    """Start and end (exclusive) of each sentence of a paragraph, after checking them."""
+    """Checks and returns start and end (exclusive) of each sentence of a paragraph."""
     length = len(string_field(paragraph, "context", where))
     sentences = list_field(paragraph, "sentences", where)
     breaks = list_field(paragraph, "sentence_breaks", where)
@@ -129,19 +129,19 @@ def _sentence_breaks(paragraph: dict[str, Any], where: str) -> list[tuple[int, i
     last_end = 0
     for number, (text, pair) in enumerate(zip(sentences, breaks, strict=True)):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{where}.sentences[{number}]: expected a text, got {shorten(text)}")
+            raise DataError(f"{where}.sentences[{number}]: expected a non-blank text, got {shorten(text)}")
         is_pair = isinstance(pair, list) and len(pair) == 2 and all(type(value) is int for value in pair)
         if not is_pair or not last_end <= pair[0] < pair[1] <= length:
             raise DataError(
                 f"{where}.sentence_breaks[{number}]: expected [start, end] with {last_end} <= start < end <= {length} "
-                f"(after the sentence before, and inside the context), got {shorten(pair)}"
+                f"(after the previous sentence, inside the context), got {shorten(pair)}"
             )
         last_end = pair[1]
     return [(start, end) for start, end in breaks]
 
 
 def _answer_sentences(qa: dict[str, Any], breaks: list[tuple[int, int]], where: str) -> list[int]:
-    """The numbers of the sentences in which the answers of a question start."""
+    """Numbers of the sentences in which the answers of a question start."""
     answers = list_field(qa, "answers", where)
     if not answers:
         raise DataError(f"{where}: expected at least one answer in 'answers', got none")

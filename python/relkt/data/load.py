@@ -1,4 +1,4 @@
-"""One entry for every data set."""
+"""Loading a data set by its name."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from importlib import resources
 from pathlib import Path
 
 from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
-from relkt.data.hub import hub_folder
+from relkt.data.hub_download import hub_folder
 from relkt.data.lareqa import read_lareqa
 from relkt.data.mlqa import read_mlqa
 from relkt.data.raw import RawData
 from relkt.data.splits import SplitBy, check_fractions
-from relkt.data.types import DataError, RetrievalData, parse_member
+from relkt.data.types import DataArgumentError, RetrievalData, parse_member
 from relkt.data.xorqa import ENGLISH_QUESTIONS, FILES, read_xorqa
 from relkt.data.xquad import read_xquad
+from relkt.errors import ArgumentError, Parameter
 
 
 class DatasetName(str, Enum):
-    """The data sets :func:`load_data` knows."""
+    """Data sets that :func:`load_data` loads."""
 
     RELKT_MINI = "relkt-mini"
-    """Ours: parallel questions in 12 languages on English passages, shipped in the package."""
+    """relkt's own: parallel questions in 12 languages on English passages, included in the package."""
     XQUAD = "xquad"
     """Official JSON from a folder, or ``google/xquad`` from the Hub."""
     MLQA = "mlqa"
     """Official JSON from a folder, or ``google/xtreme`` from the Hub."""
     XORQA = "xorqa"
-    """XOR-TyDi QA's gold paragraphs, from a folder."""
+    """XOR-TyDi QA's gold paragraphs, from a folder or a data set repository on the Hub."""
     LAREQA = "lareqa"
     """XQuAD-R of LAReQA: questions in 11 languages on sentences in all of them, from a folder. For evaluation only."""
     BEIR = "beir"
-    """Your own data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."""
+    """Own data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv, from a folder or a data set repository on the Hub."""
 
 
 def load_data(
@@ -46,32 +47,30 @@ def load_data(
     split_seed: int | None = None,
     split_fractions: Sequence[float] | None = None,
 ) -> RetrievalData:
-    """Loads a data set and gives every query its split.
+    """Loads a data set and assigns a split to every query.
 
-    The candidates are all passages, whatever the split. A question's translations are always in one split, and which
-    one depends only on the data set, ``split_by``, ``split_seed`` and ``split_fractions``: not on the languages chosen,
-    the platform or the order of the files.
+    All passages are candidates for every split. All translations of a question are in the same split. It depends only
+    on the data set, ``split_by``, ``split_seed`` and ``split_fractions``, not on the chosen languages, the platform or
+    the order of the files.
 
     Args:
         name: ``"relkt-mini"``, ``"xquad"``, ``"mlqa"``, ``"xorqa"``, ``"lareqa"`` or ``"beir"``.
-        path: The folder with the data set's files. None loads XQuAD and MLQA from the Hub; relkt-mini takes no path.
-        hub: For ``"beir"`` and ``"xorqa"`` instead of ``path``: a data set repository on the Hub, e.g.
-            ``"me/my-passages"``, that holds the same files.
-        languages: Keep the questions in these languages only; None keeps all.
+        path: Folder with the files of the data set. None loads XQuAD and MLQA from the Hub; relkt-mini takes no path.
+        hub: For ``"beir"`` and ``"xorqa"``, instead of ``path``: a data set repository on the Hub with the same files,
+            e.g. ``"me/my-passages"``.
+        languages: Languages of the questions to keep; None keeps all.
         passage_language: Language of the candidates of XQuAD and MLQA, ``"en"`` by default.
-        split_by: Unit of the split, or which given split to use; see :class:`SplitBy`.
-        split_seed: Seed of the split by question or by document; None for 42. Only where there is something to
-            divide: not with official parts.
-        split_fractions: Shares of train, dev and test, None for 0.6, 0.2 and 0.2; counts are rounded so that they add
-            up. Not with official parts either.
+        split_by: Unit of the split, or the published split to keep; see :class:`SplitBy`.
+        split_seed: Seed of the split; None for 42. Not with official parts, which are not divided.
+        split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. Not with official parts.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If an argument is out of its range, does not fit the data set, or a language has no question.
-        DataError: If a file is missing or malformed (names the file, the place and the value), or the Hub is out of
-            reach.
+        ArgumentError: If an argument is out of range or does not apply to the data set, or a language has no question.
+        DataError: If a file is missing or malformed (names the file, the place and the value), or the Hub cannot be
+            reached.
     """
     dataset = parse_member(DatasetName, name, "name")
     by = parse_member(SplitBy, split_by, "split_by")
@@ -90,16 +89,15 @@ def _read(
     if dataset is DatasetName.MLQA:
         return read_mlqa(folder, languages, passage_language or "en")
     if passage_language is not None:
-        raise ValueError(
-            f"passage_language: data set {dataset.value!r} gives no choice of the passages' language; leave it out"
-        )
+        problem = f"data set {dataset.value!r} has passages in one language only"
+        raise ArgumentError("passage_language", problem=problem, hint="leave it out")
     if dataset is DatasetName.RELKT_MINI:
         with resources.as_file(resources.files("relkt.data") / "mini" / CORPUS) as corpus:
             return read_beir(corpus.parent, dataset.value)
     if folder is None:
-        if dataset is DatasetName.LAREQA:
-            raise ValueError("path: data set 'lareqa' needs the folder with its files, got none")
-        raise ValueError(f"path: data set {dataset.value!r} needs the folder with its files, or hub=; got neither")
+        alternative: list[str | Parameter] = ["or set ", Parameter("hub"), " to a data set repository on the Hub"]
+        hint = "" if dataset is DatasetName.LAREQA else alternative
+        raise ArgumentError("path", f"the folder with the files of data set {dataset.value!r}", hint=hint)
     if dataset is DatasetName.LAREQA:
         return read_lareqa(folder)
     return read_xorqa(folder) if dataset is DatasetName.XORQA else read_beir(folder)
@@ -107,28 +105,32 @@ def _read(
 
 def _folder(dataset: DatasetName, path: str | Path | None, hub: str | None) -> Path | None:
     if dataset is DatasetName.RELKT_MINI and path is not None:
-        raise ValueError(f"path: {dataset.value} is part of the package, expected no path, got {str(path)!r}")
+        raise ArgumentError(
+            "path", f"no path for data set {dataset.value!r}, which is part of the package", repr(str(path))
+        )
     if hub is not None:
         if path is not None:
-            raise ValueError(f"hub: expected either path or hub, got both ({str(path)!r} and {hub!r})")
+            raise ArgumentError(
+                "hub", problem=["excludes ", Parameter("path"), f", got both ({hub!r} and {str(path)!r})"]
+            )
         if dataset is DatasetName.BEIR:
             return hub_folder(hub, [CORPUS, QUERIES, f"{QRELS}/*.tsv"])
         if dataset is DatasetName.XORQA:
             return hub_folder(hub, [f"*{name}" for name in (*FILES.values(), ENGLISH_QUESTIONS)])
-        raise ValueError(f"hub: expected only for 'beir' and 'xorqa', got it for {dataset.value!r}")
+        raise ArgumentError("hub", problem=f"applies only to 'beir' and 'xorqa', got it for {dataset.value!r}")
     if path is None:
         return None
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "not there"
-        raise DataError(f"path: expected a folder, got {str(folder)!r}, which is {found}")
+        found = "is a file" if folder.exists() else "does not exist"
+        raise DataArgumentError("path", "a folder", f"{str(folder)!r}, which {found}")
     return folder
 
 
 def _languages(languages: Iterable[str]) -> list[str]:
     if isinstance(languages, str):
-        raise ValueError(f"languages: expected a list of language codes, got the string {languages!r}")
+        raise ArgumentError("languages", "a list of language codes", f"the string {languages!r}")
     wanted = list(dict.fromkeys(languages))
     if not wanted:
-        raise ValueError("languages: expected at least one language code, or None for all, got an empty list")
+        raise ArgumentError("languages", "at least one language code, or None for all", "an empty list")
     return wanted

@@ -1,4 +1,4 @@
-"""MLQA: questions in 7 languages on English paragraphs, parallel between 4 languages on average."""
+"""MLQA: questions in 7 languages on English paragraphs, each in 4 languages on average."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from relkt.data.hub import hub_rows
+from relkt.data.hub_download import hub_rows
 from relkt.data.raw import RawData
 from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_language
 from relkt.data.types import DataError, Query, Split, sort_languages
@@ -24,24 +24,24 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     """Reads MLQA.
 
     The files are ``PART/PART-context-CONTEXT_LANGUAGE-question-LANGUAGE.json`` for the parts ``dev`` and ``test``, as
-    in ``MLQA_V1.zip``. Candidates are all paragraphs of both parts in one language, taken from the files whose
-    questions are in that language as well (for English they hold every question); documents are the articles.
+    in ``MLQA_V1.zip``. Candidates are all paragraphs of both parts in one language, from the files with questions in
+    the same language (for English, these have every question); documents are the articles.
 
     Splits: MLQA is published as dev (1,148 English questions) and test (11,590), without a training part. By question
-    or by document, both parts are pooled and cut 60/20/20. ``SplitBy.OFFICIAL`` keeps dev as dev and test as test, with
-    nothing to train on. ``SplitBy.PAPER`` follows CL-ReLKT, whose test set is MLQA's dev part (notebook/MLQA.ipynb:
-    517 ar, 512 de, 500 es, 507 hi, 511 vi and 504 zh questions, the published sizes of dev): dev becomes test, and test
-    is cut into train and dev, 75/25 by default. The authors search among the paragraphs of the evaluated part and
-    language pair only; here a query searches among all paragraphs, which is harder.
+    or by document, both parts are pooled and cut 60/20/20. ``SplitBy.OFFICIAL`` keeps dev as dev and test as test, and
+    train is empty. ``SplitBy.PAPER`` follows CL-ReLKT, whose test set is MLQA's dev part (notebook/MLQA.ipynb: 517 ar,
+    512 de, 500 es, 507 hi, 511 vi and 504 zh questions, the published sizes of dev): dev becomes test, and test is cut
+    into train and dev, 75/25 by default. The authors search only the paragraphs of the evaluated part and language
+    pair; here every query searches all paragraphs, which is harder.
 
     Args:
-        folder: ``MLQA_V1``, or the folder that holds it; None loads MLQA from ``google/xtreme`` on the Hub.
-        languages: Of the questions; None for all 7.
-        passage_language: Of the candidates.
+        folder: ``MLQA_V1``, or its parent folder; None loads MLQA from ``google/xtreme`` on the Hub.
+        languages: Languages of the questions; None for all 7.
+        passage_language: Language of the candidates.
 
     Raises:
-        DataError: If a file is missing or malformed, a question id repeats, or a question is unknown in the passages'
-            language.
+        DataError: If a file is missing or malformed, a question id repeats, or a question does not exist in the
+            passages' language.
     """
     wanted = sort_languages({*(LANGUAGES if languages is None else languages), passage_language})
     if folder is not None and (folder / "MLQA_V1").is_dir():
@@ -63,13 +63,13 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     for part in _PARTS:
         for language in wanted:
             for paragraph in _paragraphs(folder, part, passage_language, language):
-                # Not added: the candidates do not depend on the languages chosen.
+                # Looked up, not added: the candidates do not depend on the chosen languages.
                 found = table.find(paragraph.title, paragraph.context)
                 for question in paragraph.questions:
                     if part_of.get(question.id) != part:
                         raise DataError(
-                            f"MLQA, part {part!r}, language {language!r}: question {question.id!r} is not in that "
-                            f"part's questions in the passages' language {passage_language!r}"
+                            f"MLQA, part {part!r}, language {language!r}: question {question.id!r} does not exist in "
+                            f"that part in the passages' language {passage_language!r}"
                         )
                     elsewhere += found != passage_of[question.id]
                     query_id = f"{question.id}-{language}"
@@ -78,8 +78,9 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     qrels = {query.id: {passage_of[query.parallel]: 1} for query in queries}
     if elsewhere:
         _log.warning(
-            "MLQA: %d questions stand at another paragraph than their %s original; judged by the original",
+            "MLQA: %d questions are on another paragraph than in %s; the paragraph in %s is their positive",
             elsewhere,
+            passage_language,
             passage_language,
         )
     return RawData(

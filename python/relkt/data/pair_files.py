@@ -1,4 +1,4 @@
-"""Reading pairs of a query and a positive, and further passages, from JSON lines, Parquet, CSV or the BEIR layout."""
+"""Reader of query-positive pairs and further passages from JSON lines, Parquet, CSV or the BEIR layout."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from relkt.data.beir import CORPUS, QRELS, QUERIES, read_beir
-from relkt.data.files import iter_lines, shorten, string_field
 from relkt.data.pairs import PairSet, PairSetBuilder
+from relkt.data.parsing import iter_lines, shorten, string_field
 from relkt.data.records import JSON_LINES, read_records
 from relkt.data.types import DataError, Split, parse_member
+from relkt.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,12 @@ class PairColumns:
     """Names of the columns of a file of pairs; None for the first of the usual names that any record has.
 
     Attributes:
-        query: Texts; usual names are anchor, query, question.
-        positive: A text, or a list of texts; positive, answer, passage.
-        query_id: Optional column: query_id, anchor_id.
-        positive_id: Optional column, a list where ``positive`` is one: positive_id, answer_id, passage_id.
-        document: Optional column, the document that the positive is from: document, document_id. A record without it
-            has none.
+        query: The query. Usual names: anchor, query, question.
+        positive: The positive, or a list of positives. Usual names: positive, answer, passage.
+        query_id: Optional: id of the query. Usual names: query_id, anchor_id.
+        positive_id: Optional: id of the positive, or a list of ids for a list of positives. Usual names: positive_id,
+            answer_id, passage_id.
+        document: Optional, also for a single record: document of the positive. Usual names: document, document_id.
     """
 
     query: str | None = None
@@ -39,9 +40,9 @@ class CorpusColumns:
     """Names of the columns of a file of passages, as in :class:`PairColumns`.
 
     Attributes:
-        text: text, passage, positive, answer.
-        id: Optional column: _id, id, passage_id.
-        document: Optional column: document, document_id. A record without it has none.
+        text: The passage. Usual names: text, passage, positive, answer.
+        id: Optional: id of the passage. Usual names: _id, id, passage_id.
+        document: Optional, also for a single record: document of the passage. Usual names: document, document_id.
     """
 
     text: str | None = None
@@ -64,7 +65,7 @@ _USUAL: Mapping[type, Mapping[str, tuple[str, ...]]] = {
     },
 }
 _NEEDED = {"query", "positive", "text"}
-"""Files whose records may have a column each of its own."""
+"""Required columns."""
 
 
 def read_pair_files(
@@ -75,30 +76,30 @@ def read_pair_files(
     corpus_columns: CorpusColumns | None = None,
     split: Split | str | None = None,
 ) -> PairSet:
-    """Reads pairs, and further passages, and checks every row.
+    """Reads pairs and further passages, and checks every row.
 
     Args:
         pairs: ``.jsonl``, ``.parquet``, ``.csv`` or ``.tsv`` (with a header), or a folder in the BEIR layout.
-        corpus: Further passages, in such a file or in ``.txt`` with one a line; not with a folder.
+        corpus: Further passages, in the same formats or in ``.txt`` with one passage per line; not with a folder.
         columns: Names of the columns of ``pairs``.
         corpus_columns: Names of the columns of ``corpus``.
-        split: For a folder: only the queries of ``qrels/SPLIT.tsv``.
+        split: With a folder: only the queries of ``qrels/SPLIT.tsv``.
 
     Raises:
-        DataError: If a file is missing or malformed, has no such column, or a row has no text, or no id where others
-            have one, or its document in another column than others; names the file, the row and the value.
-        ValueError: If an argument does not fit the others.
+        DataError: If a file is missing or malformed, a column is missing, or a row has no text, lacks an id that other
+            rows have, or has its document in another column than other rows; names the file, the row and the value.
+        ArgumentError: If an argument does not apply to the others.
         ImportError: If a Parquet file is given and pyarrow is not installed.
     """
     if pairs.is_dir():
         for name, given in (("corpus", corpus), ("columns", columns), ("corpus_columns", corpus_columns)):
             if given is not None:
-                raise ValueError(f"{name}: expected none with {pairs}, a folder in the BEIR layout, got {given}")
+                raise ArgumentError(name, f"none with {pairs}, a folder in the BEIR layout", given)
         return _read_folder(pairs, None if split is None else parse_member(Split, split, "split"))
     if split is not None:
-        raise ValueError(f"split: expected only with a folder in the BEIR layout, got it with the file {pairs}")
+        raise ArgumentError("split", "only with a folder in the BEIR layout", f"the file {pairs}")
     builder = PairSetBuilder()
-    # The corpus first: a positive without an id is then the corpus's passage with the same text, id and all.
+    # The corpus first, so that a positive without an id matches the corpus's passage with the same text.
     if corpus is not None:
         _add_corpus(builder, corpus, corpus_columns or CorpusColumns())
     _add_pairs(builder, pairs, columns or PairColumns())
@@ -109,7 +110,7 @@ def read_pair_files(
 
 
 def input_files(pairs: Path, corpus: Path | None = None) -> dict[str, Path]:
-    """What :func:`read_pair_files` reads, by a name that does not depend on where it is."""
+    """Files that :func:`read_pair_files` reads, by names that do not depend on their folder."""
     if not pairs.is_dir():
         return {"pairs": pairs} | ({} if corpus is None else {"corpus": corpus})
     names = [CORPUS, QUERIES, *(f"{QRELS}/{path.name}" for path in sorted((pairs / QRELS).glob("*.tsv")))]
@@ -184,7 +185,7 @@ def _positives(record: Mapping[str, Any], names: Mapping[str, str], where: str) 
 
 
 def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
-    """The columns to read: those asked for, and those with a usual name, in whichever records they are."""
+    """Columns to read: those asked for, and those of a usual name that any record has."""
     columns, where = _columns(path)
     if where is None:
         return {}
@@ -198,7 +199,7 @@ def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
         if name is None or name not in columns:
             missing = " or ".join(map(repr, usual if given is None else [given]))
             raise DataError(
-                f"{where}: no column {missing}; it has {', '.join(map(repr, columns)) or 'none'} "
+                f"{where}: no column {missing}; it has {', '.join(map(repr, columns)) or 'no columns'} "
                 f"({_argument(wanted)}.{field.name} says which one to read)"
             )
         found[field.name] = name
@@ -206,14 +207,14 @@ def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
 
 
 def _columns(path: Path) -> tuple[dict[str, None], str | None]:
-    """The names of all columns, in order, and the place of the first record, None without any."""
+    """Names of all columns, in order, and the place of the first record; None without records."""
     columns: dict[str, None] = {}
     first = None
     for where, record in read_records(path):
         first = first or where
         columns |= dict.fromkeys(record)
         if path.suffix.lower() not in JSON_LINES:
-            break  # one header for all
+            break  # all records have the same columns
     return columns, first
 
 
@@ -224,21 +225,21 @@ def _argument(wanted: PairColumns | CorpusColumns) -> str:
 def _document(
     record: Mapping[str, Any], names: Mapping[str, str], wanted: PairColumns | CorpusColumns, where: str
 ) -> str | None:
-    """The document of a record, if it has one."""
+    """Document of a record, or None."""
     name = names.get("document")
     found = _id(record, name, where, optional=True)
     if found is None and wanted.document is None:
         for other in _USUAL[type(wanted)]["document"]:
             if record.get(other) is not None:
                 raise DataError(
-                    f"{where}: expected a document in {name!r}, where other records have it, got one in {other!r} "
+                    f"{where}: expected the document in {name!r}, as in other records, got it in {other!r} "
                     f"({_argument(wanted)}.document says which one to read)"
                 )
     return found
 
 
 def _id(record: Mapping[str, Any], name: str | None, where: str, *, optional: bool = False) -> str | None:
-    """An id as a text; integers are ids too."""
+    """Id as a text; integers are converted."""
     if name is None:
         return None
     value = record.get(name)

@@ -1,4 +1,4 @@
-"""Pairs of a query and a positive, as mining wants them: distinct queries among distinct passages."""
+"""Pairs of a query and a positive, for mining: distinct queries, distinct passages, and the pairs between them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relkt.data.files import shorten
+from relkt.data.parsing import shorten
 from relkt.data.types import DataError
 
 
 class Candidacy(NamedTuple):
-    """Which passages are no negatives of which query, as :func:`relkt.mine` takes it.
+    """Passages that must not be negatives, in the form that :func:`relkt.mine` takes.
 
     Attributes:
-        positives: The rows of each query's positives.
-        groups: (n,) int64, the document of each passage; None without documents.
-        exclude: Further rows that are no negatives, for each query; None if there are none.
+        positives: Rows of the positives of each query.
+        groups: (n,) int64, number of each passage's document; None without documents.
+        exclude: Further excluded rows of each query; None if no query has any.
     """
 
     positives: list[list[int]]
@@ -29,18 +29,18 @@ class Candidacy(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSet:
-    """Queries and passages, all distinct, and the pairs between them. Made by :class:`PairSetBuilder`.
+    """Distinct queries, distinct passages, and the pairs between them. Made by :class:`PairSetBuilder`.
 
-    A query or passage is told from others by its id if it has one, otherwise by its text.
+    A query or passage is identified by its id if it has one, otherwise by its text.
 
     Attributes:
-        queries: The texts of the queries.
-        query_ids: Their ids, None for those without.
-        passages: The texts of the passages, positives and others.
-        passage_ids: Their ids, None for those without.
-        documents: The documents that each passage is in; without ids, a text may be in several.
-        pairs: (p, 2) int64, query row and passage row of each pair, in the order given, none twice.
-        repeated: How many pairs were given again, and are in ``pairs`` once.
+        queries: Texts of the queries.
+        query_ids: Ids of the queries; None for a query without an id.
+        passages: Texts of the passages, positives and others.
+        passage_ids: Ids of the passages; None for a passage without an id.
+        documents: Documents of each passage; a passage without an id may be in several.
+        pairs: (p, 2) int64, query row and passage row of each distinct pair, in the order given.
+        repeated: Number of repeated pairs left out of ``pairs``.
     """
 
     queries: Sequence[str]
@@ -52,23 +52,23 @@ class PairSet:
     repeated: int = 0
 
     def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The pairs in order of their queries.
+        """Sorts the pairs by query, keeping the given order within a query.
 
         Returns:
-            (p,) int64, places in ``pairs``, those of a query in the order given; (q + 1,) int64, where in it those of
-            each query begin, and the last end.
+            (p,) int64, rows of ``pairs``, sorted by query; (q + 1,) int64, offsets of each query's rows in it, and
+            their end.
         """
         order = np.argsort(self.pairs[:, 0], kind="stable")
         return order, np.searchsorted(self.pairs[order, 0], np.arange(len(self.queries) + 1))
 
     def candidacy(self, *, same_document: bool = True) -> Candidacy:
-        """Which passages are candidates.
+        """Returns the passages that must not be negatives of each query.
 
-        No negatives of a query are its positives, passages whose text is that of a positive or of the query itself,
-        and, where documents are known, the other passages of its positives' documents.
+        These are its positives, passages with the text of a positive or of the query itself, and the other passages of
+        its positives' documents.
 
         Args:
-            same_document: Whether other passages of a positive's document may not be negatives.
+            same_document: Whether to exclude the other passages of a positive's document.
         """
         positives: list[list[int]] = [[] for _ in self.queries]
         for query, passage in self.pairs.tolist():
@@ -120,7 +120,7 @@ class PairSet:
 
 
 class PairSetBuilder:
-    """Collects passages and pairs, one after the other, and checks that they fit together."""
+    """Collects queries, passages and pairs, and checks that they are consistent."""
 
     def __init__(self) -> None:
         self._queries: list[str] = []
@@ -135,16 +135,16 @@ class PairSetBuilder:
         self._repeated = 0
 
     def add_passage(self, text: str, *, id: str | None = None, document: str | None = None, where: str) -> int:
-        """Adds a passage, unless it is there already.
+        """Adds a passage if it is new.
 
         Args:
-            text: Its text.
-            id: Its id. A passage without one is the first with the same text, if there is such a passage.
-            document: The document it is in.
+            text: Text of the passage.
+            id: Id of the passage. Without an id, the passage is the first one with the same text, if there is one.
+            document: Document of the passage.
             where: File and place, for errors.
 
         Returns:
-            Its row.
+            Row of the passage.
 
         Raises:
             DataError: If the text is blank, or another passage has the same id.
@@ -168,7 +168,7 @@ class PairSetBuilder:
         return row
 
     def add_query(self, text: str, *, id: str | None = None, where: str) -> int:
-        """Adds a query, unless it is there already; arguments, result and errors are those of :meth:`add_passage`."""
+        """Adds a query if it is new; arguments, result and errors are as for :meth:`add_passage`."""
         _check_text(text, "query", where)
         key = (False, text) if id is None else (True, id)
         row = self._query_rows.setdefault(key, len(self._queries))
@@ -182,12 +182,12 @@ class PairSetBuilder:
         return row
 
     def add_pair(self, query: int, passage: int) -> None:
-        """Makes a passage a positive of a query, by their rows."""
+        """Makes a passage a positive of a query; both are given by their rows."""
         self._repeated += (query, passage) in self._pairs
         self._pairs[query, passage] = None
 
     def build(self) -> PairSet:
-        """What was collected."""
+        """Returns the pairs collected so far."""
         return PairSet(
             queries=self._queries,
             query_ids=self._query_ids,

@@ -1,4 +1,4 @@
-"""What a reader returns, before the questions are split."""
+"""Data as a reader returns it, and its division into splits."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from relkt.data.splits import (
     divide,
 )
 from relkt.data.types import Passage, Query, RetrievalData, Split
+from relkt.errors import ArgumentError, Parameter
+
+_DIVIDED = f"{SplitBy.QUESTION.value!r} or {SplitBy.DOCUMENT.value!r}"
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Passages, queries and judgements as read, with the parts the data set was published in.
+    """Passages, queries and judgements as read, with the published parts of the data set.
 
     Args:
         name: Name of the data set.
         passages: All candidates.
-        queries: All queries, their ``split`` not yet meaningful.
+        queries: All queries; their ``split`` is not set yet.
         qrels: Query id -> passage id -> relevance.
-        parts: Query id -> published part; None if the data set is published in one piece.
-        several_parts: Whether the published parts are a split of their own, which ``SplitBy.AUTO`` keeps.
-        paper: What the CL-ReLKT authors did: published part -> the splits they made of it, or ``SplitBy.QUESTION``;
-            None for data sets they did not use.
-        translations: Language -> passage id -> the passage in that language.
+        parts: Query id -> published part; None if the data set has no published parts.
+        several_parts: Whether ``SplitBy.AUTO`` keeps the published parts as the splits.
+        paper: The splits of the CL-ReLKT authors: published part -> the splits they made of it, or
+            ``SplitBy.QUESTION``; None for data sets they did not use.
+        translations: Language -> passage id -> translation of the passage.
     """
 
     name: str
@@ -43,17 +46,17 @@ class RawData:
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def split(self, by: SplitBy, shares: Mapping[Split, float] | None, seed: int | None) -> RetrievalData:
-        """The data set with every query in its split.
+        """Returns the data set, every query with its split.
 
         Args:
-            by: Unit of the split, or which given split to use.
+            by: Unit of the split, or the published split to keep.
             shares: Split -> share; None for the default.
-            seed: Of the split; None for the default.
+            seed: Seed of the split; None for the default.
 
         Raises:
-            ValueError: If ``by`` asks for published parts, or for the paper's split, and there is no such thing; if
-                shares or a seed are given where the published parts are kept.
-            DataError: As :class:`RetrievalData`; if a split comes out empty; if published parts separate translations.
+            ArgumentError: If ``by`` asks for published parts or for the paper's split, and the data set does not have
+                it; if shares or a seed are given and the published parts are kept.
+            DataError: As :class:`RetrievalData`; if a split is empty; if published parts separate translations.
         """
         if by is SplitBy.AUTO:
             by = SplitBy.OFFICIAL if self.several_parts else SplitBy.QUESTION
@@ -65,9 +68,10 @@ class RawData:
         if by is SplitBy.OFFICIAL:
             queries = self._in_parts()
             if unused:
-                raise ValueError(
-                    f"{', '.join(unused)}: data set {self.name!r} keeps its official parts, nothing is divided; leave "
-                    f"it out, or split by {SplitBy.QUESTION.value!r} or {SplitBy.DOCUMENT.value!r}"
+                raise ArgumentError(
+                    unused[0],
+                    problem=f"has no effect, because data set {self.name!r} keeps its official parts",
+                    hint=["leave it out, or set ", Parameter("split_by"), f" to {_DIVIDED}"],
                 )
         elif by is SplitBy.PAPER:
             queries = self._as_in_paper(shares, seed)
@@ -84,17 +88,15 @@ class RawData:
 
     def _in_parts(self) -> tuple[Query, ...]:
         if self.parts is None:
-            raise ValueError(
-                f"split_by: data set {self.name!r} is published in one piece and has no official split; "
-                f"use {SplitBy.QUESTION.value!r} or {SplitBy.DOCUMENT.value!r}"
+            raise ArgumentError(
+                "split_by", problem=f"data set {self.name!r} has no official split", hint=f"use {_DIVIDED}"
             )
         return tuple(replace(q, split=self.parts[q.id]) for q in self.queries)
 
     def _as_in_paper(self, shares: Mapping[Split, float], seed: int) -> tuple[Query, ...]:
         if self.paper is None or isinstance(self.paper, SplitBy):
-            raise ValueError(
-                f"split_by: the paper does not use data set {self.name!r}; "
-                f"use {SplitBy.QUESTION.value!r} or {SplitBy.DOCUMENT.value!r}"
+            raise ArgumentError(
+                "split_by", problem=f"the paper does not use data set {self.name!r}", hint=f"use {_DIVIDED}"
             )
         queries = self._in_parts()
         split_of: dict[str, Split] = {}
@@ -102,7 +104,7 @@ class RawData:
             total = sum(shares[split] for split in splits)
             if total == 0:
                 names = " and ".join(split.value for split in splits)
-                raise ValueError(f"split_fractions: expected a share above 0 for {names}, got 0")
+                raise ArgumentError("split_fractions", f"a share above 0 for {names}", 0)
             parallel = [q.parallel for q in queries if q.split is part]
             split_of.update(divide(parallel, {split: shares[split] / total for split in splits}, seed))
         return tuple(replace(q, split=split_of[q.parallel]) for q in queries)

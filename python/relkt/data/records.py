@@ -1,4 +1,4 @@
-"""Records out of JSON lines, Parquet and CSV files, so that every error names the file and the place."""
+"""Readers of records from JSON lines, Parquet and CSV files; every error names the file and the line or row."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relkt.data.files import iter_json_lines, iter_lines, shorten
+from relkt.data.parsing import iter_json_lines, iter_lines, shorten
 from relkt.data.types import DataError
 
 Record = tuple[str, Mapping[str, Any]]
-"""File and place, for errors, and what is there."""
+"""The place of a record (file and line or row, for errors), and its values by column."""
 
 JSON_LINES = (".jsonl", ".ndjson")
-"""Endings of files of JSON lines."""
-_EMBEDDING = 16
-"""Numbers in a list from which on it is an embedding."""
+"""Suffixes of files of JSON lines."""
 TABLES = (".parquet", ".csv", ".tsv")
-"""Endings of the other files."""
+"""Suffixes of the other files."""
+_EMBEDDING = 16
+"""Length from which a list of fractions counts as an embedding."""
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file: where each is, and its values by column.
+    """Reads the records of a file.
 
-    JSON lines (``.jsonl``, ``.ndjson``), Parquet (``.parquet``; columns of embeddings, lists of 16 fractions or more,
-    are left out: they are slow to read as values), or CSV with a header (``.csv``, or ``.tsv`` with tabs and a record a
-    line; all values are texts). Blank lines are no records.
+    The suffix decides the format; blank lines are skipped:
+
+    - ``.jsonl``, ``.ndjson``: JSON lines;
+    - ``.parquet``: Parquet, without columns of embeddings (lists of at least 16 fractions), which are slow to convert;
+    - ``.csv``: CSV with a header, all values texts;
+    - ``.tsv``: the same with tabs, and one record per line.
 
     Raises:
-        DataError: If there is no such file, or it is not what its name says; names the place.
+        DataError: If the file is missing, or its content does not match its suffix; names the place.
     """
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
         **dict.fromkeys(JSON_LINES, _json_lines),
@@ -51,7 +54,7 @@ def _json_lines(path: Path) -> Iterator[Record]:
 
 
 def _parquet(path: Path) -> Iterator[Record]:
-    # Not at the top: reading other files should not wait for it.
+    # Imported here: the other formats do not need it.
     import pyarrow as arrow
     from pyarrow import parquet
 
@@ -61,7 +64,7 @@ def _parquet(path: Path) -> Iterator[Record]:
             repeated = [field.name for field in file.schema_arrow]
             if len(set(repeated)) < len(repeated):
                 raise DataError(f"{path}: expected columns of distinct names, got {shorten(repeated)}")
-            # Embeddings, which such files often hold too, are slow to read and nothing to us.
+            # Such files often hold embeddings as well, which are slow to convert and not needed.
             names = [field.name for field in file.schema_arrow if not _is_embedding(file, field)]
             for batch in file.iter_batches(batch_size=4096, columns=names):
                 for record in batch.to_pylist():
@@ -72,7 +75,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 
 def _is_embedding(file: Any, field: Any) -> bool:
-    """Whether a column holds long lists of fractions; short ones, such as coordinates, are values like others."""
+    """True for a column of long lists of fractions; short lists, e.g. coordinates, are ordinary values."""
     value = getattr(field.type, "value_type", None)
     if value is None or str(value) not in ("halffloat", "float", "double"):
         return False
@@ -89,16 +92,16 @@ def _csv(path: Path) -> Iterator[Record]:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header: Sequence[str] = next(reader, [])
         if len(set(header)) < len(header):
-            raise DataError(f"{path}, line 1: expected a header of distinct names, got {shorten(list(header))}")
+            raise DataError(f"{path}, line 1: expected columns of distinct names, got {shorten(list(header))}")
         for values in reader:
             where = f"{path}, line {reader.line_num}"
             if not values:
                 continue
             if delimiter == "\t" and any("\n" in value for value in values):
-                # Most such files have no quoting; a quotation mark at the start of a cell would swallow lines.
+                # Most TSV files do not quote; a cell that starts with a quotation mark would swallow lines.
                 raise DataError(
-                    f"{where}: expected each record on one line, got a quoted cell over several; write it as .csv or "
-                    ".jsonl if it is meant so"
+                    f"{where}: expected each record on one line, got a quoted cell over several lines; if that is "
+                    "intended, use .csv or .jsonl"
                 )
             if len(values) != len(header):
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Train, dev and test: which question belongs where."""
+"""Assignment of questions to train, dev and test."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from enum import Enum
 from fractions import Fraction
 
 from relkt.data.types import DataError, Passage, Query, Split
+from relkt.errors import ArgumentError
 
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
-"""Shares of train, dev and test: those of the paper for XQuAD (section 3.1)."""
+"""Shares of train, dev and test, as in the paper for XQuAD (section 3.1)."""
 DEFAULT_SEED = 42
 """Seed of the split."""
 
 
 class SplitBy(str, Enum):
-    """What decides the split of a question."""
+    """Rule that decides the split of a question."""
 
     AUTO = "auto"
-    """The data set's own parts where it has several (BEIR layout), else by question."""
+    """The published parts if the data set has several (BEIR layout), otherwise by question."""
     QUESTION = "question"
-    """Shuffle the questions: a question's translations stay together, its passage may be seen in training."""
+    """Shuffle the questions: translations of a question stay together; its passage may be seen in training."""
     DOCUMENT = "document"
-    """Shuffle the documents: nothing of a test question's document is seen in training."""
+    """Shuffle the documents: all questions on a document are in the same split."""
     OFFICIAL = "official"
-    """The parts the data set is published in, under their own names."""
+    """The published parts, under their own names."""
     PAPER = "paper"
-    """As the CL-ReLKT authors used the published parts; each reader's documentation says how."""
+    """The splits of the CL-ReLKT authors; the documentation of each reader defines them."""
 
 
 def divide(units: Iterable[str], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
     """Shuffles units and cuts them into parts of exact size.
 
-    The order is that of the SHA-256 digests of ``"seed:unit"``, so it depends on nothing but the seed and the set of
-    units: not on their order, the platform, or the Python version. Of n units, a part ends at its cumulative share
-    times n, rounded half up; the sizes therefore add up to n and differ from share * n by less than 1.
+    Units are sorted by the SHA-256 digest of ``"seed:unit"``, so the result depends only on the seed and the set of
+    units, not on their order, the platform or the Python version. Of n units, a part ends at its cumulative share times
+    n, rounded half up; the sizes add up to n and differ from share * n by less than 1.
 
     Args:
-        units: Ids of what is divided; repeated ids count once.
+        units: Ids of the units; repeated ids count once.
         shares: Split -> share, in order; non-negative, summing to 1.
-        seed: Another seed gives another division.
+        seed: Seed of the shuffle.
 
     Returns:
         Unit -> split.
 
     Raises:
-        DataError: If a split with a share above 0 would get nothing.
+        DataError: If a split with a share above 0 would be empty.
     """
     ordered = sorted(set(units), key=lambda unit: (hashlib.sha256(f"{seed}:{unit}".encode()).digest(), unit))
     out: dict[str, Split] = {}
-    # Exact fractions: 0.6 + 0.2 is 0.8 then, and rounding does not depend on float errors.
+    # Exact fractions, so that 0.6 + 0.2 is 0.8 and rounding does not depend on float errors.
     total, start = Fraction(0), 0
     for split, share in shares.items():
         total += Fraction(str(share)).limit_denominator(10**9)
@@ -69,15 +70,15 @@ def divide(units: Iterable[str], shares: Mapping[Split, float], seed: int) -> di
 
 
 def check_fractions(fractions: Sequence[float]) -> dict[Split, float]:
-    """Split -> share, from the shares of train, dev and test.
+    """Checks the shares of train, dev and test, and returns split -> share.
 
     Raises:
-        ValueError: If there are not three, one is negative or not a number, or they do not sum to 1.
+        ArgumentError: If there are not three, one is negative or not a number, or they do not sum to 1.
     """
     shares = tuple(float(f) for f in fractions)
     if len(shares) != 3 or not all(share >= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
-        raise ValueError(
-            f"split_fractions: expected three non-negative shares (train, dev, test) that sum to 1, got {fractions!r}"
+        raise ArgumentError(
+            "split_fractions", "three non-negative shares (train, dev, test) that sum to 1", repr(fractions)
         )
     return dict(zip((Split.TRAIN, Split.DEV, Split.TEST), shares, strict=True))
 
@@ -91,14 +92,14 @@ def assign_splits(
     shares: Mapping[Split, float],
     seed: int,
 ) -> tuple[Query, ...]:
-    """Gives every query its split, by question or by document; translations of one question are never separated.
+    """Assigns a split to every query, by question or by document; translations of a question share a split.
 
     Args:
-        queries: All queries of the data set, so that a later choice of languages changes no query's split.
+        queries: All queries of the data set, so that a later choice of languages does not change any split.
         passages: All passages.
         qrels: Query id -> passage id -> relevance.
-        by: ``SplitBy.QUESTION`` or ``SplitBy.DOCUMENT``. By document, the unit that is shuffled is a document, or
-            several documents if one question is answered in all of them.
+        by: ``SplitBy.QUESTION`` or ``SplitBy.DOCUMENT``. By document, documents that share a
+            question are shuffled as one unit.
         shares: See :func:`divide`.
         seed: See :func:`divide`.
     """
@@ -111,7 +112,7 @@ def assign_splits(
 
 
 def check_parallel_together(name: str, queries: Iterable[Query]) -> None:
-    """Raises DataError if two translations of one question are in different splits."""
+    """Raises DataError if translations of a question are in different splits."""
     seen: dict[str, Query] = {}
     for query in queries:
         other = seen.setdefault(query.parallel, query)
@@ -126,7 +127,7 @@ def check_parallel_together(name: str, queries: Iterable[Query]) -> None:
 def _document_groups(
     queries: Sequence[Query], passages: Sequence[Passage], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, str]:
-    """Question (``parallel``) -> the group of documents it is answered in, named by its smallest document id."""
+    """Question (``parallel``) -> group of its positives' documents, named by the smallest document id."""
     document_of = {p.id: p.document for p in passages}
     documents_of: defaultdict[str, set[str]] = defaultdict(set)
     for query in queries:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relkt.data.files import json_object, list_field, read_json, shorten, string_field
+from relkt.data.parsing import json_object, list_field, read_json, shorten, string_field
 from relkt.data.types import DataError, Passage
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a paragraph; ``language`` is set only where the format carries one."""
+    """A question of a paragraph; ``language`` is None if the file does not name it."""
 
     id: str
     text: str
@@ -31,10 +31,10 @@ class Paragraph:
 
 
 def read_paragraphs(path: Path) -> Iterator[Paragraph]:
-    """The paragraphs of a SQuAD v1.1 file, in order.
+    """Reads the paragraphs of a SQuAD v1.1 file, in order.
 
     The file is ``{"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "lang"?}]}]}]}``; other
-    keys, the answers among them, are not needed for retrieval.
+    keys, including the answers, are ignored.
 
     Raises:
         DataError: If the file is missing, is not JSON or lacks a field; the message names the place in the file.
@@ -62,32 +62,32 @@ def read_paragraphs(path: Path) -> Iterator[Paragraph]:
 
 
 def read_language(path: Path, language: str, passage_language: str) -> list[Paragraph]:
-    """The paragraphs of a data set's file in one language.
+    """Reads the paragraphs of a data set's file for one language.
 
     Args:
         path: The file.
         language: Language of its questions.
-        passage_language: Language of the candidates, whose file is needed whatever the languages chosen.
+        passage_language: Language of the candidates; the file in this language is always needed.
 
     Raises:
-        DataError: As :func:`read_paragraphs`; a missing file's error says what to do without it.
+        DataError: As :func:`read_paragraphs`; if the file is missing, the message says what to do.
     """
     if path.is_file():
         return list(read_paragraphs(path))
     if language == passage_language:
-        raise DataError(f"{path}: file not found; it holds the passages, so it is always needed")
+        raise DataError(f"{path}: file not found; it holds the passages and is always needed")
     raise DataError(
-        f"{path}: file not found; it holds the questions in {language!r}. Without it, name the languages to load "
-        "(languages=, on the command line --languages)"
+        f"{path}: file not found; it holds the questions in {language!r}. To load the other languages only, list them "
+        "in languages (--languages)"
     )
 
 
 def paragraphs_from_rows(rows: Iterable[Mapping[str, Any]], titles: Mapping[str, str] | None = None) -> list[Paragraph]:
-    """Paragraphs out of the Hub's flat rows (``id``, ``title``, ``context``, ``question``), in order of appearance.
+    """Groups rows of the Hub (``id``, ``title``, ``context``, ``question``) into paragraphs, in order of appearance.
 
     Args:
-        rows: One row a question.
-        titles: Question id -> article title, for rows that carry no title.
+        rows: One row per question.
+        titles: Question id -> article title, for rows without titles.
 
     Raises:
         DataError: If ``titles`` lacks a question.
@@ -96,17 +96,17 @@ def paragraphs_from_rows(rows: Iterable[Mapping[str, Any]], titles: Mapping[str,
     for row in rows:
         question_id = row["id"]
         if titles is not None and question_id not in titles:
-            raise DataError(f"question {question_id!r}: expected its article's title, found none")
+            raise DataError(f"question {question_id!r}: expected a title for its article, found none")
         title = row["title"] if titles is None else titles[question_id]
         grouped.setdefault((title, row["context"]), []).append(Question(id=question_id, text=row["question"]))
     return [Paragraph(title=t, context=c, questions=tuple(questions)) for (t, c), questions in grouped.items()]
 
 
 class PassageTable:
-    """Collects paragraphs as passages: one for each distinct text of an article.
+    """Collects paragraphs as passages: one passage for each distinct text of an article.
 
-    A passage's document is its article's title with underscores for spaces, as in Wikipedia's addresses (ids without
-    white space also fit TREC files); its id is ``DOCUMENT/NUMBER``, numbered in order of appearance.
+    The document of a passage is its article's title with underscores for spaces, as in Wikipedia's addresses; without
+    white space it also fits TREC files. The id of a passage is ``DOCUMENT/NUMBER``, in order of appearance.
     """
 
     def __init__(self, language: str) -> None:
@@ -115,7 +115,7 @@ class PassageTable:
         self._counts: dict[str, int] = {}
 
     def add(self, title: str, text: str) -> str:
-        """The id of the passage with this title and text, which is added if it is new."""
+        """Adds a passage if it is new, and returns the id of the passage with this title and text."""
         document, _ = key = self._key(title, text)
         if key not in self._passages:
             number = self._counts.get(document, 0)
@@ -126,7 +126,7 @@ class PassageTable:
         return self._passages[key].id
 
     def find(self, title: str, text: str) -> str | None:
-        """The id of the passage with this title and text, or None if there is none."""
+        """Returns the id of the passage with this title and text, or None."""
         passage = self._passages.get(self._key(title, text))
         return None if passage is None else passage.id
 
@@ -136,5 +136,5 @@ class PassageTable:
 
     @property
     def passages(self) -> tuple[Passage, ...]:
-        """The passages, in the order they were added."""
+        """The passages, in the order of their addition."""
         return tuple(self._passages.values())

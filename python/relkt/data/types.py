@@ -7,20 +7,26 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
+from relkt.errors import ArgumentError
+
 _E = TypeVar("_E", bound=Enum)
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it is; the message names the file, the record and the value."""
+    """A data set is missing, malformed or inconsistent; the message names the file, the record and the value."""
+
+
+class DataArgumentError(ArgumentError, DataError):
+    """A data set cannot be loaded because of the value of an argument."""
 
 
 class Level(str, Enum):
-    """What counts as one candidate when a query is answered."""
+    """The unit that is ranked for a query."""
 
     PASSAGE = "passage"
-    """Every passage on its own."""
+    """Single passages."""
     DOCUMENT = "document"
-    """All passages of a document joined to one text (as the CL-ReLKT authors did for XQuAD)."""
+    """Documents, each embedded as one text: its passages joined (as the CL-ReLKT authors did for XQuAD)."""
     BEST_PASSAGE = "best-passage"
     """Documents, each scored by its best passage."""
 
@@ -39,10 +45,10 @@ class Passage:
 
     Args:
         id: Unique among the passages of a data set.
-        text: What is embedded.
-        document: The id of the document it belongs to; passages of one document are never negatives of each other.
+        text: The text, which is embedded without the title.
+        document: Id of its document. The other passages of a positive's document are never negatives.
         language: ISO 639-1 code.
-        title: The document's title, where there is one.
+        title: Title of the document; empty if it has no title.
     """
 
     id: str
@@ -60,8 +66,8 @@ class Query:
         id: Unique among the queries of a data set.
         text: The question.
         language: ISO 639-1 code.
-        parallel: Shared by all translations of one question; a question without translations carries its own id.
-        split: The part of the data set it belongs to.
+        parallel: Id shared by all translations of a question; a question without translations has its own id here.
+        split: Its part of the data set.
     """
 
     id: str
@@ -82,16 +88,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """Passages, queries, and which passages answer which query.
+    """Passages, queries and relevance judgements.
 
     Args:
         name: Name of the data set, e.g. ``"xquad"``.
-        passages: All candidates, whatever the split: a query searches among all of them.
+        passages: All candidates: every query, of any split, is searched among all of them.
         queries: The queries, each with its language and split.
         qrels: Query id -> passage id -> relevance; a relevance above 0 makes the passage a positive.
-        translations: Language -> passage id -> the passage in that language, where the data set has its passages in
-            other languages than that of the candidates. They may be trained on and are never candidates. A language
-            may lack some passages.
+        translations: Language -> passage id -> translation of the passage. Translations serve as training text and
+            are never candidates. A language may lack some passages.
 
     Raises:
         DataError: If ids repeat, texts are empty, a query has no positive, or qrels or translations name an unknown
@@ -143,21 +148,22 @@ class RetrievalData:
         return sort_languages({q.language for q in self.queries})
 
     def positives(self, query_id: str) -> tuple[str, ...]:
-        """Ids of the passages that answer a query, in the order of the qrels."""
+        """Ids of the positives of a query, in the order of the qrels."""
         return tuple(p for p, relevance in self.qrels[query_id].items() if relevance > 0)
 
     def select(self, *, split: Split | str | None = None, languages: Iterable[str] | None = None) -> RetrievalData:
-        """The same candidates with only the queries of one split and / or some languages.
+        """The data set with all its candidates, and only the queries of one split, of some languages, or both.
 
         Raises:
-            ValueError: If ``split`` is no split, or a language has no query in the data set.
+            ValueError: If ``split`` is unknown, or the data set has no query in a language.
         """
         wanted_split = None if split is None else parse_member(Split, split, "split")
         wanted = None if languages is None else set(languages)
         if wanted is not None and (unknown := wanted - set(self.languages)):
-            raise ValueError(
-                f"languages: data set {self.name!r} has no query in {', '.join(sorted(unknown))}; "
-                f"it has {', '.join(self.languages)}"
+            raise ArgumentError(
+                "languages",
+                problem=f"data set {self.name!r} has no query in {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(self.languages)}",
             )
         queries = tuple(
             q
@@ -168,10 +174,10 @@ class RetrievalData:
         return replace(self, queries=queries, qrels={k: v for k, v in self.qrels.items() if k in kept})
 
     def candidates(self, level: Level | str = Level.PASSAGE) -> Candidates:
-        """The candidate texts at a level.
+        """The candidate texts to embed at a level.
 
-        ``Level.PASSAGE`` and ``Level.BEST_PASSAGE`` give the passages, in order; ``Level.DOCUMENT`` joins the passages
-        of each document, in order of first appearance, with blank lines between them.
+        ``Level.PASSAGE`` and ``Level.BEST_PASSAGE`` give the passages, in order. ``Level.DOCUMENT`` gives the
+        documents, in order of first appearance, with blank lines between their passages.
         """
         if parse_member(Level, level, "level") is not Level.DOCUMENT:
             return Candidates(
@@ -203,20 +209,20 @@ class RetrievalData:
 
 
 def parse_member(kind: type[_E], value: _E | str, argument: str) -> _E:
-    """The member of an enumeration with a value, or the member itself.
+    """Returns the member of an enumeration that has a value; a member is returned as it is.
 
     Raises:
-        ValueError: If there is no such member; names the argument and lists the values.
+        ArgumentError: If no member has the value; names the argument and lists the values.
     """
     try:
         return kind(value)
     except ValueError as error:
         names = ", ".join(repr(member.value) for member in kind)
-        raise ValueError(f"{argument}: expected one of {names}, got {value!r}") from error
+        raise ArgumentError(argument, f"one of {names}", repr(value)) from error
 
 
 def sort_languages(languages: Iterable[str]) -> tuple[str, ...]:
-    """Sorted, English first."""
+    """Returns the distinct languages, sorted, English first."""
     return tuple(sorted(set(languages), key=lambda code: (code != "en", code)))
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 from pathlib import Path
 
-from relkt.data.files import iter_json_lines, string_field
+from relkt.data.parsing import iter_json_lines, string_field
 from relkt.data.raw import RawData
 from relkt.data.squad import PassageTable, read_paragraphs
 from relkt.data.types import DataError, Query, Split
@@ -17,30 +17,30 @@ FILES = {Split.TRAIN: "gp_squad_train_data.json", Split.DEV: "gp_squad_dev_data.
 ENGLISH_QUESTIONS = "english_questions.jsonl"
 
 _FOLDERS = ("tydi_xor_gp", "xorqa_reading_comprehension_format")
-# The published titles carry the section: "title:Vamsy_parentSection:Introduction_sectionName:Career._sectionIndex:2".
+# The published titles contain the section: "title:Vamsy_parentSection:Introduction_sectionName:Career._sectionIndex:2".
 _TITLE = re.compile(r"title:(?P<title>.*?)_parentSection:.*", re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
 
 def read_xorqa(folder: Path) -> RawData:
-    """Reads XOR-TyDi QA's gold paragraph data.
+    """Reads XOR-TyDi QA's gold paragraphs.
 
-    Supported are the two SQuAD-like files of ``tydi_xor_gp.zip``, ``gp_squad_train_data.json`` and
-    ``gp_squad_dev_data.json``, whose questions carry their language in ``lang``. Not supported are the
-    ``xor_*_retrieve_eng_span*.jsonl`` files: they hold questions and answers but no passages.
+    It reads the two SQuAD-like files of ``tydi_xor_gp.zip``, ``gp_squad_train_data.json`` and
+    ``gp_squad_dev_data.json``, in which ``lang`` is the language of a question. The files
+    ``xor_*_retrieve_eng_span*.jsonl`` are not supported: they have questions and answers, but no passages.
 
     Candidates are all gold paragraphs, in English; documents are the Wikipedia articles named by the titles. A question
-    that stands at several paragraphs has them all as positives. XOR-TyDi QA has no English questions (the CL-ReLKT
-    authors used machine translations); if the folder holds ``english_questions.jsonl`` with ``{"id", "question"}`` on
-    each line, these become English queries, parallel to the questions with the same ids.
+    listed under several paragraphs has them all as positives. XOR-TyDi QA has no English questions (the CL-ReLKT
+    authors used machine translations). If the folder has the file ``english_questions.jsonl`` with
+    ``{"id", "question"}`` on each line, these become English queries, parallel to the questions with the same ids.
 
     Splits: by question or by document, both parts are pooled and cut 60/20/20. ``SplitBy.OFFICIAL`` keeps train as
-    train and dev as dev; the published test questions have no passages. ``SplitBy.PAPER`` takes dev, the only held-out
-    part with passages, for testing, and cuts train into train and dev, 75/25 by default.
+    train and dev as dev; the published test questions have no passages. ``SplitBy.PAPER`` makes dev, the only held-out
+    part with passages, the test split, and cuts train into train and dev, 75/25 by default.
 
     Args:
-        folder: Holds the files, or the folder ``tydi_xor_gp`` or ``xorqa_reading_comprehension_format`` with them.
+        folder: Folder of the files, or of the folder ``tydi_xor_gp`` or ``xorqa_reading_comprehension_format``.
 
     Raises:
         DataError: If a file is missing or malformed, a question has no language, or a question id has two texts.
@@ -73,7 +73,7 @@ def read_xorqa(folder: Path) -> RawData:
                 in_both += parts.setdefault(question.id, part) is not part
                 qrels.setdefault(question.id, {})[passage] = 1
     if in_both:
-        _log.warning("XOR-TyDi QA: %d paragraphs of dev belong to questions of train; kept in train", in_both)
+        _log.warning("XOR-TyDi QA: %d paragraphs of dev have a question of train, which stays in train", in_both)
     for english in _english_questions(folder / ENGLISH_QUESTIONS, queries):
         queries[english.id] = english
         qrels[english.id] = dict(qrels[english.parallel])
@@ -96,7 +96,7 @@ def _english_questions(path: Path, queries: dict[str, Query]) -> list[Query]:
         where = f"{path}, line {number}"
         question_id = string_field(record, "id", where)
         if question_id not in queries:
-            raise DataError(f"{where}: expected the id of a question of the gold paragraph files, got {question_id!r}")
+            raise DataError(f"{where}: expected the id of a question in the gold paragraph files, got {question_id!r}")
         if question_id in out:
             raise DataError(f"{where}: question {question_id!r} appears twice")
         out[question_id] = Query(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relkt.data.hub import hub_rows
+from relkt.data.hub_download import hub_rows
 from relkt.data.raw import RawData
 from relkt.data.splits import SplitBy
 from relkt.data.squad import Paragraph, PassageTable, paragraphs_from_rows, read_language
@@ -14,25 +14,25 @@ from relkt.data.types import DataError, Query, sort_languages
 LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 
 _HUB = "google/xquad"
-# The Hub's rows have no titles; XQuAD's questions are SQuAD v1.1's dev set's, with the same ids.
+# The Hub's rows lack titles. XQuAD's questions come from the dev set of SQuAD v1.1, under the same ids.
 _HUB_TITLES = "rajpurkar/squad"
 
 
 def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_language: str) -> RawData:
     """Reads XQuAD.
 
-    Candidates are the paragraphs in one language, documents are the articles. A question and its translations share
-    the id that the files give them, which becomes ``parallel``; a query's id is ``ID-LANGUAGE``. The paragraphs of the
-    other languages read are the passages' translations.
+    Candidates are the paragraphs in one language; documents are the articles. A question and its translations have the
+    same id in the files: it becomes ``parallel``, and a query's id is ``ID-LANGUAGE``. The paragraphs in the other
+    languages are the passages' translations.
 
     Args:
-        folder: Holds ``xquad.LANGUAGE.json`` as published by the authors; None loads ``google/xquad`` from the Hub, and
-            the articles' titles from ``rajpurkar/squad``.
-        languages: Of the questions; None for all 12.
-        passage_language: Of the candidates.
+        folder: Folder of the published files ``xquad.LANGUAGE.json``. None: ``google/xquad`` from the Hub, with the
+            articles' titles from ``rajpurkar/squad``.
+        languages: Languages of the questions; None for all 12.
+        passage_language: Language of the candidates.
 
     Raises:
-        DataError: If a file is missing or malformed, or a language has a question that the passages' language lacks.
+        DataError: If a file is missing or malformed, or a question does not exist in the passages' language.
     """
     wanted = sort_languages({*(LANGUAGES if languages is None else languages), passage_language})
     titles = None
@@ -51,8 +51,8 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
             for question in paragraph.questions:
                 if question.id not in passage_of:
                     raise DataError(
-                        f"XQuAD, language {language!r}: question {question.id!r} is not in the passages' language "
-                        f"{passage_language!r}"
+                        f"XQuAD, language {language!r}: question {question.id!r} does not exist in the passages' "
+                        f"language {passage_language!r}"
                     )
                 queries.append(
                     Query(id=f"{question.id}-{language}", text=question.text, language=language, parallel=question.id)

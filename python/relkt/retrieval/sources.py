@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from relkt.data.files import iter_lines
+from relkt.data.parsing import iter_lines
 from relkt.data.records import JSON_LINES, TABLES, Record, read_records
 from relkt.data.types import DataError, Passage
 from relkt.retrieval.kinds import TextUnit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from relkt.data.files import shorten
+from relkt.data.parsing import shorten
 from relkt.data.types import DataError
 from relkt.retrieval.passages import (
     DOCUMENT,

@@ -1,4 +1,4 @@
-"""The BEIR layout, read and written."""
+"""Reading and writing the BEIR layout."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_reads_fields_defaults_and_splits(folder: Path) -> None:
     assert data.positives("q1-de") == ("d1",)
 
 
-def test_a_single_file_is_split_by_question_unless_its_name_is_asked_for(folder: Path) -> None:
+def test_a_single_qrels_file_is_split_by_question_by_default(folder: Path) -> None:
     (folder / "qrels" / "train.tsv").unlink()
     (folder / "qrels" / "test.tsv").write_text(HEADER + "q1-en\td1\t1\nq1-de\td1\t1\nq2\td3\t1\nq3\td2\t1\n")
     thirds = load_data("beir", path=folder, split_fractions=(0.34, 0.33, 0.33))
@@ -62,16 +62,16 @@ def test_a_single_file_is_split_by_question_unless_its_name_is_asked_for(folder:
         load_data("beir", path=folder, split_by="official")
 
 
-def test_given_splits_can_be_overridden(folder: Path) -> None:
+def test_split_by_overrides_the_qrels_files(folder: Path) -> None:
     data = load_data("beir", path=folder, split_by="question", split_fractions=(0, 0, 1))
     assert {q.split for q in data.queries} == {Split.TEST}
 
 
 @pytest.mark.parametrize("split_by", ["auto", "official"])
-def test_given_splits_have_no_seed_and_no_fractions(folder: Path, split_by: str) -> None:
-    with pytest.raises(ValueError, match="split_seed: data set 'beir' keeps its official parts"):
+def test_official_splits_take_no_seed_and_no_fractions(folder: Path, split_by: str) -> None:
+    with pytest.raises(ValueError, match="split_seed: has no effect, because data set 'beir' keeps its official parts"):
         load_data("beir", path=folder, split_by=split_by, split_seed=42)
-    with pytest.raises(ValueError, match="split_fractions: data set 'beir' keeps its official parts"):
+    with pytest.raises(ValueError, match="split_fractions: has no effect, because data set 'beir' keeps"):
         load_data("beir", path=folder, split_by=split_by, split_fractions=(0.6, 0.2, 0.2))
 
 
@@ -95,7 +95,7 @@ def test_queries_without_a_positive_are_left_out_and_counted(folder: Path, caplo
         ("corpus.jsonl", '["d1"]\n', r"line 1: expected a JSON object, got \['d1'\]"),
         ("corpus.jsonl", '{"_id": "d1"}\n', r"line 1: expected the field 'text'"),
         ("corpus.jsonl", '{"_id": 5, "text": "x"}\n', r"line 1: expected a string in '_id', got 5"),
-        ("corpus.jsonl", '{"_id": "d1", "text": " "}\n', r"line 1: expected a text in 'text', got ' '"),
+        ("corpus.jsonl", '{"_id": "d1", "text": " "}\n', r"line 1: expected a non-blank text in 'text', got ' '"),
         ("corpus.jsonl", '{"_id": "d1", "text": "x", "metadata": 3}\n', r"expected an object in 'metadata', got 3"),
         (
             "corpus.jsonl",
@@ -119,11 +119,15 @@ def test_queries_without_a_positive_are_left_out_and_counted(folder: Path, caplo
         ("qrels/test.tsv", HEADER + "q2\td3\n", r"line 2: expected 3 tab-separated fields, got 2"),
         ("qrels/test.tsv", HEADER + "q2\td3\tyes\n", r"line 2: expected an integer score, got 'yes'"),
         ("qrels/test.tsv", HEADER + "q2\td3\t0.5\n", r"line 2: expected an integer score, got '0.5'"),
-        ("qrels/test.tsv", HEADER + "q2\td3\t1\nq9\td3\t1\n", r"line 3: expected a query of queries\.jsonl, got 'q9'"),
-        ("qrels/test.tsv", HEADER + "q2\td9\t1\n", r"line 2: expected a passage of corpus\.jsonl, got 'd9'"),
+        (
+            "qrels/test.tsv",
+            HEADER + "q2\td3\t1\nq9\td3\t1\n",
+            r"line 3: expected a query id in queries\.jsonl, got 'q9'",
+        ),
+        ("qrels/test.tsv", HEADER + "q2\td9\t1\n", r"line 2: expected a passage id in corpus\.jsonl, got 'd9'"),
         ("qrels/test.tsv", HEADER + "q2\td3\t1\nq2\td3\t0\n", r"line 3: .* are judged twice"),
-        ("qrels/train.tsv", HEADER + "q2\td3\t1\n", r"line 2: query 'q2' is in test\.tsv as well"),
-        ("qrels/val.tsv", HEADER, r"val\.tsv: beside other files, expected the name train\.tsv"),
+        ("qrels/train.tsv", HEADER + "q2\td3\t1\n", r"line 2: query 'q2' is also judged in test\.tsv"),
+        ("qrels/val.tsv", HEADER, r"val\.tsv: expected only train\.tsv"),
     ],
 )
 def test_errors_name_file_line_and_value(folder: Path, file: str, content: str, message: str) -> None:
@@ -145,21 +149,21 @@ def test_missing_files(folder: Path) -> None:
         load_data("beir", path=folder / "nowhere")
 
 
-def test_no_positive_at_all(folder: Path) -> None:
+def test_qrels_without_a_positive(folder: Path) -> None:
     (folder / "qrels" / "train.tsv").unlink()
     (folder / "qrels" / "test.tsv").write_text(HEADER + "q2\td3\t0\n")
     with pytest.raises(DataError, match="expected at least one query with a score above 0"):
         load_data("beir", path=folder)
 
 
-def test_files_that_separate_translations_are_refused(folder: Path) -> None:
+def test_qrels_files_must_not_separate_translations(folder: Path) -> None:
     (folder / "qrels" / "train.tsv").write_text(HEADER + "q1-en\td1\t1\n")
     (folder / "qrels" / "test.tsv").write_text(HEADER + "q1-de\td1\t1\n")
     with pytest.raises(DataError, match="translations 'q1-en' and 'q1-de'"):
         load_data("beir", path=folder)
 
 
-def test_a_hub_repository_with_the_same_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_repository_reads_as_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
 
     def snapshot_download(repository: str, *, repo_type: str, allow_patterns: list[str]) -> str:
@@ -171,7 +175,7 @@ def test_a_hub_repository_with_the_same_files(folder: Path, monkeypatch: pytest.
     assert load_data("beir", hub="me/mine") == load_data("beir", path=folder)
 
 
-# Ids: no tab or line break. Texts: anything with something to read in it; JSON cannot hold lone surrogates as UTF-8.
+# Ids: no tab, no line break. Texts: not blank. No lone surrogates, which UTF-8 cannot encode.
 ids = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1, max_size=4)
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(str.strip)
 
@@ -193,7 +197,7 @@ def data_sets(draw: st.DrawFn) -> RetrievalData:
 
 @settings(deadline=None, max_examples=60)
 @given(data_sets())
-def test_what_is_saved_is_what_is_loaded(data: RetrievalData) -> None:
+def test_saving_and_loading_returns_the_same_data(data: RetrievalData) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_beir(data, Path(folder) / "new")
         again = load_data("beir", path=Path(folder) / "new")
@@ -201,7 +205,7 @@ def test_what_is_saved_is_what_is_loaded(data: RetrievalData) -> None:
     assert all(list(again.qrels[q.id]) == list(data.qrels[q.id]) for q in data.queries)
 
 
-def test_saving_refuses_before_it_writes(folder: Path, tmp_path: Path) -> None:
+def test_saving_checks_before_it_writes(folder: Path, tmp_path: Path) -> None:
     data = load_data("beir", path=folder)
     with pytest.raises(FileExistsError, match=r"corpus\.jsonl exists already"):
         save_beir(data, folder)

@@ -1,4 +1,4 @@
-"""Retrieval data to Hugging Face datasets and back."""
+"""Conversion to Hugging Face datasets and back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def qrels(rows: list[tuple[Any, Any, Any]], **kwargs: Any) -> Dataset:
 ROWS = [("a", "1", 1), ("b", "2", 1), ("c", "2", 1)]
 
 
-def test_the_way_there_and_back_loses_nothing() -> None:
+def test_the_round_trip_is_lossless() -> None:
     data = make_data()
     parts = to_datasets(data)
     again = from_datasets(*parts.values())
@@ -69,7 +69,7 @@ def test_the_way_there_and_back_loses_nothing() -> None:
     }
 
 
-def test_the_way_through_files_loses_nothing(tmp_path: Path) -> None:
+def test_the_round_trip_through_files_is_lossless(tmp_path: Path) -> None:
     data = make_data()
     for part, splits in to_datasets(data).items():
         splits.save_to_disk(tmp_path / part)
@@ -114,12 +114,12 @@ def test_defaults_integers_floats_and_empty_values() -> None:
     assert data.qrels == {"a": {"1": 1}, "b": {"2": 2}, "c": {"2": 1}}
 
 
-def test_one_split_is_divided_unless_it_is_to_be_kept() -> None:
+def test_a_single_split_is_divided_by_default() -> None:
     thirds = (0.34, 0.33, 0.33)
     parts = (corpus(), queries(), qrels(ROWS, split="test"))
     assert {q.split for q in from_datasets(*parts, split_fractions=thirds).queries} == set(Split)
     assert {q.split for q in from_datasets(*parts, split_by="official").queries} == {Split.TEST}
-    with pytest.raises(ValueError, match=r"split_by: .* published in one piece"):
+    with pytest.raises(ValueError, match=r"split_by: .* has no official split"):
         from_datasets(corpus(), queries(), qrels(ROWS), split_by="official")
 
 
@@ -136,22 +136,22 @@ def test_queries_without_a_positive_are_left_out_and_counted(caplog: pytest.LogC
     ("parts", "message"),
     [
         ((corpus(_id=["1", "1"]), queries(), qrels(ROWS)), "corpus, row 1: passage id '1' appears twice"),
-        ((corpus(text=["x", " "]), queries(), qrels(ROWS)), "corpus, row 1: expected a text in 'text', got ' '"),
+        ((corpus(text=["x", " "]), queries(), qrels(ROWS)), "corpus, row 1: expected a non-blank text"),
         ((corpus(), queries(text=[1, 2, 3]), qrels(ROWS)), "queries, row 0: expected a string in 'text', got 1"),
         ((corpus(), queries().remove_columns("_id"), qrels(ROWS)), "queries, row 0: expected the field '_id'"),
-        ((corpus(), queries(), qrels([("x", "1", 1)])), "split qrels, row 0: expected a query of queries, got 'x'"),
-        ((corpus(), queries(), qrels([*ROWS, ("a", "3", 1)])), "row 3: expected a passage of corpus, got '3'"),
+        ((corpus(), queries(), qrels([("x", "1", 1)])), "split qrels, row 0: expected a query id in queries, got 'x'"),
+        ((corpus(), queries(), qrels([*ROWS, ("a", "3", 1)])), "row 3: expected a passage id in corpus, got '3'"),
         ((corpus(), queries(), qrels([("a", "1", 0.5)])), "row 0: expected a whole number in 'score', got 0.5"),
         ((corpus(), queries(), qrels([("a", "1", "1")])), "row 0: expected a whole number in 'score', got '1'"),
         ((corpus(), queries(), qrels([("a", "1", 1)] * 2)), "query 'a' and passage '1' are judged twice"),
         ((corpus(), queries(), qrels([("a", "1", 0)])), "qrels: expected at least one query with a score above 0"),
         (
             (corpus(), queries(), DatasetDict(train=qrels(ROWS), extra=qrels(ROWS))),
-            "qrels: beside others, expected splits named .*, got extra",
+            "qrels: expected splits named .*, or one split of any name, got train, extra",
         ),
         (
             (corpus(), queries(), DatasetDict(train=qrels(ROWS), test=qrels(ROWS))),
-            "split test, row 0: query 'a' is in train as well",
+            "split test, row 0: query 'a' is also judged in train",
         ),
         ((DatasetDict(a=corpus(), b=corpus()), queries(), qrels(ROWS)), "corpus: expected one split, got a, b"),
         (
@@ -164,11 +164,11 @@ def test_queries_without_a_positive_are_left_out_and_counted(caplog: pytest.LogC
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_named(parts: tuple[Any, ...], message: str) -> None:
+def test_errors_name_part_row_and_value(parts: tuple[Any, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         from_datasets(*parts, split_fractions=(0.34, 0.33, 0.33))
 
 
-def test_other_things_are_refused() -> None:
+def test_parts_of_another_type() -> None:
     with pytest.raises(TypeError, match=r"queries: expected a datasets.Dataset or DatasetDict, got list"):
         from_datasets(corpus(), [{"_id": "a"}], qrels(ROWS))  # type: ignore[arg-type]

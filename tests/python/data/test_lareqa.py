@@ -1,4 +1,4 @@
-"""XQuAD-R, from files written here in the published format."""
+"""XQuAD-R, read from small files in the published format."""
 
 from __future__ import annotations
 
@@ -73,20 +73,20 @@ def test_the_sentences_of_all_languages_are_one_pool(folder: Path) -> None:
         assert data.qrels[f"q01-{language}"] == {f"{x}/Chemistry_of_Ice/0/1": 1 for x in LANGUAGES}
 
 
-def test_fewer_languages_ask_and_all_stay_in_the_pool(folder: Path) -> None:
+def test_choosing_languages_keeps_the_whole_pool(folder: Path) -> None:
     data = load_data("lareqa", path=folder / "xquad-r", languages=["th"])
     assert (data.languages, len(data.queries), len(data.passages)) == (("th",), 3, 33)
     assert len(data.qrels["q10-th"]) == 11
 
 
-def test_a_split_for_training_can_be_asked_for(folder: Path) -> None:
+def test_split_by_question_gives_a_train_split(folder: Path) -> None:
     data = load_data("lareqa", path=folder, split_by="question", split_fractions=(0.4, 0.3, 0.3))
     assert {q.split for q in data.queries} == {*Split}
 
 
 def test_mean_average_precision_by_hand(folder: Path) -> None:
-    """Sentences about question q10 (11, one in each language) at 1 to 11 degrees, but for Chinese, at 40; the 22 others
-    at 20 degrees: all of them are tied, and before the Chinese one."""
+    """The 11 positives of question q10 are at 1 to 10 degrees, the Chinese one at 40; the 22 other sentences are at 20
+    degrees, tied, and so rank before the Chinese one."""
     data = load_data("lareqa", path=folder, languages=["en", "th"])
     positives = data.positives("q10-en")
     angle = {id_: 1.0 + place for place, id_ in enumerate(positives)} | {"zh/Chemistry_of_Ice/1/0": 40.0}
@@ -98,7 +98,7 @@ def test_mean_average_precision_by_hand(folder: Path) -> None:
     turned = np.radians([asked[q.id] for q in data.queries])
     queries = np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
     report = evaluate_embeddings(queries, candidates, data, full_ranking=True, num_resamples=0)
-    # English: ranks 1 to 10 and 33. Thai, from the other side: 1, then 22 others, then 24 to 33.
+    # English query at 0 degrees: ranks 1 to 10 and 33. Thai query at 60 degrees: rank 1, 22 others, ranks 24 to 33.
     english = (10 + 11 / 33) / 11
     thai = (1 + sum((i + 2) / (24 + i) for i in range(10))) / 11
     assert report.value("mAP", "en") == pytest.approx(english, abs=1e-12)
@@ -109,10 +109,10 @@ def test_mean_average_precision_by_hand(folder: Path) -> None:
     assert math.isclose(report.value("P@1", "th"), 1)
 
 
-def test_missing_files_are_all_named(folder: Path) -> None:
+def test_the_error_names_all_missing_files(folder: Path) -> None:
     (folder / "xquad-r" / "zh.json").unlink()
     (folder / "xquad-r" / "ar.json").unlink()
-    with pytest.raises(DataError, match=r"xquad-r: file not found: ar\.json, zh\.json; the sentences of all 11"):
+    with pytest.raises(DataError, match=r"xquad-r: file not found: ar\.json, zh\.json; the files of all 11"):
         load_data("lareqa", path=folder, languages=["en"])
 
 
@@ -139,14 +139,14 @@ def test_bad_sentence_breaks(folder: Path, breaks: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (17, "expected 'answer_start' inside one of the sentences, got 17"),  # the space between them
+        (17, "expected 'answer_start' inside one of the sentences, got 17"),  # the space between two sentences
         (35, "expected 'answer_start' inside one of the sentences, got 35"),
         (-1, "expected 'answer_start' inside one of the sentences, got -1"),
         ("3", "expected an integer in 'answer_start', got '3'"),
         (None, "expected an integer in 'answer_start', got None"),
     ],
 )
-def test_an_answer_in_no_sentence(folder: Path, start: Any, message: str) -> None:
+def test_an_answer_outside_the_sentences(folder: Path, start: Any, message: str) -> None:
     write(
         folder, "th", lambda file: file["data"][0]["paragraphs"][0]["qas"][1].update(answers=[{"answer_start": start}])
     )
@@ -157,23 +157,26 @@ def test_an_answer_in_no_sentence(folder: Path, start: Any, message: str) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p.update(sentences=["x", ""]), r"paragraphs\[0\]\.sentences\[1\]: expected a text, got ''"),
+        (
+            lambda p: p.update(sentences=["x", ""]),
+            r"paragraphs\[0\]\.sentences\[1\]: expected a non-blank text",
+        ),
         (lambda p: p.update(sentences=None), r"paragraphs\[0\]: expected a list in 'sentences', got None"),
         (lambda p: p["qas"][0].update(answers=[]), r"qas\[0\]: expected at least one answer in 'answers', got none"),
-        (lambda p: p["qas"].pop(), r"el\.json: expected every question in every language, got none with the id 'q01'"),
+        (lambda p: p["qas"].pop(), r"el\.json: expected every question in every language, question 'q01' is missing"),
         (lambda p: p["qas"].append(p["qas"][0]), r"el\.json: question 'q00' appears twice"),
     ],
 )
-def test_other_faults(folder: Path, change: Callable[[Any], None], message: str) -> None:
+def test_other_malformed_files(folder: Path, change: Callable[[Any], None], message: str) -> None:
     write(folder, "el", lambda file: change(file["data"][0]["paragraphs"][0]))
     with pytest.raises(DataError, match=message):
         load_data("lareqa", path=folder)
 
 
-def test_arguments_that_do_not_fit(folder: Path) -> None:
-    with pytest.raises(ValueError, match="path: data set 'lareqa' needs the folder with its files, got none"):
+def test_arguments_that_do_not_apply(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"path: .* the files of data set 'lareqa', got None$"):
         load_data("lareqa")
-    with pytest.raises(ValueError, match="passage_language: data set 'lareqa' gives no choice"):
+    with pytest.raises(ValueError, match="passage_language: data set 'lareqa' has passages in one language only"):
         load_data("lareqa", path=folder, passage_language="en")
-    with pytest.raises(ValueError, match="hub: expected only for 'beir' and 'xorqa', got it for 'lareqa'"):
+    with pytest.raises(ValueError, match="hub: applies only to 'beir' and 'xorqa', got it for 'lareqa'"):
         load_data("lareqa", hub="me/lareqa")

@@ -1,4 +1,4 @@
-"""Arguments of load_data, and relkt-mini."""
+"""load_data: its arguments, and relkt-mini."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from relkt.data import DataError, Split, load_data
         ({"name": "relkt-mini", "languages": []}, "at least one language"),
         ({"name": "relkt-mini", "languages": ["xx"]}, "no query in xx; it has en, ar"),
         ({"name": "relkt-mini", "split_by": "paper"}, "the paper does not use data set 'relkt-mini'"),
-        ({"name": "beir"}, "needs the folder with its files"),
-        ({"name": "beir", "path": "x", "hub": "y"}, "either path or hub"),
-        ({"name": "xquad", "hub": "y"}, "hub: expected only for 'beir' and 'xorqa'"),
+        ({"name": "beir"}, "path: expected the folder with the files .* or set hub to"),
+        ({"name": "beir", "path": "x", "hub": "y"}, "hub: excludes path, got both"),
+        ({"name": "xquad", "hub": "y"}, "hub: applies only to 'beir' and 'xorqa'"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
@@ -60,7 +60,7 @@ def test_relkt_mini_is_split_by_question() -> None:
     assert sizes[Split.TRAIN] == 3 * sizes[Split.TEST] == 3 * sizes[Split.DEV]
 
 
-def test_importing_the_data_loads_neither_torch_nor_datasets() -> None:
+def test_relkt_data_imports_neither_torch_nor_datasets() -> None:
     code = "import sys, relkt.data; relkt.data.load_data('relkt-mini'); print({'torch', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

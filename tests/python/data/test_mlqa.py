@@ -1,4 +1,4 @@
-"""MLQA, from files written here in the official format."""
+"""MLQA, read from small files in the published format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBERS = {"dev": range(4), "test": range(4, 14)}
 
 
 def write(folder: Path, part: str, language: str, numbers: list[int]) -> None:
-    # Articles have spaces in their titles, and a title may come back in the other part, with another paragraph.
+    # Titles contain spaces, and both parts may have paragraphs of the same article.
     articles: list[dict[str, Any]] = [
         {
             "title": f"Area {i % 3}",
@@ -53,7 +53,7 @@ def test_all_english_paragraphs_are_candidates_whatever_the_language(folder: Pat
     assert (passage.text, passage.document, passage.title) == ("English context 7", "Area_1", "Area 1")
 
 
-def test_the_folder_may_be_the_zip_s_own(folder: Path) -> None:
+def test_the_folder_of_the_zip_file_or_its_parent(folder: Path) -> None:
     assert load_data("mlqa", path=folder / "MLQA_V1", languages=["de"]) == load_data(
         "mlqa", path=folder, languages=["de"]
     )
@@ -61,7 +61,7 @@ def test_the_folder_may_be_the_zip_s_own(folder: Path) -> None:
 
 def test_pooled_and_split_by_question(folder: Path) -> None:
     data = load_data("mlqa", path=folder, languages=["en", "de", "vi"])
-    # 14 questions: 8.4 and 11.2, rounded.
+    # 14 questions: the parts end at 8.4 and 11.2, rounded.
     assert Counter(q.split for q in data.queries if q.language == "en") == {
         Split.TRAIN: 8,
         Split.DEV: 3,
@@ -97,7 +97,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
 
 def test_a_question_unknown_in_english(folder: Path) -> None:
     write(folder / "MLQA_V1", "test", "de", [4, 99])
-    with pytest.raises(DataError, match="part 'test', language 'de': question 'q99' is not in that part's"):
+    with pytest.raises(DataError, match="part 'test', language 'de': question 'q99' does not exist in that part"):
         load_data("mlqa", path=folder, languages=["de"])
 
 
@@ -107,19 +107,19 @@ def test_a_question_in_both_parts(folder: Path) -> None:
         load_data("mlqa", path=folder, languages=["en"])
 
 
-def test_a_question_at_another_paragraph_is_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_questions_on_another_paragraph_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = folder / "MLQA_V1" / "dev" / "dev-context-en-question-de.json"
     path.write_text(path.read_text().replace("English context 3", "Another context"))
     with caplog.at_level(logging.WARNING, logger="relkt"):
         data = load_data("mlqa", path=folder, languages=["de"])
-    assert "MLQA: 1 questions stand at another paragraph" in caplog.text
-    # The other paragraph is no candidate: which there are does not depend on the languages chosen.
+    assert "MLQA: 1 questions are on another paragraph" in caplog.text
+    # The other paragraph is not a candidate: candidates do not depend on the chosen languages.
     assert data.passages == load_data("mlqa", path=folder, languages=["en"]).passages
     assert len(data.passages) == 14
     assert data.qrels["q3-de"] == {"Area_0/1": 1}
 
 
-def test_the_hub_gives_the_same_as_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_reads_as_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def load_dataset(repository: str, config: str, *, split: str) -> Any:

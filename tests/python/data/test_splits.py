@@ -1,4 +1,4 @@
-"""Splits: exact sizes, translations together, documents apart, the same everywhere."""
+"""Splits: exact sizes, translations together, documents apart, deterministic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARES = {Split.TRAIN: 0.6, Split.DEV: 0.2, Split.TEST: 0.2}
 
 
 def test_divide_is_the_same_on_every_platform_and_version() -> None:
-    # Frozen: another order would silently change every published number.
+    # Fixed values: another order would silently change every published number.
     parts = divide([f"q{i}" for i in range(10)], SHARES, seed=42)
     assert " ".join(parts[f"q{i}"].value for i in range(10)) == (
         "train train test test dev train train dev train train"
@@ -28,15 +28,13 @@ def test_another_seed_divides_differently() -> None:
     assert divide(units, SHARES, seed=1) != divide(units, SHARES, seed=2)
 
 
-def test_sizes_of_xquad_are_those_of_the_paper() -> None:
+def test_split_sizes_of_xquad_match_the_paper() -> None:
     sizes = Counter(divide((str(i) for i in range(1190)), SHARES, seed=0).values())
     assert sizes == {Split.TRAIN: 714, Split.DEV: 238, Split.TEST: 238}
 
 
 @given(units=st.sets(st.text(max_size=4), min_size=5, max_size=60), seed=st.integers(0, 5), order=st.randoms())
-def test_divide_cuts_all_units_into_exact_parts_whatever_their_order(
-    units: set[str], seed: int, order: random.Random
-) -> None:
+def test_divide_gives_exact_sizes_in_any_order_of_the_units(units: set[str], seed: int, order: random.Random) -> None:
     shuffled = list(units) * 2
     order.shuffle(shuffled)
     parts = divide(shuffled, SHARES, seed)
@@ -60,7 +58,7 @@ def test_a_split_that_would_be_empty_is_refused() -> None:
 
 
 def corpus(draw_documents: list[list[int]]) -> tuple[list[Query], list[Passage], dict[str, dict[str, int]]]:
-    """Questions in two languages; question i is answered in the documents draw_documents[i]."""
+    """Questions in two languages; the positives of question i are in the documents draw_documents[i]."""
     passages = [Passage(f"p{d}", "text", f"d{d}") for d in range(12)]
     queries = [Query(f"q{i}-{x}", "?", x, f"q{i}") for i in range(len(draw_documents)) for x in ("en", "de")]
     qrels = {q.id: {f"p{d}": 1 for d in draw_documents[int(q.parallel[1:])]} for q in queries}
@@ -87,7 +85,7 @@ def test_translations_stay_together_and_documents_apart(documents: list[int], se
         assert sizes == {Split.TRAIN: 7, Split.DEV: 3, Split.TEST: 2}
 
 
-def test_documents_that_share_a_question_go_together() -> None:
+def test_documents_that_share_a_question_share_a_split() -> None:
     chain = [[0, 1], [1, 2], [2, 3]] + [[d] for d in range(12)]
     queries, passages, qrels = corpus(chain)
     for seed in range(5):

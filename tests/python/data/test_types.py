@@ -30,7 +30,7 @@ def test_candidates_at_each_level() -> None:
     assert documents.texts == ("one\n\nthree", "two")
 
 
-def test_a_document_takes_the_highest_relevance_of_its_passages() -> None:
+def test_the_relevance_of_a_document_is_the_highest_of_its_passages() -> None:
     data = build()
     assert data.candidate_qrels("passage") == {"q1-en": {"a2": 1, "b1": 0}, "q1-de": {"a1": 1, "a2": 2}}
     assert data.candidate_qrels("document") == {"q1-en": {"a": 1, "b": 0}, "q1-de": {"a": 2}}
@@ -38,7 +38,7 @@ def test_a_document_takes_the_highest_relevance_of_its_passages() -> None:
     assert falling.candidate_qrels("best-passage")["q1-en"] == {"a": 3}
 
 
-def test_positives_are_those_with_a_relevance_above_zero() -> None:
+def test_positives_have_a_relevance_above_zero() -> None:
     assert build().positives("q1-en") == ("a2",)
     assert build().positives("q1-de") == ("a1", "a2")
 
@@ -77,6 +77,6 @@ def test_languages_are_sorted_with_english_first() -> None:
         ({"translations": {"de": {"a1": " "}}}, "the translation of passage 'a1' into 'de' is empty"),
     ],
 )
-def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:
+def test_inconsistent_data_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         build(**changes)

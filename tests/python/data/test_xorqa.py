@@ -1,4 +1,4 @@
-"""XOR-TyDi QA's gold paragraphs, from files written here in the official format."""
+"""XOR-TyDi QA's gold paragraphs, read from small files in the published format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(folder: Path, part: str, entries: list[dict[str, Any]]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     train = [entry("Vamsy", "Vamsy wrote.", "ఎవరు?", "te", "-1"), entry("Vamsy", "Vamsy sang.", "ఎవరు?", "te", "-1")]
-    # The published file has language codes with a space in front.
+    # Language codes in the published file start with a space.
     train += [entry(f"Page {i}", f"Text {i}", f"ما {i}", " ar", str(i)) for i in range(7)]
     dev = [entry("Page 1", "Text 1", "だれ", "ja", "100"), entry("Helsinki", "A city.", "Mikä?", "fi", "101")]
     write(tmp_path / "tydi_xor_gp", "train", train)
@@ -81,13 +81,13 @@ def test_errors(folder: Path) -> None:
     (inner / "gp_squad_dev_data.json").unlink()
     with pytest.raises(DataError, match=r"gp_squad_dev_data\.json: file not found"):
         load_data("xorqa", path=folder)
-    with pytest.raises(ValueError, match="needs the folder"):
+    with pytest.raises(ValueError, match="expected the folder with the files"):
         load_data("xorqa")
 
 
-def test_a_question_of_train_that_comes_back_in_dev_is_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_questions_of_train_that_recur_in_dev_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(folder / "tydi_xor_gp", "dev", [entry("T", "Text", "ఎవరు?", "te", "-1")])
     data = load_data("xorqa", path=folder, split_by="official")
-    assert "1 paragraphs of dev belong to questions of train" in caplog.text
+    assert "1 paragraphs of dev have a question of train" in caplog.text
     assert data.positives("-1") == ("Vamsy/0", "Vamsy/1", "T/0")
     assert {q.split for q in data.queries} == {Split.TRAIN}

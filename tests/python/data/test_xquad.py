@@ -1,4 +1,4 @@
-"""XQuAD, from files written here in the official format, a stand-in of the Hub, and the real files if there."""
+"""XQuAD, read from small files in the published format, a stand-in of the Hub, and the real files if available."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def test_a_query_keeps_its_split_whatever_the_languages(folder: Path, split_by: 
 
 
 def test_a_missing_language_names_its_file(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"xquad\.ar\.json: file not found; .* \(languages=, .* --languages\)"):
+    with pytest.raises(DataError, match=r"xquad\.ar\.json: file not found; .* in languages \(--languages\)"):
         load_data("xquad", path=folder)
-    # Other languages do not help where the passages are missing.
+    # The passages are needed for every choice of languages.
     (folder / "xquad.en.json").unlink()
     with pytest.raises(DataError, match=r"xquad\.en\.json: file not found; it holds the passages"):
         load_data("xquad", path=folder, languages=["de"])
 
 
-def test_there_is_no_official_split(folder: Path) -> None:
+def test_no_official_split(folder: Path) -> None:
     with pytest.raises(ValueError, match="has no official split"):
         load_data("xquad", path=folder, languages=["en"], split_by="official")
 
@@ -93,7 +93,7 @@ def test_a_question_unknown_in_the_passages_language(folder: Path) -> None:
     changed = content("de")
     changed["data"][0]["paragraphs"][0]["qas"][0]["id"] = "new"
     (folder / "xquad.de.json").write_text(json.dumps(changed))
-    with pytest.raises(DataError, match="'de': question 'new' is not in the passages' language 'en'"):
+    with pytest.raises(DataError, match="'de': question 'new' does not exist in the passages' language 'en'"):
         load_data("xquad", path=folder, languages=["de"])
 
 
@@ -131,7 +131,7 @@ def rows(language: str, *, with_title: bool) -> Iterator[dict[str, Any]]:
                 yield row | {"title": a["title"]} if with_title else row
 
 
-def test_the_hub_gives_the_same_as_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_reads_as_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def load_dataset(repository: str, config: str | None, *, split: str) -> Any:
@@ -147,14 +147,14 @@ def test_the_hub_gives_the_same_as_the_files(folder: Path, monkeypatch: pytest.M
     assert load_data("xquad", **options) == load_data("xquad", path=folder, **options)
 
 
-def test_offline_the_error_says_to_pass_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_error_names_path(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Couldn't reach the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(DataError, match=r"could not be loaded from the Hugging Face Hub.*pass path="):
+    with pytest.raises(DataError, match=r"could not be loaded from the Hugging Face Hub.*set path to the folder"):
         load_data("xquad", languages=["de"])
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, for data sets that are not in a folder yet."""
+"""Downloads of data sets from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relkt.data.types import DataError
+from relkt.data.types import DataArgumentError, DataError
+from relkt.errors import Parameter
 
 
 def hub_rows(repository: str, config: str | None, split: str) -> Iterable[Mapping[str, Any]]:
-    """The rows of one split of a data set on the Hub, downloaded once and then cached by ``datasets``.
+    """Downloads the rows of one split of a data set; ``datasets`` caches them.
 
     Args:
         repository: Data set repository, e.g. ``"google/xquad"``.
-        config: Its configuration, e.g. ``"xquad.de"``; None if it has only one.
-        split: The split's name on the Hub.
+        config: Configuration, e.g. ``"xquad.de"``; None for the only one.
+        split: Name of the split on the Hub.
 
     Raises:
         DataError: If the Hub cannot be reached or has no such data set.
@@ -24,18 +25,18 @@ def hub_rows(repository: str, config: str | None, split: str) -> Iterable[Mappin
 
     try:
         rows: Iterable[Mapping[str, Any]] = load_dataset(repository, config, split=split)
-    # Offline, a wrong name and a damaged cache come as OSError (ConnectionError, FileNotFoundError) or ValueError.
+    # No connection, a wrong name and a damaged cache raise OSError (ConnectionError, FileNotFoundError) or ValueError.
     except (OSError, ValueError) as error:
         raise _unreachable(f"{repository} ({config or 'default'}, {split})", error) from error
     return rows
 
 
 def hub_folder(repository: str, patterns: list[str]) -> Path:
-    """A local copy of the files of a data set repository on the Hub.
+    """Downloads files of a data set repository into the Hub's cache, and returns their folder.
 
     Args:
         repository: Data set repository, e.g. ``"me/my-passages"``.
-        patterns: Which files are needed, as glob patterns.
+        patterns: Glob patterns of the files.
 
     Raises:
         DataError: If the Hub cannot be reached or has no such repository.
@@ -49,7 +50,8 @@ def hub_folder(repository: str, patterns: list[str]) -> Path:
 
 
 def _unreachable(what: str, error: Exception) -> DataError:
-    return DataError(
-        f"path: not given, and {what} could not be loaded from the Hugging Face Hub ({error}); "
-        "without a connection, pass path= with the folder that holds the files"
+    return DataArgumentError(
+        "path",
+        problem=f"not given, and {what} could not be loaded from the Hugging Face Hub ({error})",
+        hint=["without a connection, set ", Parameter("path"), " to the folder with the files"],
     )

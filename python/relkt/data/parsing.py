@@ -1,4 +1,4 @@
-"""Reading text files so that every error names the file and the place."""
+"""Parsing of text and JSON files; every error names the file and the place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relkt.data.types import DataError
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Reads a JSON file.
 
     Raises:
         DataError: If the file is missing, not UTF-8 or not JSON.
@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line of a JSON lines file; blank lines are skipped.
+    """Yields line number (from 1) and object of each line of a JSON lines file; skips blank lines.
 
     Raises:
         DataError: If the file is missing or not UTF-8, or a line is not a JSON object.
@@ -38,11 +38,11 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
-    """The object of one line of a JSON lines file.
+    """Parses one line of a JSON lines file.
 
     Args:
-        path: The file, for the error.
-        number: The line's number, for the error.
+        path: The file, for errors.
+        number: Number of the line, for errors.
         line: The line.
 
     Raises:
@@ -74,16 +74,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text, with its newline, of each line of a UTF-8 file.
+    """Yields line number (from 1) and text, with its newline, of each line of a UTF-8 file.
 
     Raises:
         DataError: If the file is missing or not UTF-8.
     """
     try:
         with path.open("rb") as file:
-            # Decoded line by line, so that an error can say which line it is in.
+            # Decode line by line, so that an error can name the line.
             for number, line in enumerate(file, start=1):
-                # utf-8-sig: a byte order mark, as some editors write, is not part of the first record.
+                # utf-8-sig drops a byte order mark, which some editors write.
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except FileNotFoundError as error:
         raise DataError(f"{path}: file not found") from error
@@ -96,20 +96,22 @@ def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def string_field(record: dict[str, Any], field: str, where: str, *, default: str | None = None) -> str:
-    """A string out of a record.
+    """Returns a string field of a record.
 
     Args:
         record: A JSON object.
         field: The key.
-        where: File and place, for the error.
-        default: What a missing key gives; None makes the key required.
+        where: File and place, for errors.
+        default: Value of a missing key; None makes the key required.
 
     Raises:
-        DataError: If the key is missing and required, or its value is not a string, or one that is no Unicode text.
+        DataError: If a required key is missing, or the value is not a string or not valid Unicode.
     """
     if field not in record:
         if default is None:
-            raise DataError(f"{where}: expected the field {field!r}, got only {', '.join(map(repr, record)) or 'none'}")
+            raise DataError(
+                f"{where}: expected the field {field!r}, got only {', '.join(map(repr, record)) or 'an empty object'}"
+            )
         return default
     value = record[field]
     if not isinstance(value, str):
@@ -117,7 +119,7 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        # JSON can hold half of a surrogate pair, which no file and no tokenizer takes.
+        # JSON may contain half of a surrogate pair, which neither files nor tokenizers accept.
         raise DataError(
             f"{where}: expected Unicode text in {field!r}, got the lone surrogate {value[error.start]!r} at character "
             f"{error.start}"
@@ -126,12 +128,12 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
 
 
 def list_field(record: dict[str, Any], field: str, where: str) -> list[Any]:
-    """A list out of a record.
+    """Returns a list field of a record.
 
     Args:
         record: A JSON object.
         field: The key.
-        where: File and place, for the error.
+        where: File and place, for errors.
 
     Raises:
         DataError: If the key is missing, or its value is not a list.
@@ -143,10 +145,10 @@ def list_field(record: dict[str, Any], field: str, where: str) -> list[Any]:
 
 
 def json_object(value: Any, where: str) -> dict[str, Any]:
-    """A value that must be a JSON object.
+    """Returns a value that must be a JSON object.
 
     Raises:
-        DataError: If it is not; names ``where``, its file and place.
+        DataError: If it is not an object; names ``where``, its file and place.
     """
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected an object, got {shorten(value)}")
@@ -154,6 +156,6 @@ def json_object(value: Any, where: str) -> dict[str, Any]:
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """A value's repr, cut for an error message."""
+    """Returns a value's repr, cut for an error message."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
