@@ -76,7 +76,8 @@ fn searches(criterion: &mut Criterion) {
         let stored = values(ROWS * dim);
         let all = Execution::new(None).expect("threads");
         let passages = Passages::new(matrix("passages", &stored, dim), kernel, &all).expect("memory");
-        let percent: Vec<bool> = (0..ROWS).map(|row| ((row * 2_654_435_761) >> 8).is_multiple_of(100)).collect();
+        let percent: Vec<u8> =
+            (0..ROWS).map(|row| u8::from(((row * 2_654_435_761) >> 8).is_multiple_of(100))).collect();
         let allow = Allow::mask(&percent);
         for queries in [1, 16, 256] {
             let asked = values(queries * dim);

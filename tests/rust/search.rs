@@ -22,6 +22,10 @@ impl From<relkt_core::Hits> for Hits {
     }
 }
 
+fn allow_mask(mask: &[bool]) -> Allow {
+    Allow::mask(&mask.iter().map(|&allowed| u8::from(allowed)).collect::<Vec<_>>())
+}
+
 /// Stable sorting keeps lower rows first among equal scores.
 fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits {
     let mut hits = Hits { k, scores: Vec::new(), rows: Vec::new() };
@@ -136,7 +140,7 @@ fn a_sketch_changes_no_result() {
                     };
                     let case = format!("{} {count} {k} {threads}", kernel.name());
                     assert_eq!(run(&sketched, None), run(&plain, None), "{case}");
-                    let allow = Allow::mask(&mask);
+                    let allow = allow_mask(&mask);
                     assert_eq!(run(&sketched, Some(&allow)), run(&plain, Some(&allow)), "{case}");
                     assert_eq!(run(&thinned.1, None), run(&thinned.0, None), "{case}");
                 }
@@ -253,7 +257,7 @@ proptest! {
         expected.rows.iter_mut().for_each(|row| *row = left[*row as usize]);
         for kernel in Kernel::available() {
             let (queries, stored) = (matrix("queries", &q, dim, kernel), passages(&p, dim, kernel));
-            for allow in [Allow::mask(&mask), Allow::rows(rows, &left).expect("in range")] {
+            for allow in [allow_mask(&mask), Allow::rows(rows, &left).expect("in range")] {
                 for threads in [1, 2] {
                     let execution = Execution::new(Some(threads)).expect("threads");
                     let hits = search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search");
@@ -374,7 +378,7 @@ fn bad_input_is_refused() {
     let refused = |q, p, k| search(kernel, q, p, k, None, &execution).map(|_| ()).expect_err("bad input");
     assert_eq!(refused(&a, &b, 1), Error::DimMismatch { name: "queries", expected: 2, got: 3 });
     let b = passages(&[1.0; 6], 3, kernel);
-    let short = Allow::mask(&[true]);
+    let short = Allow::mask(&[1]);
     let refused_allow = search(kernel, &a, &b, 1, Some(&short), &execution);
     assert_eq!(refused_allow, Err(Error::AllowLength { expected: 2, got: 1 }));
     assert_eq!(refused(&a, &b, 0), Error::K { k: 0, rows: 2 });

@@ -19,10 +19,10 @@ pub struct Allow {
 const _: () = assert!(BLOCK_ROWS == u16::BITS as usize);
 
 impl Allow {
-    /// The rows whose value is true.
+    /// The rows whose byte is not zero. Bytes rather than `bool`s, because a mask from another language may hold any byte.
     #[must_use]
-    pub fn mask(allowed: &[bool]) -> Self {
-        let bits = |block: &[bool]| block.iter().rev().fold(0, |mask, &row| mask << 1 | u16::from(row));
+    pub fn mask(allowed: &[u8]) -> Self {
+        let bits = |block: &[u8]| block.iter().rev().fold(0, |mask, &row| mask << 1 | u16::from(row != 0));
         Self::of(allowed.len(), allowed.chunks(BLOCK_ROWS).map(bits).collect())
     }
 
@@ -117,7 +117,7 @@ mod tests {
     fn masks_and_rows_say_the_same() {
         let rows = 53;
         let wanted = [0i64, 15, 16, 52, 40, 40];
-        let mask: Vec<bool> = (0..rows).map(|row| wanted.contains(&(row as i64))).collect();
+        let mask: Vec<u8> = (0..rows).map(|row| u8::from(wanted.contains(&(row as i64)))).collect();
         let (a, b) = (Allow::mask(&mask), Allow::rows(rows, &wanted).expect("in range"));
         assert_eq!((a.len(), a.total(), a.is_empty()), (5, 53, false));
         assert_eq!((&a.masks, &a.blocks, a.len()), (&b.masks, &b.blocks, b.len()));
@@ -129,8 +129,29 @@ mod tests {
     }
 
     #[test]
+    fn any_byte_but_zero_allows_its_own_row_only() {
+        for byte in 0..=u8::MAX {
+            for row in 0..40 {
+                let mut mask = [0u8; 40];
+                mask[row] = byte;
+                let allow = Allow::mask(&mask);
+                let mut expected = [0u16; 3];
+                expected[row / BLOCK_ROWS] = u16::from(byte != 0) << (row % BLOCK_ROWS);
+                assert_eq!(
+                    (allow.masks.as_slice(), allow.len()),
+                    (&expected[..], usize::from(byte != 0)),
+                    "{byte} at {row}"
+                );
+            }
+        }
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        let allow = Allow::mask(&all);
+        assert_eq!((allow.len(), allow.masks[0], allow.masks[15]), (255, !1, u16::MAX));
+    }
+
+    #[test]
     fn all_rows_need_no_mask() {
-        let all = Allow::mask(&[true; 20]);
+        let all = Allow::mask(&[1; 20]);
         assert!(!Selection::new(2, Some(&all)).is_masked());
     }
 

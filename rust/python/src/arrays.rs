@@ -1,6 +1,6 @@
 //! NumPy arrays in and out.
 
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use relkt_core::kernel::{Half, Row};
@@ -95,6 +95,13 @@ fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_,
         return Err(PyValueError::new_err(format!("{name}: expected an aligned, C-contiguous array at this border")));
     }
     Ok(array.as_slice()?)
+}
+
+/// Copies the bytes of a mask. A NumPy array of dtype bool may hold any byte (`(flags & 4).view(bool)`), whereas a Rust `bool`
+/// other than 0 or 1 is undefined behaviour, so the values must not be read as `bool`: compare the bytes with 0.
+pub(crate) fn mask_bytes(mask: &PyReadonlyArray1<'_, bool>) -> PyResult<Vec<u8>> {
+    let bytes: PyReadonlyArray1<'_, u8> = mask.call_method1("view", ("uint8",))?.extract()?;
+    Ok(bytes.as_array().to_vec())
 }
 
 fn halves(bits: &[u16]) -> &[Half] {

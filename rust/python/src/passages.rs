@@ -12,7 +12,7 @@ use relkt_core::sketch::Sketch;
 use relkt_core::top_k::Window;
 use relkt_core::{Allow, Buffer, Execution, Ids, MiningOptions, Passages as Core, RowLists, Wanted};
 
-use crate::arrays::{Embeddings, borrowed, matrix, push_row, two_dimensional};
+use crate::arrays::{Embeddings, borrowed, mask_bytes, matrix, push_row, two_dimensional};
 use crate::errors::to_python;
 use crate::kernel_of_environment;
 use crate::run::interruptible;
@@ -38,7 +38,7 @@ pub(crate) enum AllowArray<'py> {
 impl AllowArray<'_> {
     fn copy(&self, rows: usize) -> PyResult<Allow> {
         match self {
-            Self::Mask(mask) => Ok(Allow::mask(&mask.as_array().to_vec())),
+            Self::Mask(mask) => Ok(Allow::mask(&mask_bytes(mask)?)),
             Self::Rows(allowed) => Allow::rows(rows, &allowed.as_array().to_vec()).map_err(to_python),
         }
     }
@@ -295,7 +295,7 @@ impl Passages {
     fn select(&self, py: Python<'_>, keep: PyReadonlyArray1<'_, bool>, threads: Option<usize>) -> PyResult<()> {
         let execution = Execution::new(threads).map_err(to_python)?;
         let kernel = kernel_of_environment()?;
-        let keep = keep.as_array().to_vec();
+        let keep: Vec<bool> = mask_bytes(&keep)?.into_iter().map(|byte| byte != 0).collect();
         interruptible(py, &execution, usize::MAX, || {
             let mut core = self.core.write().unwrap_or_else(PoisonError::into_inner);
             *core = Arc::new(core.select(&keep, kernel, &execution)?);
