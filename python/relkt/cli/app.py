@@ -143,9 +143,8 @@ def train(
     """
     resumption = f"go on with the same command and --resume (the run is in {output})"
     with one_line_errors(interrupted=resumption):
-        from relkt.training.config import TrainConfig
-        from relkt.training.processes import launched_rank
-        from relkt.training.stage_config import Stage
+        from relkt.training.config import Stage, TrainConfig
+        from relkt.training.distributed.processes import launched_rank
 
         if preset is not None and config is not None:
             raise ValueError("--preset, --config: expected one of them, got both")
@@ -197,9 +196,9 @@ def _train(
     from contextlib import nullcontext
 
     from relkt.encoders import load_encoder
-    from relkt.training.bars import TrainingBars
-    from relkt.training.processes import launched_rank, leave_job
+    from relkt.training.distributed.processes import launched_rank, leave_job
     from relkt.training.progress import Progress
+    from relkt.training.progress.bars import TrainingBars
     from relkt.training.run import train as run_training
 
     with TrainingBars.bars(err) if launched_rank() == 0 else nullcontext() as bars:

@@ -15,7 +15,7 @@ from relkt.data import Level, Query, RetrievalData, Split, load_data
 from relkt.encoders import encode_passages, encode_queries, load_encoder
 from relkt.index import Index
 from relkt.training import TrainConfig
-from relkt.training.bars import TrainingBars
+from relkt.training.progress.bars import TrainingBars
 from relkt.training.run import train
 
 ASKED_LANGUAGES = ("es", "th", "ru")

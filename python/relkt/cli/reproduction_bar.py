@@ -8,9 +8,9 @@ from rich.progress import Progress as Bars
 from relkt.cli.console import err
 from relkt.reproduce.progress import Progress
 from relkt.reproduce.rows import Run
-from relkt.training.bars import STAGE_NAMES
+from relkt.training.config import Stage
 from relkt.training.progress import DevScore
-from relkt.training.stage_config import Stage
+from relkt.training.progress.bars import STAGE_NAMES
 
 
 class ReproductionBar(Progress):

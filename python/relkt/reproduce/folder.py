@@ -167,6 +167,6 @@ def _check_row(path: Path, row: Row, was: Mapping[str, Any], now: Mapping[str, A
         stored = TrainConfig.from_dict(was["config"])
         given = replace(row.config, seed=stored.seed)
         if stored != given:
-            from relkt.training.run_directory import config_differences  # imports torch
+            from relkt.training.records.run_directory import config_differences  # imports torch
 
             raise ValueError(f"{start}: " + "; ".join(config_differences(stored.to_dict(), given.to_dict())))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relkt.data import Level, RetrievalData
 from relkt.evaluation import METRICS, Ranking, measure, rank
-from relkt.training.bm25 import BM25Index, split_words
+from relkt.training.examples.negatives import BM25Index, split_words
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relkt.reproduce.rows import Run
+from relkt.training.config import Stage
 from relkt.training.progress import DevScore
 from relkt.training.progress import Progress as TrainingProgress
-from relkt.training.stage_config import Stage
 
 
 class Progress(TrainingProgress):

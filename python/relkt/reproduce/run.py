@@ -178,7 +178,7 @@ def _seeded(run: Run) -> TrainConfig:
 
 def _load(row: Row, device: str | None) -> SentenceTransformer:
     from relkt.encoders import load_encoder
-    from relkt.training.quiet import no_progress_bars
+    from relkt.training.progress.quiet import no_progress_bars
 
     assert row.encoder is not None
     with no_progress_bars():

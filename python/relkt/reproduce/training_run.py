@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relkt.reproduce.measurement import StageResult
-from relkt.training.stage_config import Stage
+from relkt.training.config import Stage
 
 
 def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult]]:

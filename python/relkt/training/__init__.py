@@ -1,24 +1,26 @@
-"""Training: warm-up, teacher, contrastive and transfer. Nothing heavy is imported until :func:`train` is used."""
+"""Training of cross-lingual retrievers in stages. Importing this package loads no torch."""
 
 from typing import TYPE_CHECKING
 
 from relkt._lazy import lazy_attach
-from relkt.training.config import PRESETS, Precision, TrainConfig
-from relkt.training.progress import DevScore, Progress
-from relkt.training.stage_config import (
+from relkt.training.config import (
+    PRESETS,
     ContrastiveConfig,
     DistillationConfig,
+    Precision,
     Schedule,
     Stage,
     StageConfig,
     TeacherConfig,
+    TrainConfig,
     TransferConfig,
     VocabularyConfig,
     WarmupConfig,
 )
+from relkt.training.progress import DevScore, Progress
 
 if TYPE_CHECKING:
-    from relkt.training.evaluator import DevEvaluator
+    from relkt.training.loop.dev_evaluator import DevEvaluator
     from relkt.training.remine import RemineCallback
     from relkt.training.run import train
 
@@ -46,7 +48,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attach(
     __name__,
     {
-        "relkt.training.evaluator": ["DevEvaluator"],
+        "relkt.training.loop.dev_evaluator": ["DevEvaluator"],
         "relkt.training.remine": ["RemineCallback"],
         "relkt.training.run": ["train"],
     },

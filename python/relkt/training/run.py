@@ -14,23 +14,22 @@ from sentence_transformers import SentenceTransformer
 from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import Origin, model_checksum, origin_of
-from relkt.training.bars import bars_where_seen
-from relkt.training.checks import check_device, check_english, check_teacher, warn_of_truncation
-from relkt.training.config import TrainConfig
-from relkt.training.embeddings import frozen_embeddings
-from relkt.training.evaluator import DevEvaluator
+from relkt.training.config import Stage, TrainConfig
+from relkt.training.distributed.processes import check_same, join_job, num_processes, on_rank_0, rank
 from relkt.training.examples import TrainingSet
-from relkt.training.model_card import CARD, model_card
-from relkt.training.precision import prepared_anew
-from relkt.training.processes import check_same, join_job, num_processes, on_rank_0, rank
+from relkt.training.loop.dev_evaluator import DevEvaluator
+from relkt.training.loop.stage_runner import extend_model, new_languages, run_stage
+from relkt.training.model.precision import prepared_anew
+from relkt.training.model.token_embeddings import frozen_embeddings
+from relkt.training.model.weights import load_weights
+from relkt.training.preflight import check_device, check_english, check_teacher, warn_of_truncation
 from relkt.training.progress import Progress
-from relkt.training.quiet import no_progress_bars
-from relkt.training.results import BEFORE, measure_test, read_results, write_results
-from relkt.training.run_directory import RunDirectory
-from relkt.training.stage_config import Stage
-from relkt.training.stage_run import extend_model, new_languages, run_stage
-from relkt.training.vocabulary import check_vocabulary
-from relkt.training.weights import load_weights
+from relkt.training.progress.bars import bars_where_seen
+from relkt.training.progress.quiet import no_progress_bars
+from relkt.training.records.model_card import CARD, model_card
+from relkt.training.records.results import BEFORE, measure_test, read_results, write_results
+from relkt.training.records.run_directory import RunDirectory
+from relkt.training.stages.vocabulary import check_vocabulary
 
 
 def train(

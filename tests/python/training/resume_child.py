@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import torch
 from sentence_transformers import SentenceTransformer
 
-from relkt.training import Progress, Stage, TrainConfig, run_directory, train
-from relkt.training.run_directory import RunDirectory
-from relkt.training.trainer import StageTrainer
+from relkt.training import Progress, Stage, TrainConfig, train
+from relkt.training.loop.trainer import StageTrainer
+from relkt.training.records import run_directory
+from relkt.training.records.run_directory import RunDirectory
 
 # As in the tests that compare with what is done here.
 torch.cpu._is_avx512_bf16_supported = lambda: False

@@ -18,7 +18,7 @@ from relkt.arrays import as_count
 from relkt.data import parse_member
 from relkt.encoders import PASSAGE_PROMPTS, model_checksum, prompt_of
 from relkt.mining import Strategy
-from relkt.training.processes import from_rank_0
+from relkt.training.distributed.processes import from_rank_0
 from relkt.training.remine.checkpoint import checkpoint_file, identity_of, load_negatives, save_negatives
 from relkt.training.remine.mining import Miner, Remined
 from relkt.training.remine.pairs import MiningPairs, WithoutNegatives

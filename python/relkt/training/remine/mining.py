@@ -19,7 +19,7 @@ from relkt.arrays import as_count, as_threads
 from relkt.encoders import encode_passages, encode_queries, model_checksum
 from relkt.mining import MinedNegatives, mine
 from relkt.mining.conditions import Conditions
-from relkt.training.precision import original_forward
+from relkt.training.model.precision import original_forward
 from relkt.training.remine.pairs import MiningPairs
 
 Rows = NDArray[np.int64]

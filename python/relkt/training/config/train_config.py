@@ -1,0 +1,197 @@
+"""Configuration of a training run: frozen, validated when made, written to and read from TOML. Loads no torch."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from relkt.data.types import Level
+from relkt.training.config.fields import check_types, expect, from_dict, names_of, plain
+from relkt.training.config.stage_configs import (
+    ContrastiveConfig,
+    DistillationConfig,
+    Stage,
+    StageConfig,
+    TeacherConfig,
+    TransferConfig,
+    VocabularyConfig,
+    WarmupConfig,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESETS = ("best-muse", "best-transformer", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
+"""The names that :meth:`TrainConfig.preset` knows."""
+
+
+class Precision(str, Enum):
+    """The number format of the forward pass; weights and optimizer state are always float32."""
+
+    AUTO = "auto"
+    """bfloat16 on a GPU or processor with instructions for it, otherwise float32."""
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    """With loss scaling; needs a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Configuration of :func:`relkt.training.train`.
+
+    Args:
+        languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
+            are only evaluated.
+        parallel_languages: Languages whose texts are used only as translations of English ones, never their labels: by
+            the vocabulary, the contrastive and the distillation stage. They count as not trained.
+        level: What a positive and a negative is: single passages, or documents (their passages joined, as the authors
+            did for XQuAD). The contrastive stage always contrasts passages; for it, this is the level of the dev
+            evaluations.
+        stages: The stages to run, in their order; default the three of the paper.
+        seed: Of every random choice. Runs with the same seed are repeatable on CPU with the same number of threads.
+        precision: Number format of the forward pass while training.
+        freeze_embeddings: Leave the encoder's table of token embeddings (not those of positions) as it is: faster, and
+            it keeps tokens that the training languages lack in place.
+        encode_batch_size: Texts encoded at once for mining and evaluation.
+        chunk_tokens: The most tokens of one forward pass of training, padding included; 0 for no limit. The questions
+            and the passages of a step (of a piece, with ``accumulation``) are sorted by length and cut into such
+            chunks, so that little is padded; the gradient is that of the whole step. A longer text is a chunk by
+            itself.
+        gradient_cache: Whether to keep the activations of ``chunk_tokens`` tokens only in memory, instead of those of
+            the whole step: the other chunks are run a second time once the loss is known (Gao et al., RepL4NLP 2021).
+            So a step may be as large as its embeddings allow, for a third more time.
+        logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
+        vocabulary: The vocabulary stage, before all others.
+        warmup: The first stage of the paper.
+        teacher: The second stage.
+        contrastive: The contrastive stage, after the teacher.
+        distillation: The distillation stage, before the transfer.
+        transfer: The last stage.
+
+    Raises:
+        ValueError: If a value is out of range; the message names the field, what was expected, and what came.
+        TypeError: If a value has the wrong type; :meth:`from_dict` and :meth:`from_toml`, whose values come from
+            outside the program, raise ValueError for it.
+    """
+
+    languages: tuple[str, ...] = ()
+    parallel_languages: tuple[str, ...] = ()
+    level: Level = Level.PASSAGE
+    stages: tuple[Stage, ...] = (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
+    seed: int = 42
+    precision: Precision = Precision.AUTO
+    freeze_embeddings: bool = False
+    encode_batch_size: int = 64
+    chunk_tokens: int = 0
+    gradient_cache: bool = False
+    logging_steps: int = 50
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        expect(self, "languages", len(set(self.languages)) == len(self.languages), "each language once")
+        parallel = self.parallel_languages
+        expect(self, "parallel_languages", len(set(parallel)) == len(parallel), "each language once")
+        expect(self, "parallel_languages", not parallel or bool(self.languages), "none where languages is empty (all)")
+        labelled = {*self.languages, "en"}
+        expect(self, "parallel_languages", labelled.isdisjoint(parallel), "neither en nor one of languages")
+        using = (Stage.VOCABULARY, Stage.CONTRASTIVE, Stage.DISTILLATION)
+        used = any(stage in self.stages for stage in using)
+        expect(self, "parallel_languages", used or not parallel, f"none without a stage of {', '.join(using)}")
+        expect(self, "level", self.level is not Level.BEST_PASSAGE, "passage or document")
+        in_order = tuple(stage for stage in Stage if stage in self.stages)
+        expect(self, "stages", len(self.stages) > 0 and self.stages == in_order, f"some of {names_of(Stage)}, in order")
+        expect(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 4294967295")
+        for name in ("encode_batch_size", "logging_steps"):
+            expect(self, name, getattr(self, name) >= 1, "an integer of at least 1")
+        expect(self, "chunk_tokens", self.chunk_tokens >= 0, "an integer of at least 0")
+        needs_chunks = "false, or chunk_tokens above 0 to go with it"
+        expect(self, "gradient_cache", self.chunk_tokens > 0 or not self.gradient_cache, needs_chunks)
+
+    def stage(self, stage: Stage) -> StageConfig:
+        """The configuration of one stage; the vocabulary stage, which takes no steps, has none of this kind."""
+        return {
+            Stage.WARMUP: self.warmup,
+            Stage.TEACHER: self.teacher,
+            Stage.CONTRASTIVE: self.contrastive,
+            Stage.DISTILLATION: self.distillation,
+            Stage.TRANSFER: self.transfer,
+        }[stage]
+
+    @property
+    def uses_translations(self) -> bool:
+        """Whether translations of passages are trained on, where the data set has them."""
+        return (
+            Stage.VOCABULARY in self.stages
+            or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)
+            or (Stage.DISTILLATION in self.stages and self.distillation.segment_share > 0)
+            or (Stage.TRANSFER in self.stages and self.transfer.parallel_passages)
+        )
+
+    @classmethod
+    def preset(cls, name: str) -> TrainConfig:
+        """A configuration shipped with relkt: ``best-muse``, ``best-transformer``, ``paper-xquad``, ``paper-mlqa``,
+        ``paper-xorqa`` or ``demo``.
+
+        Raises:
+            ValueError: If there is no preset of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+        text = resources.files("relkt.training.config").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+        return cls.from_dict(tomllib.loads(text))
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> TrainConfig:
+        """Read a configuration; what the file leaves out has its default.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not TOML, names an unknown key, or holds a value of the wrong type or out of range.
+        """
+        path = Path(path)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a TOML file: {error}") from error
+        try:
+            return cls.from_dict(table)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> TrainConfig:
+        """A configuration from plain values, as :meth:`to_dict` gives them.
+
+        Raises:
+            ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
+        """
+        return from_dict(cls, table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: enums by value, tuples as lists, stages as nested dictionaries."""
+        return typing.cast(dict[str, Any], plain(self))
+
+    def to_toml(self, path: str | Path) -> None:
+        """Write every field to a file that :meth:`from_toml` reads back to an equal configuration."""
+        Path(path).write_text(self.dumps(), encoding="utf-8")
+
+    def dumps(self) -> str:
+        """The text that :meth:`to_toml` writes."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())

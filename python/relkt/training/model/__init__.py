@@ -1,0 +1,1 @@
+"""Changes to the model while it trains: precision, token embeddings, weights."""
