@@ -1,0 +1,54 @@
+"""Language codes as files of parallel text write them."""
+
+from __future__ import annotations
+
+import re
+
+_CODE = re.compile(r"([A-Za-z]{2,3})(?:[-_@][A-Za-z0-9]+)*")
+_IN_NAME = re.compile(r"(?:^|[._-])(en-([a-z]{2,3})|([a-z]{2,3})-en)(?=$|[._-])")
+
+# Three letters for what has two (ISO 639-2), as catalogues and corpora use them side by side.
+_TWO_LETTERS = {
+    "ara": "ar",
+    "deu": "de",
+    "ger": "de",
+    "ell": "el",
+    "gre": "el",
+    "eng": "en",
+    "spa": "es",
+    "fra": "fr",
+    "fre": "fr",
+    "hin": "hi",
+    "ita": "it",
+    "jpn": "ja",
+    "kor": "ko",
+    "nld": "nl",
+    "dut": "nl",
+    "pol": "pl",
+    "por": "pt",
+    "ron": "ro",
+    "rum": "ro",
+    "rus": "ru",
+    "swa": "sw",
+    "tha": "th",
+    "tur": "tr",
+    "ukr": "uk",
+    "vie": "vi",
+    "zho": "zh",
+    "chi": "zh",
+}
+
+
+def language_code(value: str) -> str | None:
+    """The primary language of a tag: ``pt`` for ``pt_BR``, ``zh`` for ``zh-Hant-TW``; None if it is not a tag."""
+    match = _CODE.fullmatch(value.strip())
+    if match is None:
+        return None
+    code = match[1].lower()
+    return _TWO_LETTERS.get(code, code)
+
+
+def language_in_name(name: str) -> str | None:
+    """The language other than English in a file's name, e.g. ``de`` in ``TED2020-en-de-train.tsv.gz``."""
+    match = _IN_NAME.search(name.lower())
+    return None if match is None else language_code(match[2] or match[3])

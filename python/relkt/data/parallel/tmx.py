@@ -1,0 +1,66 @@
+"""TMX, the exchange format of translation memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from xml.etree import ElementTree
+
+from relkt.data.parallel.languages import language_code
+from relkt.data.parallel.records import Record, open_file
+from relkt.data.types import DataError
+
+_XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+
+
+def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
+    """The translation units of a TMX file, read as a stream.
+
+    Markup inside a segment (``<bpt>``, ``<ph>``, ...) is left out, its text around it is kept. Where a unit has a
+    language more than once (``en-US`` and ``en-GB``), the first one counts.
+
+    Args:
+        path: The file.
+        language: Ignored: each segment names its language.
+
+    Raises:
+        DataError: If the file is not well-formed XML, or defines entities.
+    """
+    del language
+    count = 0
+    with open_file(path) as file:
+        try:
+            parser: ElementTree.XMLPullParser = ElementTree.XMLPullParser(("start", "end"))
+            root: ElementTree.Element | None = None
+            while data := file.read(1 << 16):
+                if b"<!ENTITY" in data:
+                    raise DataError(f"{path}: expected TMX without entity definitions, got one")
+                parser.feed(data)
+                for event, element in cast("Iterator[tuple[str, ElementTree.Element]]", parser.read_events()):
+                    if root is None:
+                        root = element
+                    if event == "end" and _name(element) == "tu":
+                        count += 1
+                        yield Record(f"{path}, unit {count}", _texts(element))
+                        root.clear()  # keeps memory flat
+            parser.close()
+        except (ElementTree.ParseError, EOFError, OSError) as error:
+            raise DataError(f"{path}, after unit {count}: expected TMX, got an error: {error}") from error
+
+
+def _texts(unit: ElementTree.Element) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for variant in unit:
+        if _name(variant) != "tuv":
+            continue
+        code = language_code(variant.get(_XML_LANGUAGE) or variant.get("lang") or "")
+        segment = next((child for child in variant if _name(child) == "seg"), None)
+        if code is not None and segment is not None:
+            text = (segment.text or "") + "".join(child.tail or "" for child in segment)
+            found.setdefault(code, text)
+    return found
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
