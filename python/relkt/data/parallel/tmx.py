@@ -31,7 +31,7 @@ def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
     count = 0
     with open_file(path) as file:
         try:
-            parser: ElementTree.XMLPullParser = ElementTree.XMLPullParser(("start", "end"))
+            parser = ElementTree.XMLPullParser(("start", "end"))
             root: ElementTree.Element | None = None
             while data := file.read(1 << 16):
                 if b"<!ENTITY" in data:
