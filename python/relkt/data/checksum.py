@@ -15,6 +15,8 @@ def data_checksum(data: RetrievalData) -> str:
     for query in data.queries:
         judged = sorted(data.qrels[query.id].items())
         digest.update(repr((query.id, query.text, query.language, query.parallel, query.split.value, judged)).encode())
+    if data.held_out:
+        digest.update(repr(sorted((document, split.value) for document, split in data.held_out.items())).encode())
     return digest.hexdigest()
 
 

@@ -46,6 +46,7 @@ def load_data(
     split_by: SplitBy | str = SplitBy.AUTO,
     split_seed: int | None = None,
     split_fractions: Sequence[float] | None = None,
+    unseen_documents: bool = False,
 ) -> RetrievalData:
     """Loads a data set and assigns a split to every query.
 
@@ -63,6 +64,10 @@ def load_data(
         split_by: Unit of the split, or the published split to keep; see :class:`SplitBy`.
         split_seed: Seed of the split; None for 42. Not with official parts, which are not divided.
         split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. Not with official parts.
+        unseen_documents: Hold the documents of dev and test questions out of training in every form (passages,
+            translations, questions, teacher targets, vocabulary), as with documents that arrive after training.
+            ``split_by="document"`` always does; with other splits every document must answer questions of one split
+            only. Default False: all candidates are known to training, as in the paper.
 
     Returns:
         The data set.
@@ -77,7 +82,7 @@ def load_data(
     shares = None if split_fractions is None else check_fractions(split_fractions)
     wanted = None if languages is None else _languages(languages)
     raw = _read(dataset, _folder(dataset, path, hub), wanted, passage_language)
-    data = raw.split(by, shares, split_seed)
+    data = raw.split(by, shares, split_seed, unseen_documents=unseen_documents)
     return data if wanted is None else data.select(languages=wanted)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from relkt.data.splits import (
@@ -45,13 +45,22 @@ class RawData:
     paper: Mapping[Split, tuple[Split, ...]] | SplitBy | None = None
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def split(self, by: SplitBy, shares: Mapping[Split, float] | None, seed: int | None) -> RetrievalData:
+    def split(
+        self,
+        by: SplitBy,
+        shares: Mapping[Split, float] | None,
+        seed: int | None,
+        *,
+        unseen_documents: bool = False,
+    ) -> RetrievalData:
         """Returns the data set, every query with its split.
 
         Args:
             by: Unit of the split, or the published split to keep.
             shares: Split -> share; None for the default.
             seed: Seed of the split; None for the default.
+            unseen_documents: Hold the documents of dev and test queries out of training; ``SplitBy.DOCUMENT`` always
+                does.
 
         Raises:
             ArgumentError: If ``by`` asks for published parts or for the paper's split, and the data set does not have
@@ -84,7 +93,19 @@ class RawData:
             queries=queries,
             qrels=self.qrels,
             translations=self.translations,
+            held_out=self._held_out(queries) if unseen_documents or by is SplitBy.DOCUMENT else {},
         )
+
+    def _held_out(self, queries: Iterable[Query]) -> dict[str, Split]:
+        """The documents of dev and test queries."""
+        document_of = {p.id: p.document for p in self.passages}
+        return {
+            document_of[passage]: query.split
+            for query in queries
+            if query.split is not Split.TRAIN
+            for passage, relevance in self.qrels[query.id].items()
+            if relevance > 0
+        }
 
     def _in_parts(self) -> tuple[Query, ...]:
         if self.parts is None:

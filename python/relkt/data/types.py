@@ -97,10 +97,12 @@ class RetrievalData:
         qrels: Query id -> passage id -> relevance; a relevance above 0 makes the passage a positive.
         translations: Language -> passage id -> translation of the passage. Translations serve as training text and
             are never candidates. A language may lack some passages.
+        held_out: Document id -> ``Split.DEV`` or ``Split.TEST``, for documents that training must not see in any form;
+            empty where candidates are known to training and only the questions are not.
 
     Raises:
-        DataError: If ids repeat, texts are empty, a query has no positive, or qrels or translations name an unknown
-            query or passage.
+        DataError: If ids repeat, texts are empty, a query has no positive, qrels or translations name an unknown
+            query or passage, or a query is answered in a document that is held out for another split.
     """
 
     name: str
@@ -108,6 +110,7 @@ class RetrievalData:
     queries: tuple[Query, ...]
     qrels: Mapping[str, Mapping[str, int]] = field(repr=False)
     translations: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
+    held_out: Mapping[str, Split] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.passages:
@@ -141,6 +144,20 @@ class RetrievalData:
                     raise DataError(
                         f"data set {self.name!r}: the translation of passage {passage_id!r} into {language!r} is empty"
                     )
+        if self.held_out:
+            self._check_held_out()
+
+    def _check_held_out(self) -> None:
+        document_of = {p.id: p.document for p in self.passages}
+        for query in self.queries:
+            for passage in self.positives(query.id):
+                split = self.held_out.get(document_of[passage], Split.TRAIN)
+                if split is not query.split:
+                    raise DataError(
+                        f"data set {self.name!r}: the {query.split.value} query {query.id!r} is answered in document "
+                        f"{document_of[passage]!r}, which also answers queries of the {split.value} split; expected "
+                        "each document in one split, as split_by='document' makes them"
+                    )
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -172,6 +189,40 @@ class RetrievalData:
         )
         kept = {q.id for q in queries}
         return replace(self, queries=queries, qrels={k: v for k, v in self.qrels.items() if k in kept})
+
+    def seen_by(self, split: Split | str) -> RetrievalData:
+        """The part of the data set that training (``Split.TRAIN``) or choosing by dev scores (``Split.DEV``) may see.
+
+        Documents held out for later splits are left out with their passages, translations, queries and judgements:
+        training sees no document of dev and test, dev evaluation sees none of test. Where no document is held out
+        (known documents), this is the data set itself.
+
+        Raises:
+            ValueError: If ``split`` is unknown.
+        """
+        order = list(Split)
+        wanted = parse_member(Split, split, "split")
+        hidden = {d for d, held in self.held_out.items() if order.index(held) > order.index(wanted)}
+        if not hidden:
+            return self
+        passages = tuple(p for p in self.passages if p.document not in hidden)
+        kept = {p.id for p in passages}
+        qrels = {
+            query: {passage: relevance for passage, relevance in judged.items() if passage in kept}
+            for query, judged in self.qrels.items()
+        }
+        queries = tuple(q for q in self.queries if any(relevance > 0 for relevance in qrels[q.id].values()))
+        known = {q.id for q in queries}
+        return replace(
+            self,
+            passages=passages,
+            queries=queries,
+            qrels={query: judged for query, judged in qrels.items() if query in known},
+            translations={
+                language: {passage: text for passage, text in texts.items() if passage in kept}
+                for language, texts in self.translations.items()
+            },
+        )
 
     def candidates(self, level: Level | str = Level.PASSAGE) -> Candidates:
         """The candidate texts to embed at a level.
