@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from relkt import formats
     from relkt._relkt import IndexFileError
     from relkt.data import load_data
+    from relkt.data.parallel import load_parallel
     from relkt.encoders import load_encoder
     from relkt.encoders.onnx_export import export_onnx
     from relkt.evaluation import evaluate
@@ -35,6 +36,7 @@ __all__ = [
     "formats",
     "load_data",
     "load_encoder",
+    "load_parallel",
     "mine",
     "mine_hard_negatives",
     "search",
@@ -47,6 +49,7 @@ __getattr__, __dir__ = lazy_attach(
     {
         "relkt._relkt": ["IndexFileError"],
         "relkt.data": ["load_data"],
+        "relkt.data.parallel": ["load_parallel"],
         "relkt.encoders": ["load_encoder"],
         "relkt.encoders.onnx_export": ["export_onnx"],
         "relkt.evaluation": ["evaluate"],

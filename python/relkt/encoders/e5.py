@@ -126,7 +126,7 @@ def save_image(image: E5Image, folder: Path) -> None:
     network.load_state_dict({name: torch.from_numpy(values) for name, values in image.weights.items()} | pooler)
     network.save_pretrained(folder)
     bos, eos, pad, unk = (image.pieces[i][0] for i in (config.bos, config.eos, config.pad, config.unk))
-    PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=e5_tokenizer(image),
         bos_token=bos,
         eos_token=eos,

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from relkt.data.hub import hub_rows
+from relkt.data.hub_download import hub_rows
 from relkt.data.parallel.catalogues import read_catalogue
 from relkt.data.parallel.languages import language_code
 from relkt.data.parallel.moses import moses_files, read_moses

@@ -12,7 +12,7 @@ from relkt.data.types import DataError
 
 
 def moses_files(path: Path) -> dict[str, Path] | None:
-    """Language -> file of a Moses corpus, from one of its files or from the name they share; None if it is none.
+    """Language -> file of a Moses corpus, from one of its files or from the name they share; else None.
 
     Raises:
         DataError: If ``path`` is a file ``NAME.LANG`` without the other file of a pair next to it.

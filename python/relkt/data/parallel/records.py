@@ -17,7 +17,7 @@ class Record(NamedTuple):
     Args:
         where: File and place, for errors.
         texts: Language -> text; ``en`` among them in a usable record.
-        problem: Reason to leave the record out that only the format knows (e.g. ``"fuzzy"``); empty if there is none.
+        problem: Reason to leave the record out that only the format knows (e.g. ``"fuzzy"``); empty otherwise.
     """
 
     where: str

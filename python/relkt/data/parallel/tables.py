@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from relkt.data.files import parse_object, shorten
 from relkt.data.parallel.languages import language_code, language_in_name
 from relkt.data.parallel.records import Record, lines_of
 from relkt.data.parallel.text import UNKNOWN_LANGUAGE
+from relkt.data.parsing import parse_object, shorten
 from relkt.data.types import DataError
 
 _ENGLISH = ("en", "english", "anchor")
@@ -105,7 +105,7 @@ def texts_of(record: Mapping[str, Any], default: str, where: str) -> dict[str, s
     """Language -> text of one object, in any of the forms that :func:`read_json_lines` reads.
 
     Raises:
-        DataError: If it has none of these forms.
+        DataError: If it has another form.
     """
     nested = record.get("translation")
     if isinstance(nested, Mapping):

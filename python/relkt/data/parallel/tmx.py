@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from xml.etree import ElementTree
 
 from relkt.data.parallel.languages import language_code
@@ -31,7 +31,7 @@ def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
     count = 0
     with open_file(path) as file:
         try:
-            parser = ElementTree.XMLPullParser(("start", "end"))
+            parser: Any = ElementTree.XMLPullParser(("start", "end"))
             root: ElementTree.Element | None = None
             while data := file.read(1 << 16):
                 if b"<!ENTITY" in data:
