@@ -1,8 +1,8 @@
-# relkt serve, on a CPU. To build and run it: docs/docker.md.
+# `relkt serve` on a CPU. docs/docker.md explains how to build and run it.
 ARG PYTHON=3.12
 
 FROM rust:1.95-slim-bookworm AS wheel
-# The version is Debian's of the image.
+# The base image's Debian release fixes the version.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-venv \
@@ -13,13 +13,13 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     /opt/maturin/bin/maturin build --release --locked --out /wheels
 
-# What relkt needs, in a layer that stays as it is while only relkt changes.
+# The dependencies have a layer of their own, which stays cached while only relkt changes.
 FROM python:${PYTHON}-slim-bookworm AS packages
-# An index with builds of torch for CPUs; without one torch comes with CUDA, which is most of its size.
+# A package index with CPU builds of torch. The default build includes CUDA, which is most of its size.
 ARG TORCH_INDEX=
 RUN python3 -m venv /opt/relkt
 ENV PATH=/opt/relkt/bin:$PATH
-# What versions may be is said by pyproject.toml.
+# pyproject.toml bounds the versions.
 # hadolint ignore=DL3013
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} 'torch>=2.6'
 COPY pyproject.toml /tmp/

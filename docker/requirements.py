@@ -1,4 +1,4 @@
-"""Prints what a package of this pyproject.toml needs, with some of its extras: requirements.py PYPROJECT EXTRA..."""
+"""Print the requirements of a package and some of its extras: ``requirements.py PYPROJECT EXTRA...``"""
 
 import re
 import sys
@@ -11,7 +11,7 @@ waiting = list(sys.argv[2:])
 requirements = list(project["dependencies"])
 while waiting:
     for requirement in project["optional-dependencies"][waiting.pop()]:
-        own = re.fullmatch(rf"{project['name']}\[(.+)\]", requirement)  # extras of extras
+        own = re.fullmatch(rf"{project['name']}\[(.+)\]", requirement)  # an extra that includes other extras
         if own:
             waiting += [extra.strip() for extra in own[1].split(",")]
         else:

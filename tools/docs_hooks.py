@@ -1,4 +1,4 @@
-"""What mkdocs does besides: formulas become MathML, which browsers show by themselves, and comments to tests go."""
+"""Hooks of mkdocs: convert formulas to MathML, which browsers render without scripts, and remove comments for tests."""
 
 import html
 import re
@@ -12,13 +12,13 @@ _FENCE = re.compile(r"^(```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Take comments out, but for those in code blocks."""
+    """Remove HTML comments outside code blocks."""
     parts = _FENCE.split(markdown)
     return "".join(part if part.startswith("```") else _COMMENT.sub("", part) for part in parts)
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turn the formulas, which arithmatex marked, into MathML."""
+    """Convert the formulas that arithmatex marked to MathML."""
 
     def mathml(found: re.Match[str]) -> str:
         return convert(html.unescape(found[3]).strip(), display="block" if found[2] == "[" else "inline")

@@ -1,4 +1,4 @@
-"""Docstrings name things by Sphinx' roles, which Markdown does not know; in the pages they become plain code."""
+"""Converts Sphinx roles in docstrings to inline code, because Markdown has no roles."""
 
 import re
 from typing import Any
@@ -9,10 +9,10 @@ _ROLE = re.compile(r":(?:class|func|meth|data|attr|mod|exc):`(~?)([^`]+)`")
 
 
 class Roles(griffe.Extension):
-    """Replaces roles when an object's docstring is read."""
+    """Replaces the roles in each docstring."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """``:class:`~relkt.Index``` becomes ```Index```."""
+        """Replace roles: ``:class:`~relkt.Index``` becomes ```Index```."""
         if obj.docstring:
             obj.docstring.value = _ROLE.sub(_as_code, obj.docstring.value)
 

@@ -1,10 +1,10 @@
-"""Fine-tune an encoder with sentence-transformers' trainer and negatives that are mined anew for every epoch.
+"""Fine-tune an encoder with sentence-transformers' trainer and hard negatives that are mined before each epoch.
 
     python docs/examples/remine.py
 
-needs no network and takes about a minute on two cores: questions in a few languages about the English passages of
-relkt-mini, which comes with relkt, and mUSE, which comes with another package. Try another encoder with
-``--encoder intfloat/multilingual-e5-small``, any other name on the Hub, or a folder.
+It trains mUSE on relkt-mini: questions in a few languages about English passages. It needs no network and takes about a
+minute on two cores. ``--encoder`` selects another encoder, by its name on the Hub (``intfloat/multilingual-e5-small``)
+or by its folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from relkt.data import RetrievalData
 
 
 def pairs_of(data: RetrievalData) -> Dataset:
-    """A row for each training question and passage that answers it, with the document it is from."""
+    """Return a row for each training question and each passage that answers it, with the passage's document."""
     passages = {passage.id: passage for passage in data.passages}
     return Dataset.from_list(
         [
@@ -37,12 +37,12 @@ def pairs_of(data: RetrievalData) -> Dataset:
 def fine_tune(
     model: SentenceTransformer, data: RetrievalData, *, output_dir: str | Path, epochs: int, learning_rate: float
 ) -> SentenceTransformerTrainer:
-    """Trains on the training questions; the model is changed in place."""
-    # Two lines more than a training without re-mining: this, and the callback below.
+    """Train on the training questions; changes the model in place."""
+    # Re-mining takes two more statements than training without it: this one, and the callback below.
     remine = relkt.RemineCallback(
         pairs_of(data), model, num_negatives=2, relative_margin=0.05, document_column="document"
     )
-    # What the model puts before queries and passages in use, it had better have before them in training.
+    # Train with the prompts that the model uses for queries and passages.
     prompts = {"anchor": model.prompts.get("query") or ""}
     prompts |= dict.fromkeys(["positive", *remine.columns], model.prompts.get("document") or "")
     trainer = SentenceTransformerTrainer(
@@ -68,13 +68,17 @@ def fine_tune(
 
 
 def main(arguments: Sequence[str] | None = None) -> tuple[float, float]:
-    """Prints, and returns, P@1 of the development questions before and after."""
+    """Print and return P@1 on the development questions before and after training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="muse", help="muse, or a model's folder or Hub name (default: muse)")
-    parser.add_argument("--languages", default="de,es,th", help="of the questions, with commas (default: de,es,th)")
+    parser.add_argument(
+        "--encoder", default="muse", help="muse, or a model's folder or Hub name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--languages", default="de,es,th", help="languages of the questions, comma-separated (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--output", type=Path, help="folder for the model (default: it is not kept)")
+    parser.add_argument("--output", type=Path, help="folder to save the model to (default: do not save it)")
     options = parser.parse_args(arguments)
 
     data = relkt.load_data("relkt-mini", languages=options.languages.split(","))
