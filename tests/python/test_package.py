@@ -108,6 +108,13 @@ def test_imports_one_way_within_a_layer(table):
     order.prepare()  # raises CycleError, which names the modules
 
 
+def test_training_consists_of_folders():
+    flat = {path.stem for path in (PACKAGE / "training").glob("*.py")}
+    if "training" not in LAYERS:
+        pytest.skip("relkt.training has no table of layers yet")
+    assert flat == {"__init__", "train", "preflight"}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name):
     if name == "relkt.__main__":
