@@ -126,7 +126,10 @@ def test_search_writes_a_run(run, index, folder):
         (["search", "passages.jsonl", "q"], "passages.jsonl"),
         (["search", "w.relkt", "q", "--device", "nope"], "--device: expected cpu"),
         (["index", "none.jsonl", "--output", "x.relkt"], "none.jsonl: file not found"),
-        (["index", "passages.jsonl", "--output", "w.relkt"], "choose another --output, or --overwrite it"),
+        (
+            ["index", "passages.jsonl", "--output", "w.relkt"],
+            "exists; choose another name, or pass --overwrite",
+        ),
         (["index", "passages.jsonl", "--output", "no/x.relkt"], "the folder of no/x.relkt does not exist"),
         (["index", "passages.jsonl", "--output", "x.relkt", "--text-column", "body"], "expected a text in 'body'"),
         (["index", "empty.txt", "--output", "x.relkt"], "expected at least one passage, got none"),

@@ -206,14 +206,7 @@ def _response(answer: Answer) -> SearchResponse:
         ),
         passages=[
             RankedPassage(
-                rank=result.rank,
-                score=result.score,
-                id=result.passage.id,
-                text=result.passage.text,
-                title=result.passage.title,
-                document=result.passage.document,
-                language=result.passage.language,
-                fields={name: _json(value) for name, value in result.passage.fields.items()},
+                **{**result.to_dict(), "fields": _json(result.passage.fields)},
                 best_sentence=None
                 if sentence is None
                 else Sentence(

@@ -14,6 +14,7 @@ from relkt.retrieval.kinds import Storage, TextUnit
 from relkt.retrieval.progress import IndexProgress
 
 _COLUMNS, _ENCODER = "Columns", "Encoder"
+_OPTIONS = {"path": "--output", "name_or_path": "--model"}
 
 
 def index(
@@ -76,7 +77,7 @@ def index(
 
     Example: `relkt index passages.jsonl --output wiki.relkt`
     """
-    with one_line_errors(f"go on with the same command (what is done is kept beside {output})", worded=_worded):
+    with one_line_errors(f"to resume, run the same command (progress is saved next to {output})", options=_OPTIONS):
         check_device(device)
         from relkt.retrieval import Columns, build_index, check_output, read_passages
 
@@ -105,12 +106,6 @@ def index(
             err.print(f"[yellow]note:[/] {progress.note}", highlight=False, soft_wrap=True)
         note = f"wrote {output}: {rows} passages; ask it with: relkt search {output} QUESTION"
         err.print(note, markup=False, highlight=False, soft_wrap=True)
-
-
-def _worded(message: str) -> str:
-    """The library's message in the words of the command."""
-    message = message.replace("choose another name, or to overwrite it", "choose another --output, or --overwrite it")
-    return message.removeprefix("path: ").replace("name_or_path: ", "--model: ")
 
 
 class _BuildProgress(IndexProgress):

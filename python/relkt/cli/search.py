@@ -197,16 +197,7 @@ def _record(question_id: str, text: str, found: Iterable[RetrievedPassage]) -> d
         "id": question_id,
         "question": text,
         "passages": [
-            {
-                "rank": result.rank,
-                "score": result.score,
-                "id": result.passage.id,
-                "text": result.passage.text,
-                "title": result.passage.title,
-                "document": result.passage.document,
-                "language": result.passage.language,
-                "fields": {name: _plain(value) for name, value in result.passage.fields.items()},
-            }
+            {**result.to_dict(), "fields": {name: _plain(value) for name, value in result.passage.fields.items()}}
             for result in found
         ],
     }

@@ -1,38 +1,40 @@
-"""What is done of a build, in a folder of its own."""
+"""The work folder of an index build: what is finished, so that an interrupted build can be resumed."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from relkt.storage import atomic_file
+from relkt.errors import ArgumentExistsError, Parameter
+from relkt.storage import FolderError, Manifest, differences
 
 _STATE, _VECTORS, _TEXTS = "state.json", "embeddings.bin", "passages.arrow"
-_SAVED = ("key", "rows", "dim", "encoded", "truncated", "texts_name")
+_INPUTS = "inputs"
+_PROGRESS = ("rows", "dim", "encoded", "truncated", "texts_name")
 
 
 class BuildState:
-    """What is done of a build.
+    """The state of a build, kept in ``state.json`` of its work folder.
 
     Args:
-        folder: Its folder.
-        key: What tells its passages, encoder and settings from others.
+        folder: The work folder.
+        inputs: What the build depends on: checksums of passages and encoder, and the settings.
 
     Attributes:
-        rows: How many passages there are; None until they are all in :attr:`texts`.
-        dim: Dimensions of the embeddings; None until there is one.
-        encoded: How many passages are in :attr:`vectors`.
-        truncated: How many of these were longer than the encoder takes.
-        texts_name: The name that the passages' file gets beside the index; empty until it is about to be written.
+        rows: Number of passages; None until all are in :attr:`texts`.
+        dim: Dimension of the embeddings; None until the first is computed.
+        encoded: Number of passages whose embeddings are in :attr:`vectors`.
+        truncated: Number of these that exceed the encoder's limit of tokens.
+        texts_name: Name of the passages' file next to the index; empty until that file is about to be written.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, inputs: Mapping[str, Any]) -> None:
         self._folder = folder
-        self.key = key
+        self.inputs = dict(inputs)
         self.rows: int | None = None
         self.dim: int | None = None
         self.encoded = 0
@@ -46,64 +48,76 @@ class BuildState:
 
     @property
     def vectors(self) -> Path:
-        """The embeddings, one after the other."""
+        """The embeddings, concatenated."""
         return self._folder / _VECTORS
 
     @classmethod
-    def load(cls, folder: Path, key: str) -> BuildState:
-        """The state that was saved, or that of a new build where nothing was.
+    def load(cls, folder: Path) -> BuildState | None:
+        """The saved state of a work folder; None if nothing was saved.
 
         Raises:
-            FileExistsError: If what was saved cannot be read.
+            FileExistsError: If the saved state cannot be read.
         """
-        state = cls(folder, key)
         try:
-            saved = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            for name in _SAVED:
+            saved = _manifest(folder).read()
+            if saved is None:
+                return None
+            state = cls(folder, saved[_INPUTS])
+            for name in _PROGRESS:
                 setattr(state, name, saved[name])
-        except FileNotFoundError:
-            return cls(folder, key)
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileExistsError(
-                f"path: {folder} is no build that can go on: remove it, or choose another name"
+        except (FolderError, ValueError, KeyError, TypeError) as error:
+            raise ArgumentExistsError(
+                "path",
+                problem=f"{folder} is not a build that can be resumed",
+                hint="remove it, or choose another name",
             ) from error
         return state
 
     def save(self) -> None:
-        """Write the state; at any moment there is the old one or the new one."""
-        with atomic_file(self._folder / _STATE) as file:
-            file.write(json.dumps({name: getattr(self, name) for name in _SAVED}).encode())
+        """Write the state atomically."""
+        _manifest(self._folder).write({_INPUTS: self.inputs, **{name: getattr(self, name) for name in _PROGRESS}})
 
-    def is_whole(self) -> bool:
-        """Whether the files are there of which the state speaks."""
+    def is_complete(self) -> bool:
+        """Whether the files that the state describes exist."""
         return (self.rows is None or self.texts.is_file()) and (self.encoded == 0 or self.vectors.is_file())
 
 
 @contextmanager
-def working(folder: Path, key: str, *, overwrite: bool) -> Iterator[BuildState]:
-    """The state of a build; its folder is removed when the build is complete, or has nothing worth keeping.
+def working(folder: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> Iterator[BuildState]:
+    """The state of a build: a saved one with the same inputs, or a new one.
+
+    The work folder is removed at the end of the build, and after an error if no embedding was computed.
 
     Args:
-        folder: Its folder.
-        key: What tells its passages, encoder and settings from others.
-        overwrite: Throw away the build of others that may be there.
+        folder: The work folder.
+        inputs: What the build depends on.
+        overwrite: Discard an unfinished build with other inputs.
 
     Raises:
-        FileExistsError: If the folder holds another build and ``overwrite`` is not set, or is no build's.
+        FileExistsError: If the folder holds an unfinished build with other inputs and ``overwrite`` is not set, or
+            files that relkt did not write.
     """
     folder.mkdir(exist_ok=True)
-    if not (folder / _STATE).exists() and any(not _is_ours(file) for file in folder.iterdir()):
-        raise FileExistsError(f"path: expected {folder} to be free for the build, got a folder with other files")
-    state = BuildState.load(folder, key)
-    if state.key != key and not overwrite:
-        raise FileExistsError(
-            f"path: {folder} holds the unfinished build of other passages, or with another encoder or other "
-            "settings: repeat that, choose another name, or to overwrite it"
+    manifest = _manifest(folder)
+    if not manifest.exists() and (others := manifest.others()):
+        problem = f"{folder} is needed for the build and contains files that relkt did not write: {others[0]}"
+        raise ArgumentExistsError("path", problem=problem)
+    state = BuildState.load(folder) or BuildState(folder, inputs)
+    found = differences(state.inputs, inputs)
+    if found and not overwrite:
+        raise ArgumentExistsError(
+            "path",
+            problem=f"{folder} holds an unfinished build with other inputs ({'; '.join(map(str, found))})",
+            hint=[
+                "repeat that call, choose another name, or pass ",
+                Parameter("overwrite", "True"),
+                " to discard it",
+            ],
         )
-    if state.key != key or not state.is_whole():
+    if found or not state.is_complete():
         _remove(folder)
         folder.mkdir()
-        state = BuildState(folder, key)
+        state = BuildState(folder, inputs)
     state.save()
     try:
         yield state
@@ -114,12 +128,12 @@ def working(folder: Path, key: str, *, overwrite: bool) -> Iterator[BuildState]:
     _remove(folder)
 
 
-def _is_ours(file: Path) -> bool:
-    return file.name in (_VECTORS, _TEXTS) or (file.name.startswith(".") and file.name.endswith(".tmp"))
+def _manifest(folder: Path) -> Manifest:
+    return Manifest(folder, _STATE, owned=(_VECTORS, _TEXTS))
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder whose name is free at once: a kill in between leaves no half of a build under it."""
-    away = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
-    folder.replace(away)
-    shutil.rmtree(away, ignore_errors=True)
+    """Remove a folder; it is renamed first, so that a kill leaves no half of a build under its name."""
+    renamed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    folder.replace(renamed)
+    shutil.rmtree(renamed, ignore_errors=True)

@@ -1,8 +1,7 @@
-"""Passages to an index file and their texts beside it, in steps that can be taken up again."""
+"""Building an index: encode passages, write the index file and the passages' file next to it, and resume."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 from relkt._relkt import IndexFileError
 from relkt.data.types import Passage
 from relkt.encoders import encode_passages, model_checksum, num_truncated
+from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundError, Parameter
 from relkt.index import Index
 from relkt.retrieval.build_state import BuildState, working
 from relkt.retrieval.kinds import Storage
@@ -28,21 +27,33 @@ from relkt.retrieval.passages import BUILD, DIGEST, ID, IndexedPassage, PassageS
 from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
-from relkt.storage import atomic_file, locked
+from relkt.storage import atomic_file, locked, sha256_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 CHUNK = 2048
-"""Passages between two saves, of which batches of similar length are made."""
+"""Passages between two saves; batches of similar length are formed within them."""
 BUILD_ROWS = 1 << 16
 """Rows handed to the index at once."""
 SUFFIX = ".relkt"
-"""The usual end of the name of an index file."""
+"""The usual suffix of an index file."""
 
-_EXISTS = "path: {} exists; choose another name, or to overwrite it"
+
+class BuildOptions(TypedDict, total=False):
+    """The options of :func:`build_index`, for functions that pass them on."""
+
+    storage: Storage
+    batch_size: int
+    query_prompt: str | None
+    passage_prompt: str | None
+    overwrite: bool
+    progress: IndexProgress | None
 
 
 @dataclass(frozen=True)
 class IndexPaths:
-    """Where an index and what belongs to it lie.
+    """Paths of an index and of the files that belong to it.
 
     Args:
         index: The index file.
@@ -52,16 +63,16 @@ class IndexPaths:
 
     @property
     def work(self) -> Path:
-        """The folder of a build that is under way."""
+        """The work folder of an unfinished build."""
         return self.index.with_name(f"{self.index.name}.building")
 
     def new_texts(self) -> str:
-        """A name for the passages' file that none has, beginning as the index file's."""
+        """An unused name for the passages' file, starting like the index file's."""
         names = (f"{self._base}.passages{number}.arrow" for number in chain([""], map("-{}".format, count(2))))
         return next(name for name in names if not self.index.with_name(name).exists())
 
     def may_be_texts(self, name: str) -> bool:
-        """Whether :meth:`new_texts` could have given a name, now or for an index that was here before."""
+        """Whether :meth:`new_texts` may have returned a name, for this index or an earlier one of the same name."""
         return re.fullmatch(re.escape(self._base) + r"\.passages(-\d+)?\.arrow", name) is not None
 
     @property
@@ -69,7 +80,7 @@ class IndexPaths:
         return self.index.name.removesuffix(SUFFIX)
 
     def texts_of_index(self) -> Path | None:
-        """The passages' file of the index that is there, if any."""
+        """The passages' file of the existing index; None without one."""
         try:
             name = Index.open(self.index).texts
         except (OSError, IndexFileError):
@@ -90,43 +101,44 @@ def build_index(
     overwrite: bool = False,
     progress: IndexProgress | None = None,
 ) -> int:
-    """Encode passages and write an index of them, with their texts beside it.
+    """Encode passages and write an index of them, with the passages in a file next to it.
 
-    Two files: the index, and the passages in an Arrow file named after it (``wiki.relkt``, ``wiki.passages.arrow``; one
-    that replaces another gets the next free name, ``wiki.passages-2.arrow``). What is encoded is kept in a folder
-    ``wiki.relkt.building`` until both are complete: the same call goes on where an earlier one was interrupted, or
-    killed, and ends with the same files.
+    Two files are written: the index, and an Arrow file of the passages named after it (``wiki.relkt`` and
+    ``wiki.passages.arrow``; a rebuild takes the next free name, ``wiki.passages-2.arrow``). Progress is saved in a
+    folder ``wiki.relkt.building`` until both are complete: after an interruption or a kill, the same call resumes the
+    build and writes the same files.
 
     Args:
-        passages: What :func:`relkt.retrieval.read_passages` gives, or passages in memory: texts, mappings with the keys
-            ``id``, ``text``, ``title``, ``document``, ``language`` and others, or passages.
+        passages: The result of :func:`relkt.retrieval.read_passages`, or passages in memory: texts, mappings with the
+            keys ``id``, ``text``, ``title``, ``document``, ``language`` and others, or passage objects.
         path: The index file.
         encoder: The encoder.
-        encoder_name: Its name, by which :func:`relkt.load_encoder` finds it again; None if there is none.
+        encoder_name: The name with which :func:`relkt.load_encoder` loads the encoder again; None if it has no name.
         storage: Number format of the rows.
         batch_size: Passages encoded at once.
-        query_prompt: Put before questions that are searched; default: the encoder's own.
+        query_prompt: Put before each question of a search; default: the encoder's own.
         passage_prompt: Put before each passage; default: the encoder's own.
-        overwrite: Replace an index that is there, and throw away an unfinished build of others.
-        progress: Told what happens.
+        overwrite: Replace an existing index, and discard an unfinished build with other inputs.
+        progress: Receives the progress.
 
     Returns:
-        How many passages there are.
+        Number of passages.
 
     Raises:
         DataError: As :func:`relkt.retrieval.store.write_store`.
-        ValueError: If ``batch_size`` is below 1, or an embedding is zero or not finite.
-        FileExistsError: If there is an index already and ``overwrite`` is not set, or an unfinished build of others.
+        ValueError: If ``batch_size`` is below 1, an embedding is zero or not finite, or another process builds the same
+            index.
+        FileExistsError: If an index, or an unfinished build with other inputs, exists and ``overwrite`` is not set.
         FileNotFoundError: If the folder of ``path`` does not exist.
         OSError: If a file cannot be written.
     """
     progress = progress or IndexProgress()
     storage = Storage(storage)
     if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        raise ArgumentError("batch_size", "at least 1", batch_size)
     paths = check_output(path, overwrite=overwrite)
     if encoder_name and Path(encoder_name).is_dir():
-        encoder_name = str(Path(encoder_name).resolve())  # to be found from wherever the index is opened
+        encoder_name = str(Path(encoder_name).resolve())  # valid from any working folder
     source = passages if isinstance(passages, Source) else from_passages(passages)
     progress.activity("checking the encoder")
     notes = {
@@ -136,17 +148,18 @@ def build_index(
         "passage_prompt": passage_prompt,
         "storage": storage.value,
     }
-    key = hashlib.sha256(json.dumps([source.fingerprint(), notes]).encode()).hexdigest()
-    with locked(paths.work), working(paths.work, key, overwrite=overwrite) as state:
+    build = sha256_of([json.dumps([source.fingerprint(), notes])])
+    inputs = {"passages": sha256_of([json.dumps(source.fingerprint())]), **notes}
+    with locked(paths.work), working(paths.work, inputs, overwrite=overwrite) as state:
         if paths.index.exists() and not (overwrite or state.texts_name):
-            raise FileExistsError(_EXISTS.format(paths.index))  # another build has ended meanwhile
+            raise _exists(paths.index)  # another process has finished a build since the first check
         if state.rows is None:
             progress.activity("reading the passages")
-            state.rows = write_store(source, state.texts, {BUILD: key, **notes})
+            state.rows = write_store(source, state.texts, {BUILD: build, **notes})
             state.save()
         _encode(state, encoder, storage, batch_size, passage_prompt, progress)
         progress.activity("writing the index")
-        _write(paths, state, storage)
+        _write(paths, state, storage, build)
         return state.rows
 
 
@@ -154,24 +167,31 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> IndexPaths
     """Check that an index can be written, before any work.
 
     Raises:
-        FileExistsError: If there is an index and ``overwrite`` is not set, a file that is no index, or a folder.
+        FileExistsError: If an index exists and ``overwrite`` is not set, or ``path`` is a folder or another file.
         FileNotFoundError: If the folder of ``path`` does not exist.
     """
-    # Through a link, so that the passages come to lie beside the index itself.
+    # Links are followed, so that the passages lie next to the index itself.
     paths = IndexPaths(Path(path).resolve())
     if not paths.index.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder of {path} does not exist")
+        raise ArgumentNotFoundError("path", problem=f"the folder of {path} does not exist")
     if paths.index.is_dir():
-        raise FileExistsError(f"path: expected a file, got the folder {paths.index}")
+        raise ArgumentExistsError("path", "a file", f"the folder {paths.index}")
     if paths.index.exists():
-        if not overwrite and not BuildState.load(paths.work, "").texts_name:
-            raise FileExistsError(_EXISTS.format(paths.index))
+        state = None if overwrite else BuildState.load(paths.work)
+        if not overwrite and not (state and state.texts_name):
+            raise _exists(paths.index)
         try:
             Index.open(paths.index)
         except IndexFileError as error:
-            # It may be anything, the passages themselves included.
-            raise FileExistsError(f"path: {paths.index} is no index, and is not overwritten: {error}") from error
+            # It may be any file, even the passages' source.
+            problem = f"{paths.index} is not an index and is not overwritten: {error}"
+            raise ArgumentExistsError("path", problem=problem) from error
     return paths
+
+
+def _exists(index: Path) -> ArgumentExistsError:
+    hint = ["choose another name, or pass ", Parameter("overwrite", "True"), " to replace it"]
+    return ArgumentExistsError("path", problem=f"{index} exists", hint=hint)
 
 
 def _encode(
@@ -191,10 +211,10 @@ def _encode(
             try:
                 rows = encode_passages(encoder, texts, batch_size=batch_size, progress=progress.encoded, prompt=prompt)
             except ValueError as error:
-                raise ValueError(f"passages from {store[start].id!r} on: {error}") from error
+                raise ValueError(f"passages starting at {store[start].id!r}: {error}") from error
             state.dim = rows.shape[1]
             stored = rows.astype(storage.value)
-            # A chunk that was cut off is written again.
+            # After a kill, a half-written chunk is overwritten.
             file.seek(start * stored.itemsize * state.dim)
             file.write(stored.tobytes())
             file.flush()
@@ -205,11 +225,11 @@ def _encode(
         progress.truncated(state.truncated, encoder.max_seq_length)
 
 
-def _write(paths: IndexPaths, state: BuildState, storage: Storage) -> None:
-    """Puts both files in place.
+def _write(paths: IndexPaths, state: BuildState, storage: Storage, build: str) -> None:
+    """Put both files in place.
 
-    An index that is there keeps its passages until the new one, which names others, has taken its place: at any moment
-    what lies there is whole.
+    The passages get a new name, and an index that is replaced keeps its own until the new index is in place: at any
+    moment, the index and the passages it names are complete.
     """
     assert state.dim is not None  # there is at least one passage
     before = paths.texts_of_index()
@@ -217,7 +237,7 @@ def _write(paths: IndexPaths, state: BuildState, storage: Storage) -> None:
         state.texts_name = paths.new_texts()
         state.save()
     texts = paths.index.with_name(state.texts_name)
-    # A copy: until both files are in place the build can be taken up again.
+    # Copied, not moved: until both files are in place, the build can be resumed.
     with state.texts.open("rb") as written, atomic_file(texts) as file:
         shutil.copyfileobj(written, file)
     store = PassageStore.open(state.texts)
@@ -228,8 +248,8 @@ def _write(paths: IndexPaths, state: BuildState, storage: Storage) -> None:
         rows=len(store),
         ids=store.to_table().column(ID).to_pylist(),
         texts=texts.name,
-        metadata={BUILD: state.key, DIGEST: store.digest()},
+        metadata={BUILD: build, DIGEST: store.digest()},
     )
     if before is not None and before != texts:
-        with suppress(OSError):  # Windows deletes no file that is open
+        with suppress(OSError):  # Windows deletes no open file
             before.unlink(missing_ok=True)

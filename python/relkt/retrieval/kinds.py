@@ -1,4 +1,4 @@
-"""Choices; importing them loads nothing."""
+"""Enumerations of the package; importing them loads nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ class Storage(str, Enum):
     """The number format of the rows of an index."""
 
     FLOAT32 = "float32"
-    """As the encoder gives them."""
+    """The format of the encoder's output."""
     FLOAT16 = "float16"
-    """Half the size; values are rounded to 11 significant bits, and searched exactly as they are then."""
+    """Half the size: values are rounded to 11 significant bits, and the search is exact for the rounded values."""
 
 
 class TextUnit(str, Enum):
-    """What is a passage in a plain text file."""
+    """The unit of a plain text file that becomes one passage."""
 
     LINE = "line"
-    """Every line that is not blank."""
+    """Each line that is not blank."""
     PARAGRAPH = "paragraph"
-    """Lines between blank ones, joined by spaces."""
+    """Consecutive lines that are not blank, joined by spaces."""

@@ -1,4 +1,4 @@
-"""The passages behind the rows of an index: an Arrow file, memory-mapped."""
+"""The passages of an index: a memory-mapped Arrow file."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from numpy.typing import NDArray
 from relkt._relkt import IndexFileError
 
 Value: TypeAlias = str | int | float | bool | None
-"""What a passage can be filtered by."""
+"""A value that passages can be filtered by."""
 Fields: TypeAlias = Mapping[str, Any]
-"""Further columns of a passage, by name."""
+"""Other columns of a passage, by name."""
 
 ID, TEXT, TITLE, DOCUMENT, LANGUAGE = "id", "text", "title", "document", "language"
 OWN_COLUMNS = (ID, TEXT, TITLE, DOCUMENT, LANGUAGE)
-"""The columns that every file has, in this order; further ones come behind them."""
+"""The columns of every file, in this order; other columns follow."""
 NOTES = b"relkt"
-"""The key of the schema's metadata under which notes are kept, as JSON."""
+"""The key of the notes, which are JSON, in the schema's metadata."""
 JSON_COLUMN = {b"relkt": b"json"}
-"""The metadata of a column whose texts are JSON: its values were nested or of several types."""
+"""The metadata of a column of JSON texts, for values that are nested or of several types."""
 VERSION = 1
-"""Of the layout of the file."""
+"""The version of the file layout."""
 BUILD = "build"
-"""The note, in the index and in the file of its passages, by which they know each other."""
+"""The note that is equal in an index and in its passages' file."""
 DIGEST = "texts_sha256"
-"""The note, in the index, of the digest of its passages."""
+"""The note in an index that holds the checksum of its passages."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class IndexedPassage:
     """A passage of an index.
 
     Args:
-        id: Its id, unique in the index.
-        text: What was embedded.
-        title: Its title, or its document's; None if there is none.
-        document: The document it belongs to; None if none was named.
-        language: The code of its language, such as "en"; None if none was named.
-        fields: Every further column of the source.
+        id: The id, unique in the index.
+        text: The text that was embedded.
+        title: The title of the passage or its document, if known.
+        document: The document that the passage belongs to, if known.
+        language: The language code, e.g. "en", if known.
+        fields: All other columns of the source.
     """
 
     id: str
@@ -59,14 +59,19 @@ class IndexedPassage:
     language: str | None = None
     fields: Fields = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Id, text, title, document, language and fields."""
+        own = {name: getattr(self, name) for name in OWN_COLUMNS}
+        return {**own, "fields": dict(self.fields)}
+
 
 class PassageStore(Sequence[IndexedPassage]):
     """Passages by row.
 
     Args:
-        batches: Record batches of the schema that :func:`relkt.retrieval.store.write_store` writes.
+        batches: Record batches with the schema of :func:`relkt.retrieval.store.write_store`.
         schema: Their schema.
-        path: Their file, if they come from one.
+        path: Their file, if any.
     """
 
     def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema, path: Path | None = None) -> None:
@@ -79,35 +84,35 @@ class PassageStore(Sequence[IndexedPassage]):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> PassageStore:
-        """Open a file of passages where it lies: texts are read from the disk when they are asked for.
+        """Memory-map a file of passages; texts are read from disk when they are needed.
 
         Args:
             path: The file.
 
         Raises:
-            OSError: If it cannot be opened.
-            IndexFileError: If it is no such file, was cut short, or has a newer version.
+            OSError: If the file cannot be opened.
+            IndexFileError: If the file is of another kind, truncated, or of a newer version.
         """
         path = Path(path)
         try:
             reader = pa.ipc.open_file(pa.memory_map(os.fspath(path)))
             batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         except pa.ArrowInvalid as error:
-            raise IndexFileError(f"{path}: expected an Arrow file of passages, or it was cut short: {error}") from error
+            raise IndexFileError(f"{path}: not an Arrow file of passages, or truncated: {error}") from error
         store = cls(batches, reader.schema, path)
         version = store.notes.get("version")
         if tuple(reader.schema.names[: len(OWN_COLUMNS)]) != OWN_COLUMNS or not isinstance(version, int):
-            raise IndexFileError(f"{path}: expected passages as relkt writes them, got {reader.schema.names}")
+            raise IndexFileError(f"{path}: expected columns as relkt writes them, got {reader.schema.names}")
         own = [reader.schema.field(name).type for name in OWN_COLUMNS]
         if any(kind != pa.string() for kind in own):
             raise IndexFileError(f"{path}: expected texts in {', '.join(OWN_COLUMNS)}, got {own}")
         if version > VERSION:
-            raise IndexFileError(f"{path}: has version {version}, and this relkt knows them up to {VERSION}")
+            raise IndexFileError(f"{path}: expected version {VERSION} or lower, got {version}; a newer relkt wrote it")
         return store
 
     @cached_property
     def notes(self) -> dict[str, Any]:
-        """What whoever wrote the file noted of it: its version, and how its passages were embedded."""
+        """The writer's notes: the layout's version, and how the passages were embedded."""
         text = (self._schema.metadata or {}).get(NOTES)
         try:
             notes = {} if text is None else json.loads(text)
@@ -117,7 +122,7 @@ class PassageStore(Sequence[IndexedPassage]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of all columns: id, text, title, document, language, and those of the source behind them."""
+        """The names of all columns: id, text, title, document, language, then the other columns of the source."""
         return tuple(self._schema.names)
 
     @property
@@ -133,7 +138,7 @@ class PassageStore(Sequence[IndexedPassage]):
             return [self[number] for number in range(*row.indices(len(self)))]
         number = int(row) + (len(self) if row < 0 else 0)
         if not 0 <= number < len(self):
-            raise IndexError(f"row: expected one from 0 to {len(self) - 1}, got {row}")
+            raise IndexError(f"row: expected 0 to {len(self) - 1}, got {row}")
         position = int(np.searchsorted(self._starts, number, side="right")) - 1
         batch, offset = self._batch(position), number - int(self._starts[position])
         values = [_value(column[offset].as_py(), is_json) for column, is_json in zip(batch, self._json, strict=True)]
@@ -142,7 +147,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return IndexedPassage(**own, fields=by_name)
 
     def _batch(self, position: int) -> list[pa.Array]:
-        """The columns of a batch, once it has been looked through: Arrow trusts what lies in a file."""
+        """The columns of a batch, validated once, since Arrow trusts the offsets in a file."""
         batch = self._batches[position]
         if position not in self._checked:
             try:
@@ -161,25 +166,25 @@ class PassageStore(Sequence[IndexedPassage]):
         return self.to_table().column(TEXT)[start:stop].to_pylist()  # type: ignore[no-any-return]
 
     def digest(self) -> str:
-        """SHA-256 of all columns, of the whole file but for its notes."""
+        """SHA-256 of all columns; the notes do not count."""
         found = hashlib.sha256(repr(self._schema.names).encode())
         for batch in self._batches:
             found.update(batch.replace_schema_metadata(None).serialize())
         return found.hexdigest()
 
     def to_table(self) -> pa.Table:
-        """All columns as an Arrow table; nothing is copied."""
+        """All columns as an Arrow table, without a copy."""
         return pa.Table.from_batches(self._batches, self._schema)
 
     def values(self, column: str, limit: int | None = None) -> dict[Any, int]:
-        """The values of a column, and how many passages have each, most frequent first (ties: as they come).
+        """The values of a column with their numbers of passages, most frequent first (ties: first row first).
 
         Args:
-            column: Its name.
-            limit: How many values at most. Default: all.
+            column: The column.
+            limit: Maximum number of values. Default: all.
 
         Raises:
-            ValueError: If there is no such column, or its values are nested.
+            ValueError: If the column is unknown, or its values are nested.
         """
         counted = pc.value_counts(self._filterable("column", column))
         pairs = [(entry["values"], entry["counts"]) for entry in counted.to_pylist()]
@@ -187,7 +192,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return dict(pairs[:limit])
 
     def num_values(self, column: str) -> int:
-        """How many different values a column has, None not among them.
+        """Number of distinct values of a column, without None.
 
         Raises:
             ValueError: As :meth:`values`.
@@ -195,17 +200,16 @@ class PassageStore(Sequence[IndexedPassage]):
         return int(pc.count_distinct(self._filterable("column", column), mode="only_valid").as_py())
 
     def mask(self, where: Mapping[str, Value | Sequence[Value]]) -> NDArray[np.bool_]:
-        """Which passages fit.
+        """A mask of the passages that match a filter.
 
         Args:
-            where: The wanted value of each column, or several of which any will do; None stands for "has none".
+            where: The wanted value of each column, or a list of accepted values; None matches a missing value.
 
         Returns:
             (n,) bool.
 
         Raises:
-            ValueError: If there is no such column, its values are nested, or a value is of another type than the
-                column's.
+            ValueError: If a column is unknown, its values are nested, or a value has another type than the column.
         """
         mask = np.ones(len(self), dtype=bool)
         for name, wanted in where.items():
@@ -215,14 +219,13 @@ class PassageStore(Sequence[IndexedPassage]):
         return mask
 
     def parse(self, column: str, text: str) -> Any:
-        """A value of a column out of its text, as it is typed on a command line.
+        """Parse a value of a column, e.g. from a command line; an empty text is None.
 
         Raises:
-            ValueError: If there is no such column, its values are nested, or the text is none of its values' type.
+            ValueError: If the column is unknown, its values are nested, or the text is not of the column's type.
         """
         kind = self._filterable("where", column).type
         try:
-            # What Arrow itself makes of it; "" stands for "has none".
             return None if text == "" else pa.array([text]).cast(kind)[0].as_py()
         except pa.ArrowException:
             raise ValueError(f"where: expected a value of type {kind} for {column!r}, got {text!r}") from None
@@ -232,7 +235,7 @@ class PassageStore(Sequence[IndexedPassage]):
             raise ValueError(f"{argument}: expected a column among {', '.join(self.columns)}, got {name!r}")
         if self._json[self._schema.names.index(name)] or pa.types.is_nested(self._schema.field(name).type):
             raise ValueError(
-                f"{argument}: the values of {name!r} are nested or of several types, which cannot be filtered by"
+                f"{argument}: the values of {name!r} are nested or of several types, and cannot be filtered by"
             )
         return self.to_table().column(name)
 
@@ -242,14 +245,14 @@ def _value(value: Any, is_json: bool) -> Any:
 
 
 def _as_values(name: str, kind: pa.DataType, wanted: object) -> pa.Array:
-    """The value or values that a column is to have, in its type."""
+    """The accepted values of a column, in the column's type."""
     is_one = isinstance(wanted, str | bytes) or not isinstance(wanted, Collection)
     several = [wanted] if is_one else list(wanted)  # type: ignore[call-overload]
     values = [value.item() if isinstance(value, np.generic) else value for value in several]
     for value in values:
         if value is not None and not isinstance(value, _python_types(kind)):
             raise ValueError(f"where: expected a value of type {kind} for {name!r}, got {value!r}")
-        # To Python, True and False are numbers.
+        # In Python, a bool is an int.
         if isinstance(value, bool) and not pa.types.is_boolean(kind):
             raise ValueError(f"where: expected a value of type {kind} for {name!r}, got {value!r}")
     try:
@@ -272,5 +275,5 @@ def _python_types(kind: pa.DataType) -> tuple[type, ...]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether the name of a file is just that, and leads nowhere else."""
+    """Whether a name is a file name without a path."""
     return name not in ("", ".", "..") and not any(separator in name for separator in "/\\:\0")

@@ -1,17 +1,17 @@
-"""What a build of an index tells."""
+"""Progress of an index build."""
 
 
 class IndexProgress:
-    """What a build tells whoever watches; does nothing by itself."""
+    """Receives the progress of a build. The methods do nothing; override those you need."""
 
     def activity(self, name: str) -> None:
-        """Something without a known length began."""
+        """Called when a step of unknown length begins."""
 
     def encoding(self, total: int, done: int) -> None:
-        """Encoding begins; ``done`` of ``total`` passages were encoded before."""
+        """Called when encoding begins; an earlier call encoded ``done`` of the ``total`` passages."""
 
     def encoded(self, passages: int) -> None:
-        """So many more passages are encoded."""
+        """Called when ``passages`` more passages are encoded."""
 
     def truncated(self, passages: int, limit: int) -> None:
-        """So many passages are longer than the encoder's ``limit`` of tokens, which sees their start only."""
+        """Called if ``passages`` passages exceed the encoder's ``limit`` of tokens, so that it drops their ends."""

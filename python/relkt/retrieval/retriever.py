@@ -1,4 +1,4 @@
-"""Questions in, passages out."""
+"""Retriever: questions in, passages out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 from relkt._relkt import IndexFileError
 from relkt.arrays import Embeddings, as_count
 from relkt.data.types import Passage
 from relkt.encoders import encode_queries, load_encoder, model_checksum
 from relkt.index import Index
-from relkt.retrieval.building import build_index
-from relkt.retrieval.kinds import Storage
+from relkt.retrieval.building import BuildOptions, build_index
 from relkt.retrieval.passages import BUILD, DIGEST, IndexedPassage, PassageStore, Value, is_plain_name
-from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import read_store
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from typing_extensions import Unpack
+
 Where = Mapping[str, Value | Sequence[Value]]
-"""The wanted value of each column, or several of which any will do."""
+"""The wanted value of each column, or a list of accepted values."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class RetrievedPassage:
     Args:
         passage: The passage.
         score: Cosine of question and passage, in [-1, 1].
-        rank: From 1, the best.
-        row: Its row in the index.
+        rank: The rank, from 1.
+        row: The passage's row in the index.
     """
 
     passage: IndexedPassage
@@ -45,29 +46,36 @@ class RetrievedPassage:
     rank: int
     row: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Rank, score, and the passage's id, text, title, document, language and fields."""
+        return {"rank": self.rank, "score": self.score, **self.passage.to_dict()}
+
 
 class Retriever:
     """An index, the texts of its passages, and the encoder of questions.
 
     Args:
         index: The index.
-        passages: One passage for each of its rows: what :meth:`PassageStore.open` gives, or passages as for
+        passages: One passage for each row of the index: the result of :meth:`PassageStore.open`, or passages as for
             :meth:`build`.
-        encoder: The encoder that embedded them.
-        query_prompt: Put before each question; default: as noted when the passages were embedded, or the encoder's own.
+        encoder: The encoder that embedded the passages. A name is loaded when it is first needed. Default: the name
+            noted in the passages' file.
+        query_prompt: Put before each question; default: as noted in the passages' file, or the encoder's own.
+        device: Device of an encoder given by name; default: a GPU if available.
 
     Raises:
-        IndexFileError: If the passages are those of another index.
-        ValueError: If their numbers differ, or the encoder has another dimension than the index.
+        IndexFileError: If the passages belong to another index.
+        ValueError: If index and passages differ in number, or index and encoder in dimension.
     """
 
     def __init__(
         self,
         index: Index,
         passages: PassageStore | Iterable[IndexedPassage | Passage | Mapping[str, Any] | str],
-        encoder: SentenceTransformer,
+        encoder: SentenceTransformer | str | None = None,
         *,
         query_prompt: str | None = None,
+        device: str | None = None,
     ) -> None:
         store = passages if isinstance(passages, PassageStore) else read_store(from_passages(passages))
         if len(store) != len(index):
@@ -77,11 +85,14 @@ class Retriever:
         self.index = index
         self.passages = store
         self._lock = threading.RLock()
-        self._encoder: SentenceTransformer | None = None
-        self._wanted: str | None = None
-        self._device: str | None = None
+        self._device = device
         self._query_prompt = store.notes.get("query_prompt") if query_prompt is None else query_prompt
-        self._set_encoder(encoder)
+        self._encoder: SentenceTransformer | None = None
+        self._to_load = self.encoder_name
+        if isinstance(encoder, str | os.PathLike):
+            self._to_load = os.fspath(encoder)
+        elif encoder is not None:
+            self._set_encoder(encoder)
 
     @classmethod
     def open(
@@ -92,34 +103,23 @@ class Retriever:
         device: str | None = None,
         verify: bool = False,
     ) -> Retriever:
-        """Open an index and the texts beside it, as ``relkt index`` and :meth:`build` write them.
+        """Open an index with its passages, as written by ``relkt index`` and :meth:`build`.
 
-        Neither is read as a whole, and the encoder is loaded when it is first needed.
+        Both files are memory-mapped, and the encoder is loaded when it is first needed.
 
         Args:
             path: The index file.
-            encoder: The encoder or its name, if it is elsewhere than when the index was built.
-            device: Where a named encoder runs; default: a GPU if there is one.
-            verify: As for :meth:`relkt.Index.open`.
+            encoder: The encoder or its name; default: the name noted when the index was built.
+            device: Device of an encoder given by name; default: a GPU if available.
+            verify: As for :meth:`relkt.Index.open`; also compares the passages with their checksum.
 
         Raises:
             OSError: If a file cannot be opened.
-            IndexFileError: If a file is not what it should be, the index was saved without texts, or the texts are
-                those of another index.
+            IndexFileError: If a file is damaged or of another kind, the index was saved without passages, or the
+                passages belong to another index.
         """
-        path = Path(path)
         index = Index.open(path, verify=verify)
-        store = open_texts(index, path, verify=verify)
-        retriever = cls.__new__(cls)
-        retriever._lock = threading.RLock()
-        retriever.index, retriever.passages = index, store
-        retriever._query_prompt = store.notes.get("query_prompt")
-        retriever._wanted, retriever._device, retriever._encoder = store.notes.get("encoder"), device, None
-        if isinstance(encoder, SentenceTransformer):
-            retriever._set_encoder(encoder)
-        elif encoder is not None:
-            retriever._wanted = str(encoder)
-        return retriever
+        return cls(index, open_texts(index, Path(path), verify=verify), encoder, device=device)
 
     @classmethod
     def build(
@@ -130,48 +130,28 @@ class Retriever:
         encoder: SentenceTransformer | str = "muse",
         encoder_name: str | None = None,
         device: str | None = None,
-        storage: Storage = Storage.FLOAT32,
-        batch_size: int = 32,
-        query_prompt: str | None = None,
-        passage_prompt: str | None = None,
-        overwrite: bool = False,
-        progress: IndexProgress | None = None,
+        **options: Unpack[BuildOptions],
     ) -> Retriever:
-        """Encode passages, write an index with their texts beside it, and open it.
+        """Encode passages, write an index with the passages next to it, and open it.
 
         Args:
             passages: Texts, mappings with the keys ``id``, ``text``, ``title``, ``document``, ``language`` and any
-                others, passages, or what :func:`relkt.retrieval.read_passages` gives.
+                others, passage objects, or the result of :func:`relkt.retrieval.read_passages`.
             path: The index file.
             encoder: The encoder, or its name.
-            encoder_name: By which name to load it later; needed if ``encoder`` is not a name. Default: ``encoder``.
-            device: Where a named encoder runs; default: a GPU if there is one.
-            storage: As for :func:`relkt.retrieval.build_index`, as are all others.
-            batch_size: Passages encoded at once.
-            query_prompt: Put before questions; default: the encoder's own.
-            passage_prompt: Put before passages; default: the encoder's own.
-            overwrite: Replace an index that is there.
-            progress: Told what happens.
+            encoder_name: The name with which to load the encoder later. Default: ``encoder``, if that is a name.
+            device: Device of an encoder given by name; default: a GPU if available.
+            **options: ``storage``, ``batch_size``, ``query_prompt``, ``passage_prompt``, ``overwrite`` and
+                ``progress``, as for :func:`relkt.retrieval.build_index`.
 
         Raises:
-            DataError: If a passage is not as it should be; names it and the value.
+            DataError: If a passage is invalid; names the passage and the value.
             ValueError: As :func:`relkt.retrieval.build_index`.
             OSError: As :func:`relkt.retrieval.build_index`.
         """
         model = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         name = encoder_name or (encoder if isinstance(encoder, str) else None)
-        build_index(
-            passages,
-            path,
-            encoder=model,
-            encoder_name=name,
-            storage=storage,
-            batch_size=batch_size,
-            query_prompt=query_prompt,
-            passage_prompt=passage_prompt,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        build_index(passages, path, encoder=model, encoder_name=name, **options)
         return cls.open(path, encoder=model)
 
     @property
@@ -179,37 +159,37 @@ class Retriever:
         """The encoder.
 
         Raises:
-            ValueError: If it is not the one that the passages were embedded with.
+            ValueError: If it is not the encoder that embedded the passages, or its name is unknown.
             OSError: If it cannot be loaded.
         """
         with self._lock:
             if self._encoder is None:
-                if not self._wanted:
+                if not self._to_load:
                     raise ValueError("encoder: the index does not say which encoder embedded it; give it to open()")
-                self._set_encoder(load_encoder(self._wanted, device=self._device))
+                self._set_encoder(load_encoder(self._to_load, device=self._device))
             assert self._encoder is not None
             return self._encoder
 
     def _set_encoder(self, encoder: SentenceTransformer) -> None:
         dim = encoder.get_embedding_dimension()
         if dim is not None and dim != self.index.dim:
-            raise ValueError(f"encoder: expected one of dimension {self.index.dim}, that of the index, got {dim}")
+            raise ValueError(f"encoder: expected dimension {self.index.dim}, as in the index, got {dim}")
         expected = self.passages.notes.get("encoder_checksum")
         if expected is not None and model_checksum(encoder) != expected:
             raise ValueError(
-                f"encoder: expected {self.encoder_name or 'the one'} as it was when the passages were embedded, "
-                "got one with other weights or settings; build the index again with it"
+                f"encoder: expected {self.encoder_name or 'the encoder'} as it was when the passages were embedded, "
+                "got other weights or settings; build the index again with this encoder"
             )
         self._encoder = encoder
 
     @property
     def encoder_name(self) -> str | None:
-        """The name of the encoder by which the index was built, if known."""
+        """The name of the encoder that embedded the passages, if known."""
         return self.passages.notes.get("encoder") or None
 
     @property
     def path(self) -> Path | None:
-        """The index file, if there is one."""
+        """The index file; None for an index in memory."""
         return self.index.path
 
     def __len__(self) -> int:
@@ -234,12 +214,12 @@ class Retriever:
         for row, question in enumerate(questions):
             if not isinstance(question, str) or not question.strip():
                 raise ValueError(f"questions: expected a text in row {row}, got {question!r}")
-        # Fast tokenizers refuse a second thread, and the encoder is loaded once.
+        # One thread at a time: fast tokenizers refuse a second one, and the encoder is loaded once.
         with self._lock:
             return encode_queries(self.encoder, questions, batch_size=batch_size, prompt=self._query_prompt)
 
     @overload
-    def search(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is meant
+    def search(  # type: ignore[overload-overlap]  # a str is also a sequence of str; the first overload is meant
         self, questions: str, k: int = 10, *, where: Where | None = None
     ) -> list[RetrievedPassage]: ...
     @overload
@@ -249,16 +229,16 @@ class Retriever:
     def search(
         self, questions: str | Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[RetrievedPassage] | list[list[RetrievedPassage]]:
-        """The passages nearest to each question, exactly.
+        """The exact top-k passages of each question.
 
         Args:
             questions: A question or several, in any language.
-            k: Results for each; fewer where there are fewer passages.
-            where: Which passages are considered: the wanted value of each column, or several of which any will do, e.g.
-                ``{"language": "en", "year": [2019, 2020]}``. Default: all.
+            k: Results for each question; fewer if fewer passages match.
+            where: Filter: the wanted value of each column, or a list of accepted values, e.g.
+                ``{"language": "en", "year": [2019, 2020]}``. Default: all passages.
 
         Returns:
-            Results, best first (ties: as the passages come); a list of them for each question, if several were given.
+            Results, best first (ties: lower row first); for several questions, a list of results for each.
 
         Raises:
             ValueError: If a question is blank, ``k`` is below 1, or as :meth:`PassageStore.mask`.
@@ -273,11 +253,11 @@ class Retriever:
     def search_embeddings(
         self, embeddings: Embeddings, k: int = 10, *, where: Where | None = None, threads: int | None = None
     ) -> list[list[RetrievedPassage]]:
-        """As :meth:`search`, with questions that are embedded.
+        """As :meth:`search`, for embedded questions.
 
         Args:
             embeddings: (q, d) float32 or float16.
-            k: Results for each.
+            k: Results for each question.
             where: As for :meth:`search`.
             threads: As for :meth:`relkt.Index.search`.
 
@@ -292,14 +272,7 @@ class Retriever:
         if allow is not None and not allow.any():
             return [[] for _ in range(len(embeddings))]
         hits = self.index.search(embeddings, min(k, len(self.index)), allow=allow, threads=threads)
-        if self.passages.notes.get(BUILD) is not None and self.index.path is None:
-            # It was changed since it was opened: rows may have moved.
-            named, known = self.index.ids, self.passages
-            for row in np.unique(hits.indices):
-                if named[row] != known[int(row)].id:
-                    raise ValueError(
-                        f"index: row {row} is {named[row]!r} now, and was {known[int(row)].id!r}; build it anew"
-                    )
+        self._check_rows(np.unique(hits.indices))
         return [
             [
                 RetrievedPassage(self.passages[int(row)], float(score), rank, int(row))
@@ -308,6 +281,18 @@ class Retriever:
             for rows, scores in zip(hits.indices, hits.scores, strict=True)
         ]
 
+    def _check_rows(self, rows: NDArray[np.int64]) -> None:
+        """Check that rows still have their passages; in an index changed since it was opened, they may have moved."""
+        if self.passages.notes.get(BUILD) is None or self.index.path is not None:
+            return
+        ids = self.index.ids
+        for row in rows:
+            if ids[row] != self.passages[int(row)].id:
+                raise ValueError(
+                    f"index: row {row} is {ids[row]!r}, and was {self.passages[int(row)].id!r} when the index was "
+                    "opened; build the index again"
+                )
+
 
 def open_texts(index: Index, path: Path, *, verify: bool = False) -> PassageStore:
     """The passages of an index.
@@ -315,28 +300,28 @@ def open_texts(index: Index, path: Path, *, verify: bool = False) -> PassageStor
     Args:
         index: The index.
         path: Its file.
-        verify: Compare the passages with the digest that the index has of them.
+        verify: Compare the passages with the checksum in the index.
 
     Raises:
         OSError: If the file cannot be opened.
-        IndexFileError: If the index was saved without passages, or the file is not theirs.
+        IndexFileError: If the index was saved without passages, or the file belongs to another index.
     """
     if index.texts is None:
         raise IndexFileError(f"{path}: expected an index with passages, as `relkt index` writes, got one without")
     if not is_plain_name(index.texts):
-        raise IndexFileError(f"{path}: expected its passages in a file beside it, got {index.texts!r}")
-    beside = path.with_name(index.texts)
-    # A link to an index leads to its passages, too.
-    store = PassageStore.open(beside if beside.exists() else path.resolve().with_name(index.texts))
+        raise IndexFileError(f"{path}: expected the name of a file in the same folder, got {index.texts!r}")
+    file = path.with_name(index.texts)
+    # If the index is a link, its passages may lie next to the link or next to its target.
+    store = PassageStore.open(file if file.exists() else path.resolve().with_name(index.texts))
     _check_pair(index, store)
     if verify and store.digest() != index.metadata.get(DIGEST):
-        raise IndexFileError(f"{store.path}: the passages are not what they were when the index was built")
+        raise IndexFileError(f"{store.path}: the passages have changed since the index was built")
     return store
 
 
 def _check_pair(index: Index, store: PassageStore) -> None:
     if store.notes.get(BUILD) != index.metadata.get(BUILD) or len(store) != len(index):
         raise IndexFileError(
-            f"the passages{'' if store.path is None else f' in {store.path}'} are those of another index; build it "
-            "again, or bring back the file that belongs to it"
+            f"the passages{'' if store.path is None else f' in {store.path}'} belong to another index; build the index "
+            "again, or restore its passages' file"
         )

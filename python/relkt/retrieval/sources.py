@@ -1,8 +1,7 @@
-"""Passages out of files: JSON lines, CSV, Parquet, the BEIR layout, and plain text."""
+"""Sources of passages: JSON lines, CSV, Parquet, the BEIR layout, plain text, and memory."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import numpy as np
 
 from relkt.data.parsing import iter_lines
 from relkt.data.records import JSON_LINES, TABLES, Record, read_records
-from relkt.data.types import DataError, Passage
+from relkt.data.types import DataArgumentError, DataError, Passage
 from relkt.retrieval.kinds import TextUnit
 from relkt.retrieval.passages import IndexedPassage
+from relkt.storage import sha256_of
 
 CORPUS = "corpus.jsonl"
-"""The file of passages in a folder of the BEIR layout."""
+"""The passages' file in a folder of the BEIR layout."""
 
 _PLAIN = (".txt", ".md")
 ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
@@ -26,16 +26,16 @@ ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column, or key, of a source holds what; all others are kept as further fields.
+    """The columns (or JSON keys) of a source; unnamed columns are kept as further fields.
 
     Args:
-        text: The text, which is embedded.
-        id: The id, unique: texts or integers, which are kept as texts. Default: ``_id`` or ``id``, whichever there is;
-            without either, passages are called by their rows.
-        title: The title. Default: ``title``, if there is one.
-        document: The document. Default: ``document``, if there is one.
-        language: The language. Default: ``language``, if there is one.
-        left_out: Columns that are not kept.
+        text: The text to embed.
+        id: The unique id: texts, or integers, which become texts. Default: ``_id`` or ``id``, if present; otherwise the
+            row number is the id.
+        title: The title. Default: ``title``, if present.
+        document: The document. Default: ``document``, if present.
+        language: The language. Default: ``language``, if present.
+        left_out: Columns to drop.
     """
 
     text: str = "text"
@@ -48,13 +48,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Source:
-    """Passages that can be read more than once.
+    """Passages that can be read repeatedly.
 
     Args:
-        records: Begins reading from the start: records, and where each is.
-        columns: What their keys mean.
-        fingerprint: What tells these passages from others without reading them, such as paths, sizes and times, now.
-        name: What to call it in messages.
+        records: Returns a new iterator over records and their places.
+        columns: The meaning of their keys.
+        fingerprint: Returns values that identify the current passages without reading them, e.g. paths, sizes and
+            modification times.
+        name: The source's name in messages.
     """
 
     records: Callable[[], Iterator[Record]]
@@ -69,36 +70,35 @@ def read_passages(
     columns: Columns | None = None,
     unit: TextUnit = TextUnit.LINE,
 ) -> Source:
-    """Passages of files. Nothing is read yet, but for a look whether the files are there.
+    """A source of passages in files. The files are read later; here, only their existence is checked.
 
     Args:
         path: One file or several: JSON lines (``.jsonl``, ``.ndjson``), CSV with a header (``.csv``, or ``.tsv`` with
-            tabs; all values are texts), Parquet (``.parquet``; columns of embeddings are left out) or plain text
-            (``.txt``, ``.md``); or a folder: of the BEIR layout, that is with ``corpus.jsonl``, or else all tables in
-            it, by name, or if there are none all plain texts.
-        columns: Which column or key holds what. In the BEIR layout, ``document`` and ``language`` are also found in
-            ``metadata``.
-        unit: What is a passage in plain text; its document is the file's name, its id the file's name and the line.
+            tabs; all values are texts), Parquet (``.parquet``; columns of embeddings are dropped) or plain text
+            (``.txt``, ``.md``); or a folder. A folder with ``corpus.jsonl`` has the BEIR layout; of any other folder,
+            all tables are read in the order of their names, or all plain texts if it has no table.
+        columns: The meaning of the columns. In the BEIR layout, ``document`` and ``language`` may be in ``metadata``.
+        unit: The passages of a plain text. Their document is the file name, and their id the file name and line.
 
     Raises:
-        DataError: If there is no such file, or no file that can be read.
+        DataError: If a file does not exist or is of an unknown kind, or no file is given.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     unit = TextUnit(unit)
     files = [file for given in paths for file in _files(Path(given))]
     if not files:
-        raise DataError("path: expected at least one file, got none")
+        raise DataArgumentError("path", "at least one file", "none")
     if repeated := {file for file in files if files.count(file) > 1}:
-        raise DataError(f"path: expected each file once, got {sorted(map(str, repeated))[0]} more than once")
+        raise DataArgumentError("path", "each file once", f"{sorted(map(str, repeated))[0]} more than once")
     plain = [file for file in files if file.suffix.lower() in _PLAIN]
     if plain and len(plain) < len(files):
         others = next(file for file in files if file not in plain)
-        raise DataError(f"path: expected plain text or tables, got both: {plain[0]} and {others}")
+        raise DataArgumentError("path", "plain text or tables", f"both: {plain[0]} and {others}")
     if plain:
         if len({file.name for file in plain}) < len(plain):
-            raise DataError("path: expected files of different names, as their passages are called by them")
+            raise DataArgumentError("path", "files of different names, since passage ids contain them", "a name twice")
         if columns is not None:
-            raise DataError(f"columns: expected none for plain text, which has no columns, got {columns}")
+            raise DataArgumentError("columns", "none for plain text, which has no columns", columns)
         columns = Columns(id="id", document="document")
     columns = columns or Columns()
     names = columns
@@ -112,24 +112,21 @@ def read_passages(
 
 
 def from_passages(passages: Iterable[IndexedPassage | Passage | Mapping[str, Any] | str]) -> Source:
-    """Passages in memory as a source.
+    """A source of passages in memory.
 
     Args:
-        passages: Texts, mappings with the keys of :class:`Columns`' defaults, or passages. An iterator is read to its
-            end at once.
+        passages: Texts, mappings with the default keys of :class:`Columns`, or passage objects. An iterator is
+            exhausted.
 
     Raises:
-        TypeError: If one is something else.
+        TypeError: If an item is of another type.
     """
     if isinstance(passages, str | Mapping):
         raise TypeError(f"passages: expected several passages, got one {type(passages).__name__}")
     records = [_values(passage, row) for row, passage in enumerate(passages)]
     located = [(f"passages, row {row}", record) for row, record in enumerate(records)]
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(repr(record).encode("utf-8", "surrogatepass"))
-    found = ("memory", digest.hexdigest())
-    return Source(lambda: iter(located), Columns(), lambda: found, "passages")
+    fingerprint = ("memory", sha256_of(map(repr, records)))
+    return Source(lambda: iter(located), Columns(), lambda: fingerprint, "passages")
 
 
 def _values(passage: object, row: int) -> Mapping[str, Any]:
@@ -141,7 +138,9 @@ def _values(passage: object, row: int) -> Mapping[str, Any]:
             if getattr(passage, name) is not None:
                 own[name] = getattr(passage, name)
         if clash := sorted(own.keys() & passage.fields.keys()):
-            raise ValueError(f"passages: a field in row {row} is called {clash[0]!r} as the passage's own")
+            raise ValueError(
+                f"passages: expected other names of fields than {', '.join(own)}, got {clash[0]!r} in row {row}"
+            )
         return own | dict(passage.fields)
     if isinstance(passage, Passage):
         return {
@@ -161,15 +160,16 @@ def _files(path: Path) -> list[Path]:
         if (path / CORPUS).is_file():
             return [path / CORPUS]
         found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in ENDINGS)
-        # A README beside tables is about them, not of them.
+        # A README next to tables describes them; it is not a source.
         found = [file for file in found if file.suffix.lower() not in _PLAIN] or found
         if not found:
-            raise DataError(f"path: expected {CORPUS} or files of {', '.join(ENDINGS)} in the folder {path}, got none")
+            expected = f"{CORPUS} or files of {', '.join(ENDINGS)} in the folder {path}"
+            raise DataArgumentError("path", expected, "none")
         return found
     if not path.exists():
         raise DataError(f"{path}: file not found")
     if path.suffix.lower() not in ENDINGS:
-        raise DataError(f"path: expected a file whose name ends in {', '.join(ENDINGS)}, got {path}")
+        raise DataArgumentError("path", f"a file whose name ends in {', '.join(ENDINGS)}", path)
     return [path]
 
 

@@ -1,4 +1,4 @@
-"""Writing passages into the Arrow file that lies beside an index."""
+"""Writing passages to the Arrow file next to an index."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from relkt.retrieval.sources import Columns, Source
 from relkt.storage import atomic_file
 
 BATCH_ROWS = 1024
-"""Rows of a record batch: what is read from the disk for one passage."""
+"""Rows of a record batch, the unit that is read from disk."""
 
 _KINDS: Mapping[type, pa.DataType] = {
     str: pa.string(),
@@ -45,12 +45,12 @@ _INT64 = range(-(2**63), 2**63)
 _EXACT = 2**53
 
 
-class _Whole:
-    """An integer that double precision holds."""
+class _ExactInteger:
+    """Stands for an integer that double precision represents exactly."""
 
 
 def read_store(source: Source) -> PassageStore:
-    """The passages of a source in memory.
+    """Read the passages of a source into memory.
 
     Raises:
         DataError: As :func:`write_store`.
@@ -60,23 +60,23 @@ def read_store(source: Source) -> PassageStore:
 
 
 def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
-    """Write the passages of a source, in their order, to an Arrow file; it appears when it is complete.
+    """Write the passages of a source, in their order, to an Arrow file, atomically.
 
-    Columns have the type of their values; where these are nested or of several types they are kept as JSON. The source
-    is read twice: for ids, texts and types, and to write.
+    A column has the type of its values, or is stored as JSON if they are nested or of several types. The source is read
+    twice: to check it and find the types, and to write.
 
     Args:
         source: The passages.
         path: The file.
-        notes: What to note of them, as JSON.
+        notes: Notes to store with the passages, as JSON can hold them.
 
     Returns:
-        How many there are.
+        Number of passages.
 
     Raises:
-        DataError: If the source changes meanwhile, there is no passage, a text is missing or blank, an id is missing,
-            no text and no integer, or there twice, a title, document or language is no text, or a value can be kept in
-            no column. Names the place and the value.
+        DataError: If the source changes meanwhile or has no passage; a text is missing or blank; an id is missing,
+            repeated, or neither a text nor an integer; a title, document or language is not a text; or a value cannot
+            be stored. Names the place and the value.
         OSError: If the file cannot be written.
     """
     before = source.fingerprint()
@@ -93,29 +93,32 @@ def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
 
 
 def _scan(source: Source, notes: Mapping[str, Any]) -> pa.Schema:
-    """Checks every record and finds the types of the columns."""
+    """Check every record and find the types of the columns."""
     kinds: dict[str, set[type]] = {}
     first_row_of: dict[str, str] = {}
     for where, own, others in _records(source):
         if (other := first_row_of.setdefault(own[ID], where)) is not where:
-            raise DataError(f"{where}: expected each id once, got {own[ID]!r}, which {other} has, too")
+            raise DataError(f"{where}: expected each id once, got {own[ID]!r}, as in {other}")
         for name, value in others.items():
             found = kinds.setdefault(name, set())
             if value is not None:
                 kind = _kind(value, name, where)
-                # Integers that double precision holds may stand among numbers that are none.
-                found.add(_Whole if kind is int and abs(value) <= _EXACT else kind)
+                # A column of floats may contain integers that double precision represents.
+                found.add(_ExactInteger if kind is int and abs(value) <= _EXACT else kind)
     if not first_row_of:
         raise DataError(f"{source.name}: expected at least one passage, got none")
     fields = [pa.field(name, pa.string(), nullable=name not in (ID, TEXT)) for name in OWN_COLUMNS]
     for name, found in kinds.items():
-        if _Whole in found:
-            found = (found - {_Whole}) | ({float} if found <= {_Whole, float} and float in found else {int})
+        if _ExactInteger in found:
+            found = (found - {_ExactInteger}) | ({float} if found == {_ExactInteger, float} else {int})
         if len(found) <= 1 and not found & {list, dict}:
             fields.append(pa.field(name, _KINDS[next(iter(found), str)]))
             continue
         if unfit := [kind.__name__ for kind in found if kind not in _JSON_TYPES]:
-            raise DataError(f"{source.name}: column {name!r} has values of several types, among them {unfit[0]}")
+            raise DataError(
+                f"{source.name}: column {name!r} has values of several types, including {unfit[0]}, which JSON cannot "
+                "store"
+            )
         fields.append(pa.field(name, pa.string(), metadata=JSON_COLUMN))
     text = json.dumps({"version": VERSION, **notes}, ensure_ascii=False)
     return pa.schema(fields, metadata={NOTES: text.encode()})
@@ -124,24 +127,24 @@ def _scan(source: Source, notes: Mapping[str, Any]) -> pa.Schema:
 def _kind(value: object, name: str, where: str) -> type:
     kind = type(value)
     if kind is int and value not in _INT64:
-        return dict  # kept as JSON, which has integers of any size
+        return dict  # stored as JSON, which has integers of any size
     if isinstance(value, datetime.datetime):
         if value.tzinfo is not None or getattr(value, "nanosecond", False):
             raise DataError(
-                f"{where}: {name!r} is a time with a zone or with nanoseconds, which is not kept: store it as a text, "
-                f"or leave the column out; got {value}"
+                f"{where}: expected a time without zone and nanoseconds in {name!r}, got {value}; store it as a text, "
+                "or drop the column"
             )
-        return datetime.datetime  # also what pandas makes of it
+        return datetime.datetime  # also for its subclass in pandas
     if kind in _KINDS or kind in (list, dict):
         if kind in (list, dict, str):
             try:
                 json.dumps(value, ensure_ascii=False).encode()
             except (TypeError, ValueError) as error:
-                raise DataError(f"{where}: {name!r} cannot be kept: {error}; got {shorten(value)}") from error
+                raise DataError(f"{where}: {name!r} cannot be stored: {error}; got {shorten(value)}") from error
         return kind
     raise DataError(
         f"{where}: expected a text, number, date, list or object in {name!r}, got {shorten(value)}; store it as a "
-        "text, or leave the column out"
+        "text, or drop the column"
     )
 
 
@@ -171,7 +174,7 @@ def _batches(source: Source, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _records(source: Source) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Where each record is, its own columns (all of them), and its further ones."""
+    """For each record: its place, all of its own columns, and its other columns."""
     names = source.columns
     id_column = names.id
     for row, (where, record) in enumerate(source.records()):
@@ -188,13 +191,14 @@ def _records(source: Source) -> Iterator[tuple[str, dict[str, Any], dict[str, An
         others = {str(name): value for name, value in record.items() if name not in used and name not in names.left_out}
         for name in others:
             if name in OWN_COLUMNS:
-                other = f"{id_column!r} stands" if name == ID and id_column else "others, or none, stand"
+                other = id_column if name == ID else getattr(names, name)
+                holder = repr(other) if other else "the row number"
                 raise DataError(
-                    f"{where}: column {name!r} would be lost, since {other} for it; name the right one, or rename it"
+                    f"{where}: column {name!r} would be lost, since {holder} takes its place; name it, or rename it"
                 )
         metadata = record.get("metadata")
         if id_column == "_id" and isinstance(metadata, Mapping):
-            # As the BEIR layout allows.
+            # The BEIR layout allows these in the metadata.
             for name in (DOCUMENT, LANGUAGE):
                 if own[name] is None:
                     own[name] = _optional(metadata, None, name, where)
@@ -234,7 +238,7 @@ def _optional(record: Mapping[str, Any], name: str | None, default: str, where: 
     if value is None or value == "":
         return None
     if default == DOCUMENT and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # as ids
+        return str(value)  # like ids
     if not isinstance(value, str):
         raise DataError(f"{where}: expected a text in {name or default!r}, got {shorten(value)}")
     return _unicode(value, name or default, where)
@@ -249,7 +253,7 @@ def _unicode(text: str, name: str, where: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}: expected Unicode text in {name!r}, got the lone surrogate {text[error.start]!r} at character "
-            f"{error.start}"
+            f"{where}: expected Unicode text in {name!r}, got the unpaired surrogate {text[error.start]!r} at "
+            f"character {error.start}"
         ) from error
     return text

@@ -21,9 +21,9 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``FOLDER.lock`` while the context lasts.
 
-    It is a lock of the operating system, which is released however the process ends, so a lock file left by a killed
-    process blocks nobody. On a file system without locks, nothing is locked. A lock file that relkt made is deleted at
-    the end; an empty file that was there before serves as well, and is kept.
+    It is a lock of the operating system, which is released however the process ends, so the lock file of a killed
+    process does not block others. On a file system without locks, nothing is locked. A lock file that relkt made is
+    deleted at the end; an empty file that existed before also serves as a lock, and is kept.
 
     Args:
         folder: The folder that only one process may use; it need not exist.

@@ -30,8 +30,8 @@ class Difference:
 
     Args:
         name: Its keys, joined by dots.
-        was: The value in the manifest; :data:`MISSING` if it has none.
-        now: The value now; :data:`MISSING` if there is none.
+        was: The value in the manifest; :data:`MISSING` if it has no such value.
+        now: The value now; :data:`MISSING` if no value is given.
     """
 
     name: str
