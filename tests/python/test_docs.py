@@ -1,21 +1,21 @@
-"""Every code block of README.md and docs/ does what it says.
+"""Runs every code block of README.md and docs/.
 
-The blocks of a page are run one after the other, in a folder of their own. What a block is, its first line tells:
+The blocks of a page run in order, in a temporary folder. The first line of a block sets its kind:
 
-- ``python`` is executed; the blocks of a page share their names;
-- ``sh``: ``relkt ...`` is run by the command line, other lines by bash;
-- ``toml`` without a title is a configuration of a training run;
+- ``python`` is executed; the blocks of a page share a namespace;
+- ``sh``: lines ``relkt ...`` run in this process, other lines in bash;
+- ``toml`` without a title is parsed as the configuration of a training run;
 - a block with ``title="NAME"`` is also written to that file.
 
-A comment above a block changes that:
+A comment above a block changes this:
 
-- ``<!-- not run: REASON -->``: it is only parsed: Python compiled, options of ``relkt`` checked, files looked for. Each
-  such block is a skipped test with its reason;
-- ``<!-- output -->``: it is what the block before it prints, where ``...`` stands for anything;
-- ``<!-- setup`` and lines of Python up to ``-->``: run before the block, and not shown.
+- ``<!-- not run: REASON -->``: the block is only parsed: Python is compiled, options of ``relkt`` and the existence of
+  scripts are checked. Each of these blocks is a skipped test that shows the reason;
+- ``<!-- output -->``: the block is the expected output of the block before it; ``...`` matches any text;
+- ``<!-- setup``, followed by Python code up to ``-->``: code that runs before the block and is not displayed.
 
-Any other block is an error. A little stands in for data that would take long: "relkt-mini" has fewer documents, and the
-folder DIR holds the layouts of XQuAD and of BEIR.
+Any other block is an error. Small data replaces data that would take long: "relkt-mini" has fewer documents, and the
+folder DIR holds a few documents in the layouts of XQuAD and BEIR.
 """
 
 import contextlib
@@ -52,12 +52,12 @@ COMMENT = re.compile(r"<!--\s*(not run|output|setup)\b:?\s*(.*?)\s*-->", re.DOTA
 DOCUMENTS = 2
 OPERATORS = set("|<>&;$`")
 
-pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not beside the tests")
+pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not in this checkout")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the comment above it."""
+    """A fenced block with the comment above it."""
 
     page: str
     line: int
@@ -72,7 +72,7 @@ class Block:
 
 
 def blocks(page, text):
-    """The code blocks of a page, in order."""
+    """Yield the code blocks of a page in order."""
     mark = None, ""
     for token in MarkdownIt("commonmark").parse(text):
         if token.type == "html_block":
@@ -88,14 +88,14 @@ def blocks(page, text):
 
 
 def commands(code):
-    """The lines of a shell block, continued ones joined, without comments."""
+    """Yield the lines of a shell block without comments, with continued lines joined."""
     for line in code.replace("\\\n", " ").splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             yield line.strip()
 
 
 def parse(block):
-    """Whatever can be checked of a block without running it."""
+    """Check a block without running it."""
     if block.kind == "python":
         compile(block.code, str(block), "exec")
     elif block.kind == "toml":
@@ -109,21 +109,21 @@ def parse(block):
             for at, word in enumerate(words):
                 script = words[at + 1] if word in ("python", "bash") and len(words) > at + 1 else ""
                 if script.endswith((".py", ".sh")):
-                    assert (ROOT / script).is_file(), f"{block}: {script} is not there"
+                    assert (ROOT / script).is_file(), f"{block}: {script} does not exist"
             if "relkt" in words and words[0] != "docker" and "$" not in line and not OPERATORS & set(words):
                 parse_options(words[words.index("relkt") + 1 :], block)
     else:
-        pytest.fail(f"{block}: a block of an unknown kind, {block.kind!r}")
+        pytest.fail(f"{block}: unknown kind of block {block.kind!r}")
 
 
 def parse_options(words, block):
-    """Fails if the command line would not take these words."""
+    """Fail if the command line does not accept these words."""
     group = typer.main.get_command(app)
     if not words or words[0].startswith("-"):
         return
     context = group.make_context("relkt", [], resilient_parsing=True)
     command = group.get_command(context, words[0])
-    assert command is not None, f"{block}: no command {words[0]!r}"
+    assert command is not None, f"{block}: unknown command {words[0]!r}"
     try:
         command.make_context(words[0], words[1:], parent=context)
     except click.UsageError as error:
@@ -131,7 +131,7 @@ def parse_options(words, block):
 
 
 class Page:
-    """The state between the blocks of a page: its names, and what was printed last."""
+    """The state between the blocks of a page: its namespace and the last output."""
 
     def __init__(self):
         self.names = {"__name__": "__main__"}
@@ -158,7 +158,7 @@ class Page:
         elif block.kind == "toml":
             relkt.TrainConfig.from_toml(block.title)
         elif not block.title:
-            pytest.fail(f"{block}: a block of an unknown kind, {block.kind!r}")
+            pytest.fail(f"{block}: unknown kind of block {block.kind!r}")
 
     def command(self, line, block):
         words = shlex.split(line, comments=True)
@@ -176,7 +176,7 @@ class Page:
             return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
         pattern = re.escape(plain(block.code)).replace(r"\.\.\.", ".*")
-        assert re.fullmatch(pattern, plain(self.printed), re.DOTALL), f"{block}: printed is\n{self.printed}"
+        assert re.fullmatch(pattern, plain(self.printed), re.DOTALL), f"{block}: unexpected output\n{self.printed}"
 
 
 BLOCKS = {
@@ -188,7 +188,7 @@ NOT_RUN = [block for page in BLOCKS.values() for block in page if block.mark == 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A folder with a few documents of relkt-mini, in the layouts of BEIR and of XQuAD."""
+    """A folder with a few documents of relkt-mini in the layouts of BEIR and XQuAD."""
     mini = load_data("relkt-mini")
     documents = sorted({passage.document for passage in mini.passages})[:DOCUMENTS]
     passages = tuple(passage for passage in mini.passages if passage.document in documents)
@@ -247,13 +247,13 @@ def test_blocks_run(name):
             except ImportError as error:
                 if "CI" in os.environ or (error.name or "").startswith("relkt"):
                     raise
-                pytest.skip(f"{block} needs a package of an extra: {error}")
+                pytest.skip(f"{block} needs an optional package: {error}")
 
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=str)
-def test_blocks_not_run(block):
+def test_blocks_not_run_are_valid(block):
     parse(block)
-    assert block.note, f"{block}: expected a reason"
+    assert block.note, f"{block}: expected a reason after `not run:`"
     pytest.skip(f"{block} is only parsed: {block.note}")
 
 
@@ -283,12 +283,12 @@ def test_the_reference_has_every_public_name(module):
     ]
     names = [name for name in names if not name.startswith("__") and name != "formats"]
     assert names
-    # What relkt itself exports is there under its shortest name.
+    # Names that relkt itself exports appear under their shortest path.
     missing = [name for name in names if f"{module}.{name}" not in named and f"relkt.{name}" not in named]
     assert not missing, f"docs/api lacks {missing} of {module}"
 
 
-def test_results_are_those_of_the_pages_that_measured_them():
+def test_numbers_of_the_results_page_appear_on_the_detail_pages():
     number = re.compile(r"[0-9][0-9,]*\.[0-9]+|\.[0-9]+|[0-9],[0-9]{3}")
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     others = "".join(path.read_text(encoding="utf-8") for path in PAGES if path.name not in ("results.md", "limits.md"))
@@ -296,20 +296,20 @@ def test_results_are_those_of_the_pages_that_measured_them():
     assert not set(number.findall(results)) - measured
 
 
-def test_links_lead_somewhere():
+def test_links_have_targets():
     for path in PAGES:
         for link in re.findall(r"\]\(([^)\s:]+)\)", path.read_text(encoding="utf-8")):
             target, _, anchor = link.partition("#")
             page = path.parent / target if target else path
-            assert page.exists(), f"{path.relative_to(ROOT)} links to {link}, which is not there"
+            assert page.exists(), f"{path.relative_to(ROOT)} links to {link}, which does not exist"
             if anchor:
                 slugs = {
                     slug(heading)
                     for heading in re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
                 }
-                assert anchor in slugs, f"{path.relative_to(ROOT)} links to {link}, and {page.name} has no such heading"
+                assert anchor in slugs, f"{path.relative_to(ROOT)} links to {link}, but {page.name} lacks that heading"
 
 
 def slug(heading):
-    """The anchor of a heading, as GitHub and mkdocs make it."""
+    """Return the anchor that GitHub and mkdocs give a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
