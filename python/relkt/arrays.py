@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relkt.errors import ArgumentError, ArgumentTypeError
+
 Embeddings = NDArray[np.float32] | NDArray[np.float16]
 
 
@@ -69,7 +71,7 @@ def as_count(name: str, value: Any, expected: str, *, least: int) -> int:
     except TypeError:
         count = None
     if count is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected an integer {expected}, got {value!r}")
+        raise ArgumentTypeError(name, f"an integer {expected}", repr(value))
     if not least <= count < 2**63:
-        raise ValueError(f"{name}: expected an integer {expected}, got {count}")
+        raise ArgumentError(name, f"an integer {expected}", count)
     return count

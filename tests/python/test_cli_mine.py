@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import resource
 import signal
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +29,7 @@ from relkt.data.pair_files import PairColumns, read_pair_files
 from relkt.data.pairs import PairSetBuilder
 from relkt.data.types import DataError
 from relkt.encoders import encode_passages, encode_queries, load_encoder
-from relkt.mining import Strategy
+from relkt.mining import MiningConditions, Strategy
 from relkt.mining_files import MiningOptions, OutputFormat, WorkFolderError, mine_files, steps
 from relkt.mining_files.work_folder import WorkFolder
 from relkt.storage import locked
@@ -485,7 +484,12 @@ def test_help_has_an_example_that_runs(run, tmp_path, monkeypatch):
 
 
 def mine_small(
-    folder: Path, encoder: str, output: str = "out.parquet", kill_at: int | None = None, **options
+    folder: Path,
+    encoder: str,
+    output: str = "out.parquet",
+    kill_at: int | None = None,
+    batch_size: int = 5,
+    **conditions,
 ) -> object:
     """Mines with parts of a few texts; is killed when so many files are complete, before the next gets its name."""
     steps.ENCODE_PART, steps.MINE_PART = 5, 10
@@ -505,7 +509,10 @@ def mine_small(
             folder / "pairs.jsonl",
             folder / output,
             encoder=encoder,
-            options=replace(MiningOptions(num_negatives=2, relative_margin=0.1, batch_size=5), **options),
+            options=MiningOptions(
+                conditions=MiningConditions(**({"num_negatives": 2, "relative_margin": 0.1} | conditions)),
+                batch_size=batch_size,
+            ),
             threads=1,
             scores=True,
         )
@@ -983,8 +990,8 @@ def test_columns_of_some_records_only_are_never_dropped(tmp_path, first):
         read_pair_files(path)
     write_jsonl(path, [{"query": "a", "answer": "b", "document": "d"}, {"query": "c", "answer": "d",
                 "document_id": "e"}][turn])  # fmt: skip
-    with pytest.raises(DataError, match=rf"line {2 - first}: expected a document in 'document', where other records "
-                       r"have it, got one in 'document_id' \(columns\.document says"):  # fmt: skip
+    with pytest.raises(DataError, match=rf"line {2 - first}: expected the document in 'document', as in other "
+                       r"records, got it in 'document_id' \(columns\.document says"):  # fmt: skip
         read_pair_files(path)
     read = read_pair_files(path, columns=PairColumns(document="document_id"))
     assert sorted(read.documents) == [(), ("e",)]

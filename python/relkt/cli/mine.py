@@ -19,7 +19,7 @@ from relkt.cli.console import err, one_line_errors
 from relkt.cli.progress import Bar, progress_bar
 from relkt.data import DatasetName, Split
 from relkt.data.pair_files import CorpusColumns, PairColumns
-from relkt.mining import Strategy
+from relkt.mining import MiningConditions, Strategy
 from relkt.mining_files import (
     MiningOptions,
     MiningSummary,
@@ -219,16 +219,18 @@ def mine(
                 encoder=encoder,
                 device=device,
                 options=MiningOptions(
-                    num_negatives=num_negatives,
-                    strategy=strategy,
-                    range_min=range_min,
-                    range_max=range_max,
-                    min_score=min_score,
-                    max_score=max_score,
-                    absolute_margin=absolute_margin,
-                    relative_margin=relative_margin,
-                    max_positive_similarity=max_positive_similarity,
-                    seed=seed,
+                    conditions=MiningConditions(
+                        num_negatives=num_negatives,
+                        strategy=strategy,
+                        range_min=range_min,
+                        range_max=range_max,
+                        min_score=min_score,
+                        max_score=max_score,
+                        absolute_margin=absolute_margin,
+                        relative_margin=relative_margin,
+                        max_positive_similarity=max_positive_similarity,
+                        seed=seed,
+                    ),
                     exclude_same_document=not no_exclude_same_document,
                     query_prompt=query_prompt,
                     passage_prompt=passage_prompt,

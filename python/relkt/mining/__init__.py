@@ -1,10 +1,10 @@
-"""Hard negatives, mined under conditions that all hold inside the exact search.
+"""Hard negatives, mined under conditions that hold inside the exact search.
 
-:func:`mine` works on arrays; ``relkt.mining.hard_negatives`` on data sets of texts, as sentence-transformers does.
+:func:`mine` works on arrays; ``relkt.mining.hard_negatives`` on data sets of texts, like sentence-transformers.
 """
 
-from relkt.mining.conditions import Strategy
+from relkt.mining.conditions import MiningConditions, Strategy
 from relkt.mining.negatives import mine
 from relkt.mining.results import MinedNegatives, Skipped
 
-__all__ = ["MinedNegatives", "Skipped", "Strategy", "mine"]
+__all__ = ["MinedNegatives", "MiningConditions", "Skipped", "Strategy", "mine"]

@@ -1,52 +1,57 @@
-"""The conditions of mining: checked once, then a window of scores for each query."""
+"""The conditions of mining: declared once, checked when made, applied as windows of scores."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict, Unpack
 
 from relkt.arrays import as_count
+from relkt.errors import ArgumentError, Parameter
 
 DEFAULT_NUM_NEGATIVES = 3
-"""Negatives for each query, where nothing else is asked for."""
+"""Negatives per query, unless only hard or semi-hard negatives are requested."""
 
 RANDOM_RANGE = 10
-"""Candidates to draw from for each negative, where no range is given."""
-
+"""Size of the default range of strategy "random", as a multiple of ``num_negatives``."""
 
 DEFAULT_MARGIN = 0.1
-"""Width of the semi-hard window."""
+"""Default width of the semi-hard window."""
 
-# What scores, which are cosines, and their differences can be.
+# Scores are cosines.
 _BOUNDS = {
     "min_score": (-1, 1),
     "max_score": (-1, 1),
-    "max_positive_similarity": (-1, 1),
     "absolute_margin": (-2, 2),
     "relative_margin": (-2, 2),
+    "max_positive_similarity": (-1, 1),
 }
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class Strategy(str, Enum):
-    """Which of the candidates in the range become negatives."""
+    """Which candidates of the range become negatives."""
 
     TOP = "top"
-    """The best."""
+    """The highest-scoring ones."""
     RANDOM = "random"
-    """Drawn at random, every choice as likely as any other."""
+    """A uniform random sample."""
 
 
-class Wanted(NamedTuple):
-    """A list of negatives that is wanted: the best ``num`` with above < score < below.
+class ScoreWindow(NamedTuple):
+    """A list of negatives to find: the best ``num`` with above < score < below.
 
     Attributes:
-        num: Negatives for each query, at most.
+        num: Maximum number of negatives per query.
         above: (q,) float64.
         below: (q,) float64.
     """
@@ -56,12 +61,11 @@ class Wanted(NamedTuple):
     below: NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What :func:`relkt.mine` is asked for; its docstring explains each."""
+class ConditionArgs(TypedDict, total=False):
+    """The conditions as keyword arguments; :func:`relkt.mine` describes each."""
 
-    num_negatives: int
-    strategy: Strategy
+    num_negatives: int | None
+    strategy: Strategy | str
     range_min: int
     range_max: int | None
     min_score: float | None
@@ -70,91 +74,60 @@ class Conditions:
     relative_margin: float | None
     num_hard: int
     num_semi_hard: int
-    margin: float
+    margin: float | None
     max_positive_similarity: float | None
     seed: int
 
-    @classmethod
-    def checked(
-        cls,
-        *,
-        num_negatives: Any,
-        strategy: Any,
-        range_min: Any,
-        range_max: Any,
-        num_hard: Any,
-        num_semi_hard: Any,
-        margin: Any,
-        seed: Any,
-        **numbers: Any,
-    ) -> Conditions:
-        """Checks all arguments.
 
-        Raises:
-            TypeError: If one has the wrong type.
-            ValueError: If one is out of range, or they contradict each other.
-        """
-        num_hard = as_count("num_hard", num_hard, "of at least 0", least=0)
-        num_semi_hard = as_count("num_semi_hard", num_semi_hard, "of at least 0", least=0)
-        if num_negatives is None:
-            num_negatives = 0 if num_hard or num_semi_hard else DEFAULT_NUM_NEGATIVES
-        num_negatives = as_count("num_negatives", num_negatives, "of at least 0", least=0)
-        if num_negatives + num_hard + num_semi_hard == 0:
-            raise ValueError("num_negatives, num_hard, num_semi_hard: expected at least one of them to be above 0")
-        if not isinstance(strategy, str) or strategy not in list(Strategy):
-            expected = " or ".join(repr(known.value) for known in Strategy)
-            raise ValueError(f"strategy: expected {expected}, got {strategy!r}")
-        range_min = as_count("range_min", range_min, "of at least 0", least=0)
-        if range_max is not None:
-            range_max = as_count("range_max", range_max, "of at least 1, or None", least=1)
-            if range_max - range_min < num_negatives:
-                raise ValueError(
-                    f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, so that "
-                    f"the range holds the negatives wanted, got {range_max}"
-                )
-        values = {name: _within(name, value, *_BOUNDS[name]) for name, value in numbers.items()}
-        if num_negatives == 0:
-            of_num_negatives = {
-                "strategy": strategy != Strategy.TOP,
-                "range_min": range_min > 0,
-                "range_max": range_max is not None,
-                "absolute_margin": values["absolute_margin"] is not None,
-                "relative_margin": values["relative_margin"] is not None,
-            }
-            if ignored := [name for name, given in of_num_negatives.items() if given]:
-                raise ValueError(
-                    f"{', '.join(ignored)}: expected only with num_negatives above 0, as hard and semi-hard negatives "
-                    "have windows of their own, got num_negatives = 0"
-                )
+@dataclass(frozen=True, init=False)
+class MiningConditions:
+    """Which candidates become negatives. The attributes are the arguments of :func:`relkt.mine`, checked.
+
+    Raises:
+        TypeError: If a condition is unknown or has the wrong type.
+        ValueError: If a condition is out of range, or two contradict each other.
+    """
+
+    num_negatives: int = None  # type: ignore[assignment]  # resolved to a number when made
+    strategy: Strategy = Strategy.TOP
+    range_min: int = 0
+    range_max: int | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    absolute_margin: float | None = None
+    relative_margin: float | None = None
+    num_hard: int = 0
+    num_semi_hard: int = 0
+    margin: float | None = None
+    max_positive_similarity: float | None = None
+    seed: int = 0
+
+    def __init__(self, **conditions: Unpack[ConditionArgs]) -> None:
+        values: dict[str, Any] = {field.name: field.default for field in fields(self)}
+        if unknown := next((name for name in conditions if name not in values), None):
+            raise TypeError(f"got an unexpected keyword argument {unknown!r}; the conditions are {', '.join(values)}")
+        values |= conditions
+        _check_counts(values)
+        _check_range(values)
+        for name, bounds in _BOUNDS.items():
+            values[name] = _within(name, values[name], *bounds)
+        _check_apply(values)
         low, high = values["min_score"], values["max_score"]
         if low is not None and high is not None and low > high:
-            raise ValueError(f"min_score: expected at most max_score = {high}, got {low}")
-        margin = _within("margin", margin, 0, 2)
-        if margin is not None and num_semi_hard == 0:
-            raise ValueError(
-                f"margin: expected only with num_semi_hard above 0, whose window it is, got {margin}; a distance from "
-                "the positive is absolute_margin or relative_margin"
-            )
-        return cls(
-            num_negatives=num_negatives,
-            strategy=Strategy(strategy),
-            range_min=range_min,
-            range_max=range_max,
-            num_hard=num_hard,
-            num_semi_hard=num_semi_hard,
-            margin=DEFAULT_MARGIN if margin is None else margin,
-            seed=_seed(seed),
-            **values,
-        )
+            raise ArgumentError("min_score", ["at most ", Parameter("max_score"), f" = {high}"], low)
+        _check_margin(values)
+        values["seed"] = _seed(values["seed"])
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def depends_on_positives(self) -> bool:
-        """Whether a condition needs the score of each query's positives."""
+        """True if a condition compares with the score of each query's positives."""
         margins = (self.absolute_margin, self.relative_margin)
         return bool(self.num_hard or self.num_semi_hard) or any(margin is not None for margin in margins)
 
     def ranks(self, passages: int) -> int:
-        """How many candidates are looked for to find ``num_negatives``; 0 if none are wanted."""
+        """Number of candidates to find per query for ``num_negatives``; 0 if ``num_negatives`` is 0."""
         if self.num_negatives == 0:
             return 0
         last = self.range_min + self.num_negatives
@@ -163,39 +136,65 @@ class Conditions:
             last = self.range_max if self.range_max is not None else default
         return min(last, passages)
 
-    def most_ranks(self, passages: int) -> int:
-        """The most candidates that a list holds for each query."""
+    def limited_to(self, passages: int) -> MiningConditions:
+        """The same conditions with at most ``passages`` negatives per query, which saves memory for the results."""
+        return replace(self, num_negatives=min(self.num_negatives, passages))
+
+    def max_ranks(self, passages: int) -> int:
+        """The length of the longest list of candidates per query."""
         return min(passages, max(self.ranks(passages), self.num_hard, self.num_semi_hard))
 
-    def wanted(self, positive_scores: NDArray[np.float32], passages: int) -> list[Wanted]:
-        """The lists of negatives: of ``num_negatives``, of ``num_hard`` and of ``num_semi_hard``, where not 0.
+    def windows(self, positive_scores: NDArray[np.float32], passages: int) -> list[ScoreWindow]:
+        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order, without those of 0.
 
-        Scores are float32, so a limit that belongs to the window is the same as the next number of double precision
-        that does not.
+        Scores are float32, so an inclusive limit equals an exclusive limit at the next float64.
         """
-        with np.errstate(all="ignore"):  # limits may be subnormal or overflow, whatever the caller wants to hear of
-            return self._wanted(positive_scores.astype(np.float64), passages)
+        with np.errstate(all="ignore"):  # limits may underflow or overflow, whatever the caller's np.errstate
+            return self._windows(positive_scores.astype(np.float64), passages)
 
-    def _wanted(self, positive: NDArray[np.float64], passages: int) -> list[Wanted]:
+    def _windows(self, positive: NDArray[np.float64], passages: int) -> list[ScoreWindow]:
         low = np.nextafter(-math.inf if self.min_score is None else self.min_score, -math.inf)
         high = np.nextafter(math.inf if self.max_score is None else self.max_score, math.inf)
         above, below = np.full(positive.shape, low), np.full(positive.shape, high)
-        lists = []
+        windows = []
         if ranks := self.ranks(passages):
             limits = upper_limits(positive, self.absolute_margin, self.relative_margin, self.max_score)
             limit = np.minimum.reduce([np.nextafter(allowed, math.inf) for allowed in limits.values()] or [below])
-            lists.append(Wanted(ranks, above, limit))
+            windows.append(ScoreWindow(ranks, above, limit))
         if self.num_hard:
-            lists.append(Wanted(min(self.num_hard, passages), np.maximum(above, positive), below))
+            windows.append(ScoreWindow(min(self.num_hard, passages), np.maximum(above, positive), below))
         if self.num_semi_hard:
-            lists.append(
-                Wanted(
+            margin = DEFAULT_MARGIN if self.margin is None else self.margin
+            windows.append(
+                ScoreWindow(
                     min(self.num_semi_hard, passages),
-                    np.maximum(above, positive - self.margin),
+                    np.maximum(above, positive - margin),
                     np.minimum(below, positive),
                 )
             )
-        return lists
+        return windows
+
+
+def shows_conditions(function: FunctionT) -> FunctionT:
+    """Decorator: lists the conditions in the signature in place of ``**conditions``, for ``help`` and editors."""
+    signature = inspect.signature(function)
+    types = get_type_hints(ConditionArgs)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            parameters += [
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+                )
+                for field in fields(MiningConditions)
+            ]
+        else:
+            parameters.append(parameter)
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return function
+
+
+shows_conditions(MiningConditions.__init__)
 
 
 def upper_limits(
@@ -204,7 +203,7 @@ def upper_limits(
     relative_margin: float | None,
     max_score: float | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """For each upper limit that is set the highest score allowed, (q,); ``positive``: (q,) the lowest positive's."""
+    """The highest score allowed by each upper limit that is set, (q,); ``positive``: (q,) the lowest positive's."""
     limits = {}
     if absolute_margin is not None:
         limits["absolute_margin"] = positive - absolute_margin
@@ -213,14 +212,6 @@ def upper_limits(
     if max_score is not None:
         limits["max_score"] = np.full(len(positive), max_score)
     return limits
-
-
-def _within(name: str, value: Any, low: float, high: float) -> float | None:
-    """A number between two limits, which say how percentages are not meant."""
-    number = as_number(name, value)
-    if number is not None and not low <= number <= high:
-        raise ValueError(f"{name}: expected a number from {low} to {high}, got {value}")
-    return number
 
 
 def as_number(name: str, value: Any) -> float | None:
@@ -234,7 +225,83 @@ def as_number(name: str, value: Any) -> float | None:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number, or None, got {value}")
+        raise ArgumentError(name, "a finite number, or None", value)
+    return number
+
+
+def check_range_max(range_min: int, range_max: int, num_negatives: int) -> None:
+    """Checks that the range from ``range_min`` to ``range_max`` has room for ``num_negatives``.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if range_max - range_min < num_negatives:
+        raise ArgumentError(
+            "range_max",
+            [
+                *("at least ", Parameter("range_min"), " + ", Parameter("num_negatives")),
+                f" = {range_min + num_negatives}, so that the range has room for the negatives",
+            ],
+            range_max,
+        )
+
+
+def _check_counts(values: dict[str, Any]) -> None:
+    for name in ("num_hard", "num_semi_hard"):
+        values[name] = as_count(name, values[name], "of at least 0", least=0)
+    if values["num_negatives"] is None:
+        values["num_negatives"] = 0 if values["num_hard"] or values["num_semi_hard"] else DEFAULT_NUM_NEGATIVES
+    values["num_negatives"] = as_count("num_negatives", values["num_negatives"], "of at least 0", least=0)
+    if values["num_negatives"] + values["num_hard"] + values["num_semi_hard"] == 0:
+        raise ArgumentError(
+            "num_negatives, num_hard, num_semi_hard", problem="expected at least one of them to be above 0"
+        )
+
+
+def _check_range(values: dict[str, Any]) -> None:
+    strategy = values["strategy"]
+    if not isinstance(strategy, str) or strategy not in list(Strategy):
+        raise ArgumentError("strategy", " or ".join(repr(known.value) for known in Strategy), repr(strategy))
+    values["strategy"] = Strategy(strategy)
+    values["range_min"] = as_count("range_min", values["range_min"], "of at least 0", least=0)
+    if values["range_max"] is not None:
+        values["range_max"] = as_count("range_max", values["range_max"], "of at least 1, or None", least=1)
+        check_range_max(values["range_min"], values["range_max"], values["num_negatives"])
+
+
+def _check_apply(values: dict[str, Any]) -> None:
+    """Rejects conditions on ``num_negatives`` if ``num_negatives`` is 0."""
+    names = ("strategy", "range_min", "range_max", "absolute_margin", "relative_margin")
+    ignored = [name for name in names if values[name] != getattr(MiningConditions, name)]
+    if values["num_negatives"] == 0 and ignored:
+        raise ArgumentError(
+            ", ".join(ignored),
+            problem=[
+                *("expected only with ", Parameter("num_negatives"), " above 0, because hard and semi-hard negatives "),
+                *("have windows of their own, got ", Parameter("num_negatives"), " = 0"),
+            ],
+        )
+
+
+def _check_margin(values: dict[str, Any]) -> None:
+    margin = values["margin"] = _within("margin", values["margin"], 0, 2)
+    if margin is not None and values["num_semi_hard"] == 0:
+        raise ArgumentError(
+            "margin",
+            ["only with ", Parameter("num_semi_hard"), " above 0, whose window it is"],
+            margin,
+            hint=[
+                *("a distance from the positive is ", Parameter("absolute_margin"), " or "),
+                Parameter("relative_margin"),
+            ],
+        )
+
+
+def _within(name: str, value: Any, low: float, high: float) -> float | None:
+    """A number from ``low`` to ``high``, or None; the bounds reject percentages (95 for 0.95)."""
+    number = as_number(name, value)
+    if number is not None and not low <= number <= high:
+        raise ArgumentError(name, f"a number from {low} to {high}", value)
     return number
 
 
@@ -244,5 +311,5 @@ def _seed(seed: Any) -> int:
     except TypeError:
         raise TypeError(f"seed: expected an integer, got {seed!r}") from None
     if not 0 <= value < 2**64:
-        raise ValueError(f"seed: expected an integer from 0 to 2**64 - 1, got {value}")
+        raise ArgumentError("seed", "an integer from 0 to 2**64 - 1", value)
     return value

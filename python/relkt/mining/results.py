@@ -1,4 +1,4 @@
-"""What is mined of each query, filled in block by block."""
+"""Arrays of mined negatives, filled block by block."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relkt.mining.conditions import Conditions, Strategy
+from relkt.mining.conditions import MiningConditions, Strategy
 from relkt.mining.rows import Groups, RowLists, count_excluded
 from relkt.mining.sampling import draw
 
 
 @dataclass(frozen=True, eq=False)
 class Skipped:
-    """Why candidates of each query were passed over, for ``indices``; each (q,) int64.
+    """Number of passages skipped for ``indices``, per query and reason; each (q,) int64.
 
     Attributes:
-        excluded: Passages, positives apart, that ``exclude`` or the groups of its positives name.
-        too_similar: Passages, positives apart, that score above the upper limit: ``max_score``, or that which a margin
-            leaves below the positive.
-        near_positive: Candidates that ``max_positive_similarity`` refused and that would stand before the last one
+        excluded: Passages other than positives that ``exclude`` or the groups of the positives exclude.
+        too_similar: Passages other than positives that score above the upper limit, the lowest of ``max_score`` and the
+            limits of the margins.
+        near_positive: Candidates rejected by ``max_positive_similarity`` that would rank before the last candidate
             considered.
-        range_min: Candidates passed over as they are among the ``range_min`` best.
+        range_min: Candidates skipped because they are among the top ``range_min``.
     """
 
     excluded: NDArray[np.int64]
@@ -35,18 +35,18 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class MinedNegatives:
-    """Negatives of each query, highest score first; a query with fewer has -1 and NaN in the places that are left.
+    """Negatives of each query, highest score first; missing negatives are -1 in rows and NaN in scores.
 
     Attributes:
         indices: (q, num_negatives) int64, rows of passages.
         scores: (q, num_negatives) float32, their cosines.
-        counts: (q,) int64, how many each query has in ``indices``.
+        counts: (q,) int64, number of negatives of each query in ``indices``.
         hard_indices: (q, num_hard) int64, rows of passages that score above the query's positive.
         hard_scores: (q, num_hard) float32.
-        semi_hard_indices: (q, num_semi_hard) int64, rows that score less than ``margin`` below it.
+        semi_hard_indices: (q, num_semi_hard) int64, rows of passages that score less than ``margin`` below it.
         semi_hard_scores: (q, num_semi_hard) float32.
-        positive_scores: (q,) float32, the lowest score among each query's positives; NaN for a query without.
-        skipped: Why candidates of ``indices`` were passed over.
+        positive_scores: (q,) float32, the lowest score among each query's positives; NaN without positives.
+        skipped: Number of passages skipped for ``indices``, by reason.
     """
 
     indices: NDArray[np.int64]
@@ -61,12 +61,12 @@ class MinedNegatives:
 
 
 class Backend(Protocol):
-    """Who finds the candidates of a block of queries: the extension's ``Passages``, or torch on a GPU."""
+    """Finds the candidates of a block of queries: the extension's ``Passages``, or torch on a GPU."""
 
     def lowest_positive(
         self, queries: Any, positives: tuple[NDArray[np.int64], NDArray[np.int64]], threads: int | None
     ) -> NDArray[np.float32]:
-        """The lowest score among each query's positives, NaN without."""
+        """The lowest score among each query's positives; NaN without positives."""
 
     def mine(
         self,
@@ -78,23 +78,23 @@ class Backend(Protocol):
         max_positive_similarity: float | None,
         threads: int | None,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
-        """For each list: rows and scores, padded; rows at or above the window; candidates too near a positive."""
+        """For each list: padded rows and scores, number of rows above the window, number of near-duplicates."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is the same for all blocks of a call; ``positives``, ``exclude`` and ``groups`` are those of :func:`mine`.
+    """The arguments of a call that all of its blocks share.
 
     Attributes:
-        conditions: Checked.
-        positives: Of all queries of the call.
-        exclude: The same; None for none.
-        groups: Of all passages; None for none.
-        passages: Their number.
-        first_query: What the draw counts the call's queries from.
+        conditions: The conditions.
+        positives: Rows of the positives, for all queries of the call.
+        exclude: Rows to exclude, for all queries of the call, or None.
+        groups: Groups of all passages, or None.
+        passages: Number of passages.
+        first_query: Position of the call's first query, for random samples.
     """
 
-    conditions: Conditions
+    conditions: MiningConditions
     positives: RowLists
     exclude: RowLists | None
     groups: Groups | None
@@ -103,9 +103,9 @@ class Job:
 
 
 class Results:
-    """Arrays of the results, filled block by block."""
+    """Arrays of results, filled block by block."""
 
-    def __init__(self, conditions: Conditions, queries: int) -> None:
+    def __init__(self, conditions: MiningConditions, queries: int) -> None:
         def table(num: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return np.full((queries, num), -1, dtype=np.int64), np.full((queries, num), np.nan, dtype=np.float32)
 
@@ -126,7 +126,7 @@ class Results:
         lowest = backend.lowest_positive(queries, positives.to_border(), threads)
         lists = backend.mine(
             queries,
-            conditions.wanted(lowest, job.passages),
+            conditions.windows(lowest, job.passages),
             positives.to_border(),
             None if exclude is None else exclude.to_border(),
             None if job.groups is None else job.groups.numbers,
@@ -158,7 +158,7 @@ class Results:
         _fill(self._top, block, candidates, values)
 
     def finished(self) -> MinedNegatives:
-        """All of it."""
+        """The results of all blocks."""
         indices, scores = self._top
         counts = (indices >= 0).sum(axis=1).astype(np.int64)
         return MinedNegatives(
@@ -172,7 +172,7 @@ def _fill(
     rows: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:
-    """Puts a block's rows and scores into the first places: more than there are passages stay empty."""
+    """Copies a block's rows and scores into the leading columns; with few passages, the others stay empty."""
     table[0][block, : rows.shape[1]] = rows
     table[1][block, : scores.shape[1]] = scores
 

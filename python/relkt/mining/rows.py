@@ -1,4 +1,4 @@
-"""Lists of rows, one for each query, as arrays."""
+"""Lists of rows, one per query, as concatenated arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class RowLists:
-    """For each query a list of rows of the passages.
+    """A list of passage rows for each query.
 
     Attributes:
         starts: (q + 1,) int64; list i is ``rows[starts[i]:starts[i + 1]]``.
@@ -34,13 +34,13 @@ class RowLists:
 
     @classmethod
     def of(cls, name: str, lists: Any, queries: int, passages: int, *, single: bool) -> RowLists:
-        """Checks what a user gives: a row for each query (if ``single``), rows in two dimensions, or lists of rows.
+        """Checks an argument: one row per query (if ``single``), a 2-D array of rows, or a list of rows per query.
 
-        In two dimensions -1 stands for no row, as in the tables that :func:`relkt.mine` returns.
+        In a 2-D array, -1 means no row, as in the tables that :func:`relkt.mine` returns.
 
         Raises:
-            TypeError: If it is something else, or a row is no integer.
-            ValueError: If there is not one entry for each query, or a row is not one of the passages; the message names
+            TypeError: If the argument is something else, or a row is not an integer.
+            ValueError: If the number of entries is not that of the queries, or a row is out of range; the message names
                 the query.
         """
         lists = without_tensor(lists)
@@ -62,7 +62,7 @@ class RowLists:
 
     @property
     def counts(self) -> Integers:
-        """(q,) Rows of each list."""
+        """(q,) Length of each list."""
         return np.diff(self.starts)
 
     @property
@@ -71,12 +71,12 @@ class RowLists:
         return np.repeat(np.arange(len(self)), self.counts)
 
     def block(self, start: int, stop: int) -> RowLists:
-        """The lists of some queries."""
+        """The lists of the queries from ``start`` to ``stop``."""
         starts = self.starts[start : stop + 1]
         return RowLists(starts - starts[0], self.rows[starts[0] : starts[-1]])
 
     def to_border(self) -> tuple[Integers, Integers]:
-        """As the extension takes them."""
+        """The arrays that the extension takes."""
         return self.starts, self.rows
 
 
@@ -114,7 +114,7 @@ def _of_sequence(name: str, lists: Sequence[Any], single: bool) -> RowLists:
 def _entry(name: str, query: int, entry: Any, single: bool) -> list[Any]:
     entry = without_tensor(entry)
     if isinstance(entry, np.ndarray):
-        entry = entry.tolist()  # a number if it has no dimension
+        entry = entry.tolist()  # a 0-D array becomes a number
     if isinstance(entry, Iterable) and not isinstance(entry, str | bytes):
         return list(entry)
     if single and not isinstance(entry, str | bytes):
@@ -128,7 +128,7 @@ class Groups:
 
     Attributes:
         numbers: (n,) int64.
-        sizes: (g,) int64, passages of each group.
+        sizes: (g,) int64, number of passages in each group.
     """
 
     numbers: Integers
@@ -136,17 +136,17 @@ class Groups:
 
     @classmethod
     def of(cls, groups: Integers) -> Groups:
-        """Numbers any groups."""
+        """Numbers groups given as any integers."""
         _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         return cls(numbers.astype(np.int64).reshape(-1), sizes.astype(np.int64))
 
 
 def count_excluded(positives: RowLists, exclude: RowLists | None, groups: Groups | None, passages: int) -> Integers:
-    """(q,) How many passages, positives apart, each query's excluded rows and its positives' groups have together."""
+    """(q,) Number of passages excluded for each query, by row or by a positive's group; positives are not counted."""
     counts = np.zeros(len(positives), dtype=np.int64)
     if exclude is None and groups is None:
         return counts
-    # Pairs of a query and a row, as one number each.
+    # Each pair of a query and a row is encoded as one number.
     own = _distinct(positives.queries * passages + positives.rows)
     named = np.empty(0, dtype=np.int64)
     if exclude is not None:
@@ -162,6 +162,6 @@ def count_excluded(positives: RowLists, exclude: RowLists | None, groups: Groups
 
 
 def _distinct(numbers: Integers) -> Integers:
-    """Each number once, ascending; by sorting, which is much faster than hashing where they are nearly in order."""
+    """The distinct numbers, ascending. Nearly sorted numbers sort much faster than they hash."""
     ordered = np.sort(numbers)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if ordered.size else ordered

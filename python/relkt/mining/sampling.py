@@ -1,4 +1,4 @@
-"""A seeded draw among ranked candidates, the same wherever they were found and however queries were batched."""
+"""Seeded samples of ranked candidates, independent of the backend and of batching."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from numpy.typing import NDArray
 
 
 def draw(counts: NDArray[np.int64], columns: int, num: int, *, seed: int, first_query: int) -> NDArray[np.int64]:
-    """Draws ``num`` of each query's candidates, every choice of them as likely as any other.
+    """Draws a uniform random sample of ``num`` of each query's candidates.
 
-    The draw of a query depends on the seed, on the query's number and on how many candidates it has, on nothing else.
+    A query's sample depends only on the seed, the query's position and its number of candidates.
 
     Args:
-        counts: (q,) Candidates of each query, at most ``columns``.
-        columns: Places of the table of candidates.
-        num: How many to draw.
-        seed: Any integer of at most 64 bits.
-        first_query: Number of the first query.
+        counts: (q,) Number of candidates of each query, at most ``columns``.
+        columns: Number of columns of the table of candidates.
+        num: Size of the sample.
+        seed: An integer of at most 64 bits.
+        first_query: Position of the first query.
 
     Returns:
-        (q, num) int64, columns of the candidates drawn, ascending; -1 in the last places where there are fewer.
+        (q, num) int64, columns of the sampled candidates, ascending, then -1 for missing candidates.
     """
     ranks = np.arange(columns, dtype=np.uint64)
     queries = np.arange(first_query, first_query + len(counts), dtype=np.uint64)
     keys = _mixed(_mixed(_mixed(np.array([seed], dtype=np.uint64)) ^ queries)[:, None] ^ ranks)
-    # Those with the smallest keys are drawn; places without a candidate come last.
+    # The candidates with the smallest keys are drawn; columns without a candidate sort last.
     keys = np.where(ranks < counts[:, None].astype(np.uint64), keys >> np.uint64(1), np.uint64(2**64 - 1))
     drawn = np.sort(np.argsort(keys, axis=1, kind="stable")[:, :num].astype(np.int64), axis=1)
     drawn = np.where(drawn < counts[:, None], drawn, -1)

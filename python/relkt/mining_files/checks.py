@@ -42,6 +42,7 @@ def check_found(mined: MinedPairs, options: MiningOptions, kind: OutputFormat) -
     """
     counts = (mined.negatives >= 0).sum(axis=1)
     most = int(counts.max())
+    wanted = options.conditions.num_negatives
     conditions = "; ".join(_conditions(mined.pairs, options)) or "none but the passages that there are"
     queries = f"none of the {len(counts):,} queries"
     if most == 0:
@@ -50,9 +51,9 @@ def check_found(mined: MinedPairs, options: MiningOptions, kind: OutputFormat) -
             f"({conditions}); loosen them, or give a corpus with more passages. The embeddings are kept: the same "
             "inputs go on from them with other conditions and --overwrite"
         )
-    if kind is OutputFormat.N_TUPLE and most < options.num_negatives:
+    if kind is OutputFormat.N_TUPLE and most < wanted:
         raise NoNegativesError(
-            f"no rows: {queries} has all {options.num_negatives} negatives, which a row of output_format n-tuple "
+            f"no rows: {queries} has all {wanted} negatives, which a row of output_format n-tuple "
             f"holds; the most is {most} under these conditions ({conditions}). Give output_format triplet, or, with "
             f"--overwrite, num_negatives {most} or looser conditions: both go on from what is done"
         )

@@ -79,17 +79,16 @@ def mine_files(
     stages = stages or (lambda *_: nullcontext(lambda _: None))
     if output.suffix.lower() not in SUFFIXES:
         raise ValueError(f"output: expected a file that ends in {' or '.join(SUFFIXES)}, got {output}")
-    options.check()
     check_apart(pairs, output, corpus)
     work = WorkFolder(output)
     if work.output.parent.is_dir() and not os.access(work.output.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"output: expected a writable place, got {output} in {work.output.parent}")
     with locked(work.path), _torch_threads(threads):
         found = read_pair_files(pairs, corpus, columns=columns, corpus_columns=corpus_columns, split=split)
-        if output_format is OutputFormat.N_TUPLE and options.num_negatives >= len(found.passages):
+        if output_format is OutputFormat.N_TUPLE and options.conditions.num_negatives >= len(found.passages):
             raise ValueError(
                 f"num_negatives: expected fewer than the {len(found.passages)} passages with output_format n-tuple, "
-                f"whose rows have all of them, got {options.num_negatives}"
+                f"whose rows have all of them, got {options.conditions.num_negatives}"
             )
         manifest = {
             "inputs": {name: _checksum_of(path) for name, path in input_files(pairs, corpus).items()},

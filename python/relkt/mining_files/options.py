@@ -1,82 +1,64 @@
-"""What to mine."""
+"""Options of a mining run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from relkt.arrays import as_count
-from relkt.mining import Strategy
-from relkt.mining.conditions import Conditions
-from relkt.mining_files.work_folder import CONDITIONS
+from relkt.errors import ArgumentError
+from relkt.mining import MiningConditions
+
+CONDITIONS = "conditions"
+"""Key in the manifest of the options that negatives, but not embeddings, depend on."""
 
 _RESTRICTIONS = (
     *("range_min", "range_max", "min_score", "max_score", "absolute_margin", "relative_margin"),
     "max_positive_similarity",
 )
-_OF_EMBEDDING = ("query_prompt", "passage_prompt", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiningOptions:
-    """How to mine; conditions are those of :func:`relkt.mine`.
+    """Options of a mining run.
 
     Attributes:
-        num_negatives: Negatives of each query, at most.
-        strategy: "top" or "random".
-        range_min: Ranks passed over.
-        range_max: The last rank that counts.
-        min_score: The lowest cosine.
-        max_score: The highest cosine.
-        absolute_margin: Distance from the lowest positive's score.
-        relative_margin: The same as a share of that score.
-        max_positive_similarity: Near-duplicates of a positive, above this cosine, are no negatives.
-        seed: Of strategy "random".
-        exclude_same_document: Whether passages of a positive's document are no negatives, where documents are known.
-        query_prompt: Put before queries; default: the model's.
-        passage_prompt: Put before passages; default: the model's.
-        batch_size: Texts embedded at once.
+        conditions: Conditions on negatives, without ``num_hard`` and ``num_semi_hard``.
+        exclude_same_document: Exclude the passages of the positives' documents, if documents are known.
+        query_prompt: Text to put before each query. Default: the model's prompt.
+        passage_prompt: Text to put before each passage. Default: the model's prompt.
+        batch_size: Number of texts to embed at a time.
+
+    Raises:
+        TypeError: If an option has the wrong type.
+        ValueError: If an option is out of range.
     """
 
-    num_negatives: int = 3
-    strategy: Strategy = Strategy.TOP
-    range_min: int = 0
-    range_max: int | None = None
-    min_score: float | None = None
-    max_score: float | None = None
-    absolute_margin: float | None = None
-    relative_margin: float | None = None
-    max_positive_similarity: float | None = None
-    seed: int = 0
+    conditions: MiningConditions = field(default_factory=MiningConditions)
     exclude_same_document: bool = True
     query_prompt: str | None = None
     passage_prompt: str | None = None
     batch_size: int = 32
 
-    def conditions(self) -> dict[str, Any]:
-        """All conditions of :func:`relkt.mine`."""
-        others = ("exclude_same_document", *_OF_EMBEDDING)
-        given = {name: value for name, value in asdict(self).items() if name not in others}
-        return given | {"num_hard": 0, "num_semi_hard": 0, "margin": None}
+    def __post_init__(self) -> None:
+        as_count("batch_size", self.batch_size, "of at least 1", least=1)
+        for name in ("num_hard", "num_semi_hard"):
+            if number := getattr(self.conditions, name):
+                raise ArgumentError(f"{CONDITIONS}.{name}", "0, because a row has one kind of negatives", number)
 
     def restrictions(self) -> dict[str, int | float]:
-        """The conditions that leave fewer candidates, where they are given; ``exclude_same_document`` apart."""
-        values = {name: getattr(self, name) for name in _RESTRICTIONS}
-        return {name: value for name, value in values.items() if value != getattr(MiningOptions, name)}
+        """The conditions that exclude candidates, if they differ from the default; without exclusions by document."""
+        values = {name: getattr(self.conditions, name) for name in _RESTRICTIONS}
+        return {name: value for name, value in values.items() if value != getattr(MiningConditions, name)}
 
     def manifest(self) -> dict[str, dict[str, Any]]:
-        """What embeddings depend on, and what negatives depend on beside them, as JSON can hold it."""
-        values = asdict(self) | {"strategy": Strategy(self.strategy).value}
-        embedding = {name: values.pop(name) for name in _OF_EMBEDDING}
-        return {"embedding": embedding, CONDITIONS: values}
-
-    def check(self) -> None:
-        """Checks all.
-
-        Raises:
-            TypeError: If an option has the wrong type.
-            ValueError: If an option is out of its range, or contradicts another.
-        """
-        as_count("batch_size", self.batch_size, "of at least 1", least=1)
-        as_count("num_negatives", self.num_negatives, "of at least 1", least=1)
-        Conditions.checked(**self.conditions())
+        """The options as JSON values: those that embeddings depend on, and those that only negatives depend on."""
+        conditions = asdict(self.conditions) | {"strategy": self.conditions.strategy.value}
+        return {
+            "embedding": {
+                "query_prompt": self.query_prompt,
+                "passage_prompt": self.passage_prompt,
+                "batch_size": self.batch_size,
+            },
+            CONDITIONS: conditions | {"exclude_same_document": self.exclude_same_document},
+        }

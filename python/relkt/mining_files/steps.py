@@ -43,8 +43,7 @@ class Steps:
     ) -> None:
         self._work, self._pairs, self._options, self._threads, self._stages = work, pairs, options, threads, stages
         self._encode_part = max(ENCODE_PART, options.batch_size)
-        # More than there are passages would only make room that stays empty.
-        self._num_negatives = min(options.num_negatives, len(pairs.passages))
+        self._conditions = options.conditions.limited_to(len(pairs.passages))
 
     def embed_passages(self, model: SentenceTransformer) -> Index:
         """The passages as an index file, from which their parts are deleted."""
@@ -83,7 +82,7 @@ class Steps:
         by_query, first = pairs.by_query()
 
         def has(name: str, start: int, stop: int) -> bool:
-            rows, wide = (stop - start,), (stop - start, self._num_negatives)
+            rows, wide = (stop - start,), (stop - start, self._conditions.num_negatives)
             shapes = {"indices": wide, "scores": wide, "pair_scores": (int(first[stop] - first[start]),)}
             return self._work.has_arrays(name, shapes | dict.fromkeys(_SKIPPED, rows))
 
@@ -114,7 +113,7 @@ class Steps:
             queries,
             index,
             candidacy.positives[start:stop],
-            conditions=self._options.conditions() | {"num_negatives": self._num_negatives},
+            conditions=self._conditions,
             groups=candidacy.groups,
             exclude=None if candidacy.exclude is None else candidacy.exclude[start:stop],
             progress=progress,

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from relkt.mining_files.options import CONDITIONS
 from relkt.storage import FolderError
 
-CONDITIONS = "conditions"
-"""Key of what negatives depend on, but embeddings do not."""
 INDEX = "passages.relkt"
 """The index of the passages."""
 MINED = "mined"

@@ -315,7 +315,7 @@ def test_a_checkpoint_without_its_negatives_is_mined_with_its_weights(tmp_path, 
             resume=str(tmp_path / "elsewhere" / "checkpoint-2"),
             **arguments,
         )
-    assert "Going on without the negatives of the checkpoint" in caplog.text
+    assert "Resuming without the negatives of the checkpoint" in caplog.text
     assert ("cannot be read" in caplog.text) is (found == "truncated")
     negatives = [[row["negative_1"], row["negative_2"]] for row in spy.rows[0]]
     assert negatives == expected(spy.rows[0], spy.embedded[0], **CONDITIONS)
@@ -417,8 +417,8 @@ def test_anchors_that_are_left_out_count_nowhere(tmp_path, model_of, pairs, capl
         assert remine.last.kept == dropped[number].sum()
         assert remine.last.score == pytest.approx(float(each.scores[found].mean()), abs=1e-5)
         assert remine.last.positive_score == pytest.approx(float(each.positive_scores[used].mean()), abs=1e-5)
-    assert f"of {2 * used.sum()} places" in caplog.text
-    assert f"of {used.sum()} anchors have none and keep" in caplog.text
+    assert f"of {2 * used.sum()} negatives" in caplog.text
+    assert f"of {used.sum()} anchors lost all their negatives and keep" in caplog.text
     assert set(remine.dataset["anchor"]) == {anchor for anchor, use in zip(anchors, used, strict=True) if use}
 
 
@@ -488,7 +488,7 @@ def test_an_anchor_that_loses_its_negatives_keeps_those_it_had(tmp_path, model_o
     lost = [anchor for anchor, score in zip(anchors, best(other), strict=True) if score < lowest]
     assert 0 < len(lost) < len(anchors)
     assert state.log_history[0]["remine_kept"] == remine.last.kept == len(lost)
-    assert f"{len(lost)} of {len(anchors)} anchors have none and keep those they had" in caplog.text
+    assert f"{len(lost)} of {len(anchors)} anchors lost all their negatives and keep the previous ones" in caplog.text
     for was, now in zip(before, remine.dataset, strict=True):
         assert now["negative_1"] == was["negative_1"] or now["anchor"] not in lost
 
@@ -558,7 +558,7 @@ def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
         (concatenate_datasets([dataset, other.dataset]), r"\['negative_1', 'negative_2'\]"),
         (dataset.with_format(None), r"\['negative_1', 'negative_2'\]"),
     ]:
-        message = f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got their numbers"
+        message = f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got numbers"
         with pytest.raises(TypeError, match=message):
             train(tmp_path, tiny_model, remine, changed)
     written = dataset.map(lambda row: {"negative_1": row["negative_1"]})
@@ -638,7 +638,7 @@ def test_a_sampler_with_hashes_is_refused_however_it_is_made(tmp_path, tiny_mode
     sampler = partial(NoDuplicatesBatchSampler, precompute_hashes=True)
     plain = Dataset.from_list(list(remine.dataset))
     dataset = {"plain": plain, "mined": remine.dataset} if several else remine.dataset
-    with pytest.raises(ValueError, match="batch_sampler: expected another one"):
+    with pytest.raises(ValueError, match="batch_sampler: expected another sampler"):
         train(tmp_path, tiny_model, remine, dataset, batch_sampler=sampler)
 
 
@@ -646,7 +646,7 @@ def test_a_sampler_with_hashes_is_refused_however_it_is_made(tmp_path, tiny_mode
     ("arguments", "message"),
     [
         ({"dataloader_num_workers": 1, "dataloader_persistent_workers": True}, "dataloader_persistent_workers: exp"),
-        ({"batch_sampler": "no_duplicates_hashed"}, "batch_sampler: expected another one"),
+        ({"batch_sampler": "no_duplicates_hashed"}, "batch_sampler: expected another sampler"),
     ],
 )
 def test_settings_that_would_keep_old_negatives(tmp_path, tiny_model, pairs, arguments, message):

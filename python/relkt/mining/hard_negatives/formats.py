@@ -1,4 +1,4 @@
-"""Mined negatives as a data set, and what is printed about them."""
+"""Mined negatives as a data set, and the printed statistics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from relkt.mining.hard_negatives.selection import Selection, SelectionRule
 OutputFormat = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 FORMATS: tuple[OutputFormat, ...] = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
 
-# Bytes of a part of a table: well below what 32-bit offsets reach, so that texts have the type that datasets gives.
 _PART_BYTES = 2**30
+"""Maximum size of a record batch: well within 32-bit offsets, so that texts have the type that datasets uses."""
 
 
 def new_columns(output_format: OutputFormat, num_negatives: int, output_scores: bool) -> list[str]:
-    """Names of the columns beside those of anchors and positives, in order."""
+    """Names of the columns after anchor and positive, in order."""
     if output_format == "labeled-pair":
         return ["score" if output_scores else "label"]
     if output_format == "labeled-list":
@@ -35,25 +35,25 @@ def new_columns(output_format: OutputFormat, num_negatives: int, output_scores: 
 
 @dataclass(frozen=True, eq=False)
 class Formatted:
-    """A data set of negatives, the scores it is made of, and how many samples it would have had at most.
+    """A data set of negatives, with the numbers for the statistics.
 
     Attributes:
         dataset: The data set.
-        negative_scores: (s,) float32, of each pair of a positive and a negative.
-        differences: (s,) float32, by how much the positive scores higher.
-        most_samples: Rows if no query had run out of negatives.
+        negative_scores: (s,) float32, of the negative in each pair of a positive and a negative.
+        differences: (s,) float32, the positive's score minus the negative's.
+        max_samples: Number of rows if no query had run out of negatives.
     """
 
     dataset: Dataset
     negative_scores: NDArray[np.float32]
     differences: NDArray[np.float32]
-    most_samples: int
+    max_samples: int
 
 
 def format_negatives(
     pairs: Pairs, selection: Selection, output_format: OutputFormat, names: tuple[str, str], output_scores: bool
 ) -> Formatted:
-    """The data set in one of the four formats; see ``mine_hard_negatives``."""
+    """Builds the data set in one of the four formats of ``mine_hard_negatives``."""
     query_of_pair = pairs.query_of_pair
     num_pairs, m = len(query_of_pair), selection.rows.shape[1]
     found = selection.rows[query_of_pair] >= 0  # (p, m): one row for each positive of a query
@@ -67,9 +67,9 @@ def format_negatives(
 
     columns: dict[str, _Column] = {}
     new = new_columns(output_format, m, output_scores)
-    most_samples = num_pairs
+    max_samples = num_pairs
     if output_format == "triplet":
-        most_samples = num_pairs * m
+        max_samples = num_pairs * m
         columns[anchor] = _Texts(pairs.queries, query)
         columns[positive] = _Texts(pairs.corpus, pairs.positives[pair])
         columns["negative"] = _Texts(pairs.corpus, rows)
@@ -84,7 +84,7 @@ def format_negatives(
         if output_scores:
             columns["scores"] = _matrix(np.hstack([positive_scores[kept, None], scores.reshape(-1, m)]))
     elif output_format == "labeled-pair":
-        most_samples = len(selection.rows) * m + num_pairs
+        max_samples = len(selection.rows) * m + num_pairs
         negative_of, place = np.nonzero(selection.rows >= 0)
         owner, passages, values, labels = _joined(
             (query_of_pair, pairs.positives, positive_scores),
@@ -103,16 +103,16 @@ def format_negatives(
         columns[positive] = _Lists(starts, _Texts(pairs.corpus, passages))
         columns[new[0]] = _Lists(starts, _Numbers(values.astype(np.float64) if output_scores else labels))
 
-    # Without a fingerprint the data set would make one of its pickled self, which takes more memory than it does.
+    # Without a fingerprint, the data set would hash its pickled self, which takes more memory than the data set.
     dataset = Dataset(_table(columns), fingerprint=generate_random_fingerprint())
-    return Formatted(dataset, scores, positive_scores[pair] - scores, most_samples)
+    return Formatted(dataset, scores, positive_scores[pair] - scores, max_samples)
 
 
 def _joined(
     positives: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
     negatives: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """(owner, passage, score, label) of positives and negatives, those of an owner together, its positives first."""
+    """(owner, passage, score, label) of positives and negatives, grouped by owner, positives first."""
     labels = np.repeat([1, 0], [len(positives[0]), len(negatives[0])])
     owner = np.concatenate([positives[0], negatives[0]])
     order = np.argsort(owner, kind="stable")
@@ -121,12 +121,12 @@ def _joined(
 
 
 class _Column(Protocol):
-    """A column of a table that is not made yet."""
+    """A column of a table, made part by part."""
 
     type: pa.DataType
 
     def sizes(self) -> NDArray[np.int64]:
-        """Bytes of each row."""
+        """Size of each row in bytes."""
 
     def part(self, start: int, stop: int) -> pa.Array:
         """The rows from ``start`` to ``stop``."""
@@ -192,8 +192,8 @@ def _table(columns: dict[str, _Column]) -> pa.Table:
     )
 
 
-def print_statistics(formatted: Formatted, selection: Selection, wanted: SelectionRule) -> None:
-    """Prints the table of scores, what conditions refused, and how many samples there are too few."""
+def print_statistics(formatted: Formatted, selection: Selection, rule: SelectionRule) -> None:
+    """Prints the table of scores, the rejections of each condition, and the number of missing samples."""
     kinds = (selection.positive_scores, formatted.negative_scores, formatted.differences)
     row = "{:<6} {:>14} {:>14} {:>14}".format
     say(row("Metric", "Positive", "Negative", "Difference"))
@@ -205,21 +205,21 @@ def print_statistics(formatted: Formatted, selection: Selection, wanted: Selecti
     candidates = selection.candidates
     for name, count in selection.skipped.items():
         if count:
-            limit = getattr(wanted, name)
+            limit = getattr(rule, name)
             say(f"Skipped {count:,} potential negatives ({count / candidates:.2%}) due to the {name} of {limit}.")
             candidates -= count
 
-    missing = formatted.most_samples - len(formatted.dataset)
+    missing = formatted.max_samples - len(formatted.dataset)
     if missing > 0:
-        share = missing / formatted.most_samples
-        say(f"Could not find enough negatives for {missing} samples ({share:.2%}). {_advice(wanted)}")
+        share = missing / formatted.max_samples
+        say(f"Could not find enough negatives for {missing} samples ({share:.2%}). {_advice(rule)}")
 
 
-def _advice(wanted: SelectionRule) -> str:
-    causes = [] if wanted.range_max is None or wanted.fill else ["range_max"]
-    causes += ["range_min"] if wanted.range_min else []
+def _advice(rule: SelectionRule) -> str:
+    causes = [] if rule.range_max is None or rule.complete else ["range_max"]
+    causes += ["range_min"] if rule.range_min else []
     names = ("absolute_margin", "relative_margin", "max_score", "min_score")
-    causes += [name for name in names if getattr(wanted, name) is not None]
+    causes += [name for name in names if getattr(rule, name) is not None]
     if not causes:
         return "The corpus has no other passages."
     listed = " and ".join(filter(None, [", ".join(causes[:-1]), causes[-1]]))
@@ -235,7 +235,7 @@ def _summary(scores: NDArray[np.float32]) -> dict[str, float]:
     quarters: Any = np.quantile(values, [0.25, 0.5, 0.75])
     return {
         "Mean": values.mean(),
-        "Median": np.quantile(values, 0.5, method="lower"),  # torch.median: the lower of the two in the middle
+        "Median": np.quantile(values, 0.5, method="lower"),  # like torch.median: the lower of the two middle values
         "Std": values.std(ddof=1) if len(values) > 1 else np.nan,
         "Min": values.min(),
         **dict(zip(("25%", "50%", "75%"), quarters, strict=True)),
@@ -245,4 +245,4 @@ def _summary(scores: NDArray[np.float32]) -> dict[str, float]:
 
 def say(line: str) -> None:
     """Prints a line of the report."""
-    print(line)  # noqa: T201 - as the call that it stands in for does
+    print(line)  # noqa: T201 - sentence-transformers prints too

@@ -1,8 +1,7 @@
-"""Hard negatives for a data set of pairs: the call of sentence-transformers, on the exact miner."""
+"""``mine_hard_negatives``: the function of sentence-transformers, on the exact miner."""
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,33 +9,30 @@ from typing import TYPE_CHECKING, Any, Literal
 from datasets import Dataset
 
 from relkt.arrays import as_count, as_threads
-from relkt.mining.conditions import as_number
+from relkt.mining.hard_negatives.arguments import (
+    check_new_names,
+    check_scores,
+    check_similarity,
+    checked_limits,
+    checked_range,
+    column_names,
+    deprecated_margin,
+    output_options,
+    warn_about_positives,
+)
 from relkt.mining.hard_negatives.embeddings import Encoding, embed
-from relkt.mining.hard_negatives.formats import (
-    FORMATS,
-    OutputFormat,
-    format_negatives,
-    new_columns,
-    print_statistics,
-    say,
-)
+from relkt.mining.hard_negatives.formats import OutputFormat, format_negatives, new_columns, print_statistics, say
 from relkt.mining.hard_negatives.pairs import Pairs, read_pairs
-from relkt.mining.hard_negatives.selection import (
-    Searched,
-    SelectionRule,
-    rescored,
-    select_inside,
-    select_ranked,
-)
+from relkt.mining.hard_negatives.selection import Searched, SelectionRule, rescored, select_inside, select_ranked
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-logger = logging.getLogger(__name__)
+_MAX_QUERIES = 4096
+"""Maximum number of queries in a block of the search."""
 
-_MOST_QUERIES = 4096  # in a block of the search
 
-
+# Long: the signature of sentence-transformers alone has 31 parameters, and the steps pass each of them on once.
 def mine_hard_negatives(
     dataset: Dataset,
     model: SentenceTransformer,
@@ -73,131 +69,103 @@ def mine_hard_negatives(
 ) -> Dataset:
     """Adds hard negatives to pairs of an anchor and a positive.
 
-    The same call as ``sentence_transformers.util.mine_hard_negatives`` of version 6, whichever version is installed,
-    with the same data set as its result wherever that is the true answer. The difference: sentence-transformers takes
-    the best candidates first and applies the conditions to these afterwards, so strict conditions leave queries without
-    negatives. Here the conditions hold inside the search. So, with ``range_max`` left out:
+    The signature and, wherever the result of sentence-transformers is correct, the result are those of
+    ``sentence_transformers.util.mine_hard_negatives`` of version 6, whichever version is installed. That function
+    first fetches the top candidates and then applies the conditions to them, so strict conditions leave queries without
+    negatives. Here the conditions hold inside the search. Without ``range_max``, this means:
 
-    - "top": a query has fewer than ``num_negatives`` only if the corpus has no more that meet the conditions.
-    - "random": negatives are drawn among the same options, in the same way, so that after the same ``random.seed`` they
-      are the same. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
+    - "top": a query has fewer than ``num_negatives`` only if the corpus has no more passages that meet the conditions.
+    - "random": negatives are drawn from the same options, in the same way, so they are equal after the same
+      ``random.seed``. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
 
-    Where lists of candidates are part of the meaning, they have it as in sentence-transformers, and may run out: with
-    ``range_max`` given, ``include_positives``, or a ``cross_encoder`` that is used. Then candidates are the best
-    ``range_max`` + (most positives of an anchor) passages, positives among them.
+    With ``range_max``, with ``include_positives``, or with a ``cross_encoder`` that is used, the list of candidates is
+    part of the meaning and can run out, like in sentence-transformers: the candidates are the best ``range_max`` +
+    (maximum number of positives of an anchor) passages, positives included.
 
-    Every text counts once, in the corpus and among the anchors. All positives of an anchor are no negatives of it, and
-    margins are kept from the one of them that scores lowest. Scores are exact cosines, rounded to float32 once; equal
-    ones are in the order of the corpus. An embedding of zeros scores 0.
+    Repeated texts count once, both in the corpus and among the anchors. The positives of an anchor are never its
+    negatives, and margins are relative to its lowest-scoring positive. Scores are exact cosines, rounded to float32
+    once; ties are in the order of the corpus. An embedding of zeros scores 0.
 
     Args:
-        dataset: Pairs of texts. Rows with the same anchor are its positives.
-        model: Encodes anchors (``encode_query``) and passages (``encode_document``). Its similarity is cosine or dot,
-            which are the same, as embeddings are normalised.
-        anchor_column_name: Column of the anchors; default: the first. A name that there is not means the default, with
-            a warning.
-        positive_column_name: Column of the positives; default: the second; likewise.
-        corpus: Further passages that may be negatives. Default: the positives only.
-        cross_encoder: Scores the candidates anew. Used only with at least one of ``max_score``, ``min_score``,
-            ``absolute_margin``, ``relative_margin``, which then mean its scores.
-        range_min: So many of the best candidates that meet the conditions are passed over; at least 0. Default 0.
-        range_max: Only the best ``range_max`` candidates count. At least ``range_min + num_negatives``. Default: no
-            limit for "top"; elsewhere ``range_min + 10 * num_negatives`` with a margin or ``max_score`` (or
-            ``min_score`` for a cross-encoder), otherwise ``range_min + num_negatives``, plus the most positives of an
-            anchor.
-        max_score: Highest score of a negative. Default: any.
-        min_score: Lowest score of a negative. Default: any.
-        absolute_margin: A negative scores at most the lowest positive's score less this. Default: any.
-        relative_margin: A negative scores at most the lowest positive's score less this share of its magnitude.
-            Default: any.
-        num_negatives: Negatives for each anchor, at least 1. Default 3.
-        sampling_strategy: "top": the best candidates; "random": drawn from those that meet the conditions. Negatives
-            are in the order of their scores in both.
-        query_prompt_name: Name of the model's prompt for anchors. Default: what the model has for queries.
-        query_prompt: A prompt itself, put before every anchor; goes before ``query_prompt_name``.
-        corpus_prompt_name: Name of the model's prompt for passages. Default: what the model has for documents.
-        corpus_prompt: A prompt itself, put before every passage; goes before ``corpus_prompt_name``.
-        include_positives: Positives may be among the "negatives", for data sets of rankings. Makes the format
+        dataset: Pairs of texts. Rows with the same anchor give several positives of it.
+        model: Encodes anchors (``encode_query``) and passages (``encode_document``). Its similarity must be cosine or
+            dot, which are equal because embeddings are normalised.
+        anchor_column_name: Column of the anchors. Default: the first. An unknown name falls back to the default, with a
+            warning.
+        positive_column_name: Column of the positives. Default: the second; an unknown name likewise.
+        corpus: Additional passages that may be negatives. Default: the positives only.
+        cross_encoder: Rescores the candidates. Used only with at least one of ``max_score``, ``min_score``,
+            ``absolute_margin`` and ``relative_margin``, which then apply to its scores.
+        range_min: Number of top-ranked candidates that meet the conditions to skip, at least 0. Default: 0.
+        range_max: Rank of the last candidate to consider, at least ``range_min + num_negatives``. Default: no limit for
+            "top"; otherwise ``range_min + 10 * num_negatives`` with a margin or ``max_score`` (or ``min_score`` for a
+            cross-encoder), else ``range_min + num_negatives``, plus the maximum number of positives of an anchor.
+        max_score: Maximum score of a negative. Default: no limit.
+        min_score: Minimum score of a negative. Default: no limit.
+        absolute_margin: A negative scores at most the lowest positive's score minus this. Default: no limit.
+        relative_margin: A negative scores at most the lowest positive's score minus this share of its magnitude.
+            Default: no limit.
+        num_negatives: Number of negatives per anchor, at least 1. Default: 3.
+        sampling_strategy: "top" takes the best candidates, "random" samples candidates that meet the conditions. Both
+            return negatives in the order of their scores.
+        query_prompt_name: Name of the model's prompt for anchors. Default: the model's default for queries.
+        query_prompt: Text to put before every anchor; overrides ``query_prompt_name``.
+        corpus_prompt_name: Name of the model's prompt for passages. Default: the model's default for documents.
+        corpus_prompt: Text to put before every passage; overrides ``corpus_prompt_name``.
+        include_positives: Allow positives among the "negatives", for data sets of rankings. Sets the format to
             "n-tuple".
         output_format: See Returns.
-        output_scores: Give scores, those of ``cross_encoder`` if it is used. Default: no.
-        batch_size: Texts, or pairs for the cross-encoder, in a batch. Default 32.
-        faiss_batch_size: Most queries searched at a time. Default 16384.
-        use_faiss: Accepted and without effect: the search is always relkt's, which is exact.
-        use_multi_process: Encode in processes: one for each GPU, or four where there is none, or a list of devices.
-        verbose: Print statistics and show progress. Default: yes. Of the lines "Skipped ..." with conditions that hold
-            inside the search, each counts all passages of the corpus above the upper limit of a query, for the tightest
-            of its limits; passages below ``min_score`` are not counted.
-        cache_folder: Where embeddings are kept in files that name a hash of model name, prompt and texts:
-            ``query_embeddings_{hash}.npy`` and ``corpus_embeddings_{hash}.npy``, the same as sentence-transformers'.
-        as_triplets: Deprecated: means ``output_format`` "triplet" if true, otherwise "n-tuple".
-        margin: Deprecated: means ``absolute_margin``.
-        seed: For "random". Default: Python's global ``random`` draws, as with sentence-transformers.
-        threads: Threads of the search; default: all that the process may use.
+        output_scores: Add scores, from ``cross_encoder`` if it is used. Default: no.
+        batch_size: Number of texts, or of pairs for the cross-encoder, in a batch. Default: 32.
+        faiss_batch_size: Maximum number of queries to search at a time. Default: 16384.
+        use_faiss: Accepted and ignored: the search is always relkt's, which is exact.
+        use_multi_process: Encode in several processes: one per GPU, or four without a GPU, or a list of devices.
+        verbose: Print statistics and show progress. Default: yes. If conditions hold inside the search, each line
+            "Skipped ..." counts all passages of the corpus above a query's upper limit, under the lowest of the limits;
+            passages below ``min_score`` are not counted.
+        cache_folder: Folder of cached embeddings, in files named by a hash of model name, prompt and texts:
+            ``query_embeddings_{hash}.npy`` and ``corpus_embeddings_{hash}.npy``, as in sentence-transformers.
+        as_triplets: Deprecated: ``output_format`` "triplet" if true, otherwise "n-tuple".
+        margin: Deprecated: ``absolute_margin``.
+        seed: Seed of "random". Default: use Python's global ``random``, like sentence-transformers.
+        threads: Number of threads of the search. Default: all that the process may use.
 
     Returns:
-        A ``datasets.Dataset`` whose first two columns have the names of those of ``dataset``, ordered by the first
-        appearance of anchors and of their positives, by ``output_format``:
+        A ``datasets.Dataset``. Its first two columns have the names of the columns of anchors and positives, its rows
+        the order in which anchors and their positives first appear, and ``output_format`` sets the columns:
 
-        - "triplet": anchor, positive, ``negative``; a row for each negative of each positive. Scores: ``scores``, that
-          of the positive and that of the negative.
-        - "n-tuple": anchor, positive, ``negative_1``, ...; a row for each positive, if its anchor has all
+        - "triplet": anchor, positive, ``negative``; one row per negative of each positive. Scores: ``scores``, of the
+          positive and the negative.
+        - "n-tuple": anchor, positive, ``negative_1``, ...; one row per positive whose anchor has all
           ``num_negatives``. Scores: ``scores``, of the positive and all negatives.
-        - "labeled-pair": anchor, passage, ``label`` 1 (positive) or 0; a row for each positive and each negative.
-          Scores: ``score`` instead of ``label``.
-        - "labeled-list": anchor, list of passages, positive first, and list ``labels``; a row for each positive whose
+        - "labeled-pair": anchor, passage, ``label`` 1 (positive) or 0; one row per positive and per negative. Scores:
+          ``score`` instead of ``label``.
+        - "labeled-list": anchor, list of passages, positive first, and list ``labels``; one row per positive whose
           anchor has a negative. Scores: ``scores`` instead of ``labels``.
 
     Raises:
-        TypeError: If ``dataset`` is no ``datasets.Dataset``, a text is no text, or a number is none.
-        ValueError: If ``dataset`` is empty or has fewer than two columns, a text is missing, a number is out of its
-            range, ``range_max`` leaves fewer than ``num_negatives``, a name is not one of those listed, a column would
-            have the name of another, the model's similarity is neither cosine nor dot, or an embedding is not finite.
+        TypeError: If ``dataset`` is not a ``datasets.Dataset``, a text is not a string, or a number is not a number.
+        ValueError: If ``dataset`` is empty or has fewer than two columns, a text is missing, a number is out of range,
+            ``range_max`` leaves room for fewer than ``num_negatives``, an option has an unknown value, two columns
+            would have the same name, the model's similarity is neither cosine nor dot, or an embedding is not finite.
     """
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"dataset: expected a datasets.Dataset, got {type(dataset).__name__}")
-    if len(dataset) == 0:
-        raise ValueError("dataset: expected at least one row, got none")
-    names = _column_names(dataset, anchor_column_name, positive_column_name)
+    names = column_names(dataset, anchor_column_name, positive_column_name)
     if margin is not None:
-        absolute_margin = margin
-        logger.warning(
-            "The `margin` parameter is deprecated. Use `absolute_margin` and/or `relative_margin` instead. "
-            "Setting `absolute_margin` to `%s`.",
-            margin,
-        )
-    limits = {
-        "max_score": as_number("max_score", max_score),
-        "min_score": as_number("min_score", min_score),
-        "absolute_margin": as_number("absolute_margin", absolute_margin),
-        "relative_margin": as_number("relative_margin", relative_margin),
-    }
+        absolute_margin = deprecated_margin(margin)
+    limits = checked_limits(
+        max_score=max_score, min_score=min_score, absolute_margin=absolute_margin, relative_margin=relative_margin
+    )
     limited = any(limit is not None for limit in limits.values())
     if include_positives and (limited or range_min != 0 or range_max is not None or sampling_strategy != "top"):
-        logger.warning(
-            "When using `include_positives=True`, `range_min`, `range_max`, `max_score`, `min_score`, "
-            "`absolute_margin`, `relative_margin` or `sampling_strategy` other than the defaults may still discard "
-            "the positives."
-        )
-    output_format, output_scores = _format(output_format, output_scores, as_triplets, include_positives)
-    if sampling_strategy not in ("top", "random"):
-        raise ValueError(f"sampling_strategy: expected 'top' or 'random', got {sampling_strategy!r}")
-    num_negatives = as_count("num_negatives", num_negatives, "of at least 1", least=1)
-    range_min = as_count("range_min", range_min, "of at least 0", least=0)
-    if range_max is not None:
-        range_max = as_count("range_max", range_max, "of at least 1", least=1)
-        if range_max - range_min < num_negatives:
-            raise ValueError(
-                f"range_max: expected at least range_min + num_negatives = {range_min + num_negatives}, got {range_max}"
-            )
-    low, high = limits["min_score"], limits["max_score"]
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"min_score: expected at most max_score = {high}, got {low}")
+        warn_about_positives()
+    output_format, output_scores = output_options(output_format, output_scores, as_triplets, include_positives)
+    num_negatives, range_min, range_max = checked_range(sampling_strategy, num_negatives, range_min, range_max)
+    check_scores(limits["min_score"], limits["max_score"])
     batch_size = as_count("batch_size", batch_size, "of at least 1", least=1)
     faiss_batch_size = as_count("faiss_batch_size", faiss_batch_size, "of at least 1", least=1)
     threads = as_threads(threads)
-    _check_new_names(names, new_columns(output_format, num_negatives, output_scores))
-    _check_similarity(model)
+    check_new_names(names, new_columns(output_format, num_negatives, output_scores))
+    check_similarity(model)
 
     pairs = read_pairs(dataset, *names, corpus)
     rescores = cross_encoder is not None and limited
@@ -208,14 +176,14 @@ def mine_hard_negatives(
         range_max = range_min + (10 if many else 1) * num_negatives + int(pairs.rows_per_query.max())
         if verbose:
             say(f"Setting range_max to {range_max} based on the provided parameters.")
-    wanted = SelectionRule(
+    rule = SelectionRule(
         num_negatives=num_negatives,
         range_min=range_min,
         range_max=range_max,
         **limits,
-        draw=_draw(seed) if sampling_strategy == "random" else None,
+        sample=_sampler(seed) if sampling_strategy == "random" else None,
         include_positives=include_positives,
-        fill=not ranked,
+        complete=not ranked,
     )
     if verbose:
         _describe(pairs)
@@ -231,83 +199,24 @@ def mine_hard_negatives(
         verbose=verbose,
     )
     queries, passages = embed(model, pairs, encoding)
-    searched = Searched(queries, passages, min(faiss_batch_size, _MOST_QUERIES), threads, verbose)
+    searched = Searched(queries, passages, min(faiss_batch_size, _MAX_QUERIES), threads, verbose)
     positives = searched.positive_scores(pairs)
     if rescores:
-        selection = rescored(searched, pairs, positives, wanted, cross_encoder, batch_size, use_multi_process)
+        selection = rescored(searched, pairs, positives, rule, cross_encoder, batch_size, use_multi_process)
     elif range_max is not None:
-        selection = select_ranked(searched, pairs, positives, wanted, None)
+        selection = select_ranked(searched, pairs, positives, rule, None)
     else:
-        selection = select_inside(searched, pairs, positives, wanted)
+        selection = select_inside(searched, pairs, positives, rule)
 
     if verbose:
         say("Negative candidates mined, preparing dataset...")
     formatted = format_negatives(pairs, selection, output_format, names, output_scores)
     if verbose:
-        print_statistics(formatted, selection, wanted)
+        print_statistics(formatted, selection, rule)
     return formatted.dataset
 
 
-def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:
-    columns = dataset.column_names
-    if len(columns) < 2:
-        raise ValueError(f"dataset: expected at least two columns, anchors and positives, got {columns}")
-    names = []
-    for argument, name, default in (
-        ("anchor_column_name", anchor, columns[0]),
-        ("positive_column_name", positive, columns[1]),
-    ):
-        if name and name not in columns:
-            logger.warning("%s: the dataset has no column %r, so %r is used, of %s.", argument, name, default, columns)
-        names.append(name if name and name in columns else default)
-    if names[0] == names[1]:
-        raise ValueError(
-            f"dataset: expected different columns for anchors and positives, got {names[0]!r} for both; "
-            "give anchor_column_name and positive_column_name"
-        )
-    return names[0], names[1]
-
-
-def _format(
-    output_format: str, output_scores: bool, as_triplets: bool | None, include_positives: bool
-) -> tuple[OutputFormat, bool]:
-    if as_triplets is not None:
-        output_format = "triplet" if as_triplets else "n-tuple"
-        logger.warning(
-            "The `as_triplets` parameter is deprecated. Use `output_format` instead. Setting `output_format` to `%s`.",
-            output_format,
-        )
-    if include_positives and output_format != "n-tuple":
-        output_format = "n-tuple"
-        logger.warning(
-            'When using `include_positives=True`, `output_format` is set to `"n-tuple"`, which keeps the ranking.'
-        )
-    if output_format == "n-tuple-scores":
-        output_format, output_scores = "n-tuple", True
-        logger.warning(
-            '`output_format="n-tuple-scores"` is deprecated. Use `output_format="n-tuple"` with `output_scores=True`.'
-        )
-    for known in FORMATS:
-        if output_format == known:
-            return known, bool(output_scores)
-    raise ValueError(f"output_format: expected one of {', '.join(map(repr, FORMATS))}, got {output_format!r}")
-
-
-def _check_new_names(names: tuple[str, str], new: list[str]) -> None:
-    for name in names:
-        if name in new:
-            raise ValueError(f"dataset: the result would have two columns {name!r}; rename that of the dataset")
-
-
-def _check_similarity(model: Any) -> None:
-    similarity = str(getattr(model, "similarity_fn_name", None) or "cosine")
-    if similarity not in ("cosine", "dot"):
-        raise ValueError(
-            f"model: expected similarity_fn_name 'cosine' or 'dot', got {similarity!r}: the search is by cosine"
-        )
-
-
-def _draw(seed: int | None) -> Any:
+def _sampler(seed: int | None) -> Any:
     return random.sample if seed is None else random.Random(seed).sample
 
 

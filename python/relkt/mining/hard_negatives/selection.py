@@ -1,4 +1,4 @@
-"""Which passages become negatives of a query, as ``mine_hard_negatives`` asks for them."""
+"""Selection of each query's negatives under the rule of ``mine_hard_negatives``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from relkt.mining.hard_negatives.embeddings import pool_of
 from relkt.mining.hard_negatives.pairs import Pairs
 from relkt.mining.negatives import mine
 
-# Scores of raw candidates in memory at a time, and pairs that a cross-encoder is given at a time.
 _BLOCK_CANDIDATES = 2**20
+"""Maximum number of candidates in memory."""
 _BLOCK_RESCORED = 2**14
+"""Maximum number of pairs in a call of the cross-encoder."""
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """What makes a candidate a negative; the arguments of ``mine_hard_negatives`` of the same names.
+    """The rule that makes a candidate a negative, from the arguments of ``mine_hard_negatives``.
 
-    ``range_max`` is None if there is no limit: then conditions hold inside the search. ``draw`` is like
-    ``random.sample``, or None for the best. ``fill`` says that queries with too few options among the best
-    ``range_max`` get the missing ones by a search in which the conditions hold.
+    Attributes:
+        range_max: None for no limit: then conditions hold inside the search.
+        sample: Function like ``random.sample``; None takes the best candidates.
+        complete: Queries with too few options among the best ``range_max`` candidates are searched again, with the
+            conditions inside the search.
     """
 
     num_negatives: int
@@ -39,12 +42,12 @@ class SelectionRule:
     min_score: float | None
     absolute_margin: float | None
     relative_margin: float | None
-    draw: Callable[..., list[int]] | None
+    sample: Callable[..., list[int]] | None
     include_positives: bool
-    fill: bool
+    complete: bool
 
     def upper_limits(self, lowest_positive: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-        """For each upper limit that is set the highest score allowed, (q,)."""
+        """The highest score allowed by each upper limit that is set, (q,)."""
         positive = lowest_positive.astype(np.float64)
         return upper_limits(positive, self.absolute_margin, self.relative_margin, self.max_score)
 
@@ -54,11 +57,11 @@ class Selection:
     """Negatives of every query.
 
     Attributes:
-        rows: (q, m) int64 rows of the corpus, highest score first, -1 in the places that are left.
-        scores: (q, m) float32, NaN there.
+        rows: (q, m) int64 rows of the corpus, highest score first, then -1 for missing negatives.
+        scores: (q, m) float32, then NaN for missing negatives.
         positive_scores: (p,) float32, of each of ``Pairs.positives``.
-        candidates: Candidates that conditions were applied to.
-        skipped: How many of them each condition refused; one that several refuse counts for the first.
+        candidates: Number of candidates that the conditions were applied to.
+        skipped: Number of candidates that each condition rejected; each counts for the first condition only.
     """
 
     rows: NDArray[np.int64]
@@ -72,14 +75,14 @@ class Selection:
 
 
 class Searched:
-    """Embeddings, and how they are searched.
+    """Embeddings and the settings of their search.
 
     Args:
         queries: (q, d) float32 or float16.
-        corpus: (n, d) the same; not copied.
-        query_block: Queries searched at a time, at most.
-        threads: Of the search, or None for all.
-        verbose: Whether progress is shown.
+        corpus: (n, d), like ``queries``; not copied.
+        query_block: Maximum number of queries to search at a time.
+        threads: Number of threads, or None for all.
+        verbose: Show progress bars.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Searched:
         self.verbose = verbose
 
     def positive_scores(self, pairs: Pairs) -> NDArray[np.float32]:
-        """(p,) float32: the score of each query with each of its positives, as the search scores it."""
+        """(p,) float32: the score of each query with each of its positives, equal to the search's scores."""
         query_of_pair = pairs.query_of_pair
         scores = np.empty(len(query_of_pair), np.float32)
         for start in range(0, len(scores), self.query_block):
@@ -106,16 +109,16 @@ class Searched:
         return scores
 
 
-def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: SelectionRule) -> Selection:
-    """The best negatives under all conditions: a query gets fewer only if the corpus has no more.
+def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], rule: SelectionRule) -> Selection:
+    """The best negatives under all conditions; a query gets fewer only if the corpus has no more.
 
-    ``skipped`` counts every passage above a query's upper limits, for the tightest of them; what is below ``min_score``
-    is never looked at and not counted.
+    ``skipped`` counts every passage above a query's upper limits, under the lowest of them; passages below
+    ``min_score`` are not counted.
     """
     with tqdm(total=len(searched.queries), desc="Mining negatives", disable=not searched.verbose) as bar:
-        rows, scores, too_similar = _mined(searched, pairs, np.arange(len(searched.queries)), wanted, bar.update)
+        rows, scores, too_similar = _mined(searched, pairs, np.arange(len(searched.queries)), rule, bar.update)
     selection = Selection(rows, scores, positives, len(rows) * len(searched.corpus) - len(positives))
-    limits = wanted.upper_limits(_lowest(positives, pairs.starts))
+    limits = rule.upper_limits(_lowest(positives, pairs.starts))
     if limits:
         tightest = np.argmin(np.stack(list(limits.values())), axis=0)
         for position, name in enumerate(limits):
@@ -124,16 +127,16 @@ def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float3
 
 
 def select_ranked(
-    searched: Searched, pairs: Pairs, positives: NDArray[np.float32], wanted: SelectionRule, rescore: Rescorer | None
+    searched: Searched, pairs: Pairs, positives: NDArray[np.float32], rule: SelectionRule, rescore: Rescorer | None
 ) -> Selection:
-    """Negatives among the valid ones of the best ``range_max`` + (most positives of a query) candidates.
+    """Negatives among the best ``range_max`` + (maximum number of positives of a query) candidates.
 
-    Candidates are ranked by cosine; conditions, and the ranks that ``range_min`` and ``range_max`` count, go by the
-    scores of ``rescore`` if it is given.
+    Candidates are the best by cosine. With ``rescore``, its scores replace the cosines in the conditions and in the
+    ranks of ``range_min`` and ``range_max``.
     """
-    assert wanted.range_max is not None
-    num_queries, m = len(searched.queries), wanted.num_negatives
-    k = min(wanted.range_max + int(pairs.rows_per_query.max()), len(searched.corpus))
+    assert rule.range_max is not None
+    num_queries, m = len(searched.queries), rule.num_negatives
+    k = min(rule.range_max + int(pairs.rows_per_query.max()), len(searched.corpus))
     selection = Selection(
         np.full((num_queries, m), -1), np.full((num_queries, m), np.nan, np.float32), positives, num_queries * k
     )
@@ -144,31 +147,31 @@ def select_ranked(
         hits = searched.corpus.search(searched.queries[start:stop], k, threads=searched.threads)
         scores, rows = hits.scores, hits.indices
         valid = np.ones(rows.shape, bool)
-        if not wanted.include_positives:
+        if not rule.include_positives:
             valid = ~_listed(rows, starts, pairs.positives[own], len(searched.corpus))
         if rescore is not None:
             scores = rescore(pairs, start, rows, valid, own, positives)
             order = np.argsort(np.where(valid, -scores, np.inf), axis=1, kind="stable")
             rows, scores, valid = (np.take_along_axis(a, order, axis=1) for a in (rows, scores, valid))
-        _refuse(selection, scores, valid, _lowest(positives[own], starts), wanted)
-        places, found = _choose(valid, wanted)
+        _reject(selection, scores, valid, _lowest(positives[own], starts), rule)
+        places, found = _choose(valid, rule)
         there = places >= 0
         selection.rows[start:stop] = np.where(there, np.take_along_axis(rows, places, axis=1), -1)
         selection.scores[start:stop] = np.where(there, np.take_along_axis(scores, places, axis=1), np.nan)
         short.append(start + np.flatnonzero(found < m))
     few = np.concatenate(short)
-    if wanted.fill and len(few):
-        selection.rows[few], selection.scores[few], _ = _mined(searched, pairs, few, wanted, None)
+    if rule.complete and len(few):
+        selection.rows[few], selection.scores[few], _ = _mined(searched, pairs, few, rule, None)
     return selection
 
 
 class Rescorer:
-    """A cross-encoder that scores candidates, and the positives, anew.
+    """Scores candidates and positives with a cross-encoder.
 
     Args:
-        predict: Its ``predict``.
-        batch_size: Pairs a batch.
-        pool: Of processes, or None.
+        predict: The cross-encoder's method.
+        batch_size: Number of pairs in a batch.
+        pool: Pool of processes, or None.
     """
 
     def __init__(self, predict: Callable[..., Any], batch_size: int, pool: Any) -> None:
@@ -186,7 +189,7 @@ class Rescorer:
         own: slice,
         positives: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Scores (b, k) of valid candidates ``rows`` of a block of queries, NaN elsewhere; fills in ``positives``."""
+        """Scores (b, k) of the valid candidates ``rows`` of a block of queries, else NaN; overwrites ``positives``."""
         query, place = np.nonzero(valid)
         query_of_pair = np.searchsorted(pairs.starts, np.arange(own.start, own.stop), side="right") - 1
         texts = pairs.texts(
@@ -199,7 +202,7 @@ class Rescorer:
             raise ValueError(f"cross_encoder: expected one score for each pair, ({len(texts)},), got {values.shape}")
         if not np.isfinite(values).all():
             pair = texts[int(np.flatnonzero(~np.isfinite(values))[0])]
-            raise ValueError(f"cross_encoder: expected finite scores, got one that is not, for {pair!r}")
+            raise ValueError(f"cross_encoder: expected finite scores, got a NaN or an infinity for {pair!r}")
         positives[own] = values[: len(query_of_pair)]
         scores = np.full(rows.shape, np.nan, np.float32)
         scores[query, place] = values[len(query_of_pair) :]
@@ -210,14 +213,14 @@ def rescored(
     searched: Searched,
     pairs: Pairs,
     positives: NDArray[np.float32],
-    wanted: SelectionRule,
+    rule: SelectionRule,
     cross_encoder: Any,
     batch_size: int,
     use_multi_process: list[str] | bool,
 ) -> Selection:
-    """:func:`select_ranked` by the scores of a cross-encoder, in processes if wanted."""
+    """:func:`select_ranked` by the scores of a cross-encoder, optionally in several processes."""
     with pool_of(cross_encoder, use_multi_process) as pool:
-        return select_ranked(searched, pairs, positives, wanted, Rescorer(cross_encoder.predict, batch_size, pool))
+        return select_ranked(searched, pairs, positives, rule, Rescorer(cross_encoder.predict, batch_size, pool))
 
 
 def _blocks(num_queries: int, k: int, searched: Searched, rescoring: bool) -> Iterator[tuple[int, int]]:
@@ -234,7 +237,7 @@ def _mined(
     searched: Searched,
     pairs: Pairs,
     queries: NDArray[np.int64],
-    wanted: SelectionRule,
+    rule: SelectionRule,
     progress: Callable[[int], Any] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     every = len(queries) == len(searched.queries)
@@ -242,12 +245,12 @@ def _mined(
         searched.queries if every else searched.queries[queries],
         searched.corpus,
         _row_lists(pairs, queries),
-        num_negatives=wanted.num_negatives,
-        range_min=wanted.range_min,
-        min_score=wanted.min_score,
-        max_score=wanted.max_score,
-        absolute_margin=wanted.absolute_margin,
-        relative_margin=wanted.relative_margin,
+        num_negatives=rule.num_negatives,
+        range_min=rule.range_min,
+        min_score=rule.min_score,
+        max_score=rule.max_score,
+        absolute_margin=rule.absolute_margin,
+        relative_margin=rule.relative_margin,
         block_size=searched.query_block,
         progress=progress,
         threads=searched.threads,
@@ -270,7 +273,7 @@ def _lowest(positives: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArra
 def _listed(
     rows: NDArray[np.int64], starts: NDArray[np.int64], listed: NDArray[np.int64], num_rows: int
 ) -> NDArray[np.bool_]:
-    """(b, k): whether each of ``rows`` is in its query's list."""
+    """(b, k) bool: True if the row is in its query's list."""
     offsets = np.arange(len(rows)) * num_rows
     keys = np.sort(listed + np.repeat(offsets, np.diff(starts)))
     wanted = rows + offsets[:, None]
@@ -278,36 +281,36 @@ def _listed(
     return keys[places] == wanted
 
 
-def _refuse(
+def _reject(
     selection: Selection,
     scores: NDArray[np.float32],
     valid: NDArray[np.bool_],
     lowest_positive: NDArray[np.float32],
-    wanted: SelectionRule,
+    rule: SelectionRule,
 ) -> None:
-    """Takes back ``valid`` where a condition does not hold, and counts."""
-    for name, limit in wanted.upper_limits(lowest_positive).items():
-        refused = valid & (scores > limit[:, None])
-        selection.skip(name, int(refused.sum()))
-        valid &= ~refused
-    if wanted.min_score is not None:
-        refused = valid & (scores < np.float64(wanted.min_score))
-        selection.skip("min_score", int(refused.sum()))
-        valid &= ~refused
+    """Clears ``valid`` where a condition does not hold, and counts the rejected candidates."""
+    for name, limit in rule.upper_limits(lowest_positive).items():
+        rejected = valid & (scores > limit[:, None])
+        selection.skip(name, int(rejected.sum()))
+        valid &= ~rejected
+    if rule.min_score is not None:
+        rejected = valid & (scores < np.float64(rule.min_score))
+        selection.skip("min_score", int(rejected.sum()))
+        valid &= ~rejected
 
 
-def _choose(valid: NDArray[np.bool_], wanted: SelectionRule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Columns (b, m) of the candidates that are taken, -1 where none is left, and (b,) how many options there were."""
-    assert wanted.range_max is not None
-    m = wanted.num_negatives
-    ranks = np.cumsum(valid, axis=1) - 1 - wanted.range_min
-    width = max(m, min(wanted.range_max - wanted.range_min, valid.shape[1])) if wanted.draw else m
+def _choose(valid: NDArray[np.bool_], rule: SelectionRule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns (b, m) of the chosen candidates, then -1, and (b,) the number of options."""
+    assert rule.range_max is not None
+    m = rule.num_negatives
+    ranks = np.cumsum(valid, axis=1) - 1 - rule.range_min
+    width = max(m, min(rule.range_max - rule.range_min, valid.shape[1])) if rule.sample else m
     query, column = np.nonzero(valid & (ranks >= 0) & (ranks < width))
     options = np.full((len(valid), width), -1)
     options[query, ranks[query, column]] = column
     found = np.count_nonzero(options >= 0, axis=1)
-    if wanted.draw is None:
+    if rule.sample is None:
         return options, found
-    # The same draws, in the same order, as sentence-transformers makes; with fewer options than are wanted, all.
-    drawn = np.array([wanted.draw(range(count), k=m) for count in np.maximum(found, m).tolist()])
+    # The calls of sentence-transformers, in the same order; with fewer options than m, all are chosen.
+    drawn = np.array([rule.sample(range(count), k=m) for count in np.maximum(found, m).tolist()])
     return np.take_along_axis(options, np.sort(drawn, axis=1), axis=1), found

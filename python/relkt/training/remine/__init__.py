@@ -1,4 +1,4 @@
-"""Negatives mined anew between the epochs of a sentence-transformers training."""
+"""New negatives between the epochs of a sentence-transformers training."""
 
 from relkt.training.remine.callback import RemineCallback
 from relkt.training.remine.checkpoint import CHECKPOINT_FILE

@@ -1,4 +1,4 @@
-"""The callback that mines at the start of each epoch."""
+"""A trainer callback that mines at the start of each epoch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from relkt.arrays import as_count
 from relkt.data import parse_member
 from relkt.encoders import PASSAGE_PROMPTS, model_checksum, prompt_of
-from relkt.mining import Strategy
+from relkt.mining.conditions import ConditionArgs, shows_conditions
 from relkt.training.distributed.processes import from_rank_0
 from relkt.training.remine.checkpoint import checkpoint_file, identity_of, load_negatives, save_negatives
 from relkt.training.remine.mining import Miner, Remined
@@ -28,14 +28,14 @@ from relkt.training.remine.trainer_checks import (
     check_columns,
     check_samplers,
     trained_model,
-    warn_of_prompts,
+    warn_about_prompts,
 )
 
 logger = logging.getLogger(__name__)
 
 
 class RemineCallback(TrainerCallback):
-    """Mines negatives with the model as it is at the start of each epoch, for the examples of that epoch.
+    """Mines new negatives with the current model at the start of each epoch.
 
     ```python
     remine = relkt.RemineCallback(pairs, model, num_negatives=3, relative_margin=0.05)
@@ -44,111 +44,86 @@ class RemineCallback(TrainerCallback):
     )
     ```
 
-    ``remine.dataset`` has a row for each pair, with the pair's two columns and ``negative_1`` to ``negative_n``, whose
-    texts are looked up when a row is read. Candidates are the distinct positives and the texts of ``corpus``. Never
-    negatives of an anchor are its positives (those of all rows with the same anchor), a text equal to the anchor and,
-    with ``document_column``, the passages of its positives' documents. The conditions are those of
-    :func:`relkt.mine` and hold exactly: an anchor has fewer than n negatives only if there are no more, and its own
-    are then repeated in turn. The pairs of one with none at all when the callback is made are left out of the data set
-    (or an error, see ``without_negatives``); one that loses all its negatives in a later epoch keeps those it had. A
-    warning counts them.
+    ``remine.dataset`` has one row per pair, with the pair's two columns and ``negative_1`` to ``negative_n``, whose
+    texts are looked up when a row is read. Candidates are the distinct positives and the texts of ``corpus``, except
+    the anchor's positives (of all rows with the same anchor), texts equal to the anchor and, with ``document_column``,
+    the passages of its positives' documents. The conditions are those of :func:`relkt.mine` and hold exactly: an anchor
+    has fewer than n negatives only if no more exist; its negatives are then repeated in turn. Pairs whose anchor has no
+    negative when the callback is made are left out of the data set (or raise an error, see ``without_negatives``). An
+    anchor that loses all its negatives in a later epoch keeps its previous ones. A warning reports the numbers.
 
-    Mining takes place when the callback is made, so that the data set is complete from the start, and at the start
-    of every epoch (of the first only if the weights are others by then). It runs without mixed precision, in
-    evaluation mode, and leaves the model's mode and all random states as they were. With the same negatives, a training
-    with this callback is the training without it, bit for bit. What was found is logged, and is in
-    ``trainer.state.log_history`` (see :class:`Remined`).
+    Mining runs when the callback is made, so that the data set is complete from the start, and at the start of every
+    epoch (of the first only if the weights have changed). It runs without mixed precision and in evaluation mode, and
+    restores the model's mode and all random states. With equal negatives, training with this callback equals training
+    without it, bit for bit. Results are logged and stored in ``trainer.state.log_history`` (see :class:`Remined`).
 
-    **Going on from a checkpoint.** Each checkpoint holds the negatives in use. A training that goes on from one in
-    its ``output_dir`` has the same negatives in the rest of the epoch, and the same from there on where the trainer
-    itself is repeatable: it ends with the same weights, bit for bit. Where they are not found (a checkpoint of
-    another folder, with other pairs or conditions, or damaged), the loaded weights mine for the rest of the epoch, and
-    a warning says so.
+    **Resuming from a checkpoint.** Each checkpoint holds the current negatives. A training that resumes from a
+    checkpoint in its ``output_dir`` uses these negatives for the rest of the epoch and, where the trainer itself is
+    deterministic, ends with the same weights, bit for bit. If they are not found (a checkpoint of another folder, with
+    other pairs or conditions, or damaged), the loaded weights mine negatives for the rest of the epoch, with a warning.
 
-    **Several processes.** Rank 0 mines for all and sends them its negatives, so ``ddp_timeout`` must be longer than a
-    mining. Models whose weights are sharded (FSDP, DeepSpeed ZeRO-3) are refused.
+    **Several processes.** Rank 0 mines and broadcasts its negatives, so ``ddp_timeout`` must exceed the duration of a
+    mining. Models with sharded weights (FSDP, DeepSpeed ZeRO-3) are rejected.
 
-    **Data loading.** Worker processes work, unless they outlive an epoch (``dataloader_persistent_workers``), as do all
-    batch samplers but ``NO_DUPLICATES_HASHED``, which hashes the texts of the first epoch for all of them; both are
-    refused.
+    **Data loading.** Worker processes are supported unless they outlive an epoch (``dataloader_persistent_workers``),
+    and all batch samplers except ``NO_DUPLICATES_HASHED``, which keeps the hashes of the first epoch's texts. Both are
+    rejected.
 
-    **Changes of the data set.** ``remine.dataset`` keeps numbers in its columns of negatives, for which each read looks
-    up the texts. What ``select``, ``sort``, ``shuffle``, ``filter``, ``train_test_split``, the removal or addition of
-    columns and ``map`` to new columns make of it does so too, also as one of several in a dict. All else does not:
+    **Changing the data set.** The negative columns of ``remine.dataset`` hold numbers; each read looks up the current
+    texts. Data sets made by ``select``, ``sort``, ``shuffle``, ``filter``, ``train_test_split``, by removing or adding
+    columns and by ``map`` to new columns keep this behaviour, also as one of several data sets in a dict. Other
+    operations do not:
 
-    - ``map`` that returns a column of negatives, ``flatten_indices`` and ``batch`` make a data set that cannot be read
+    - ``map`` that returns a negative column, ``flatten_indices`` and ``batch`` make a data set that cannot be read
       (a TypeError says so).
     - ``save_to_disk`` (TypeError) and ``to_iterable_dataset`` (NotImplementedError) fail.
-    - ``to_list``, ``to_dict`` and ``to_pandas`` give the numbers.
-    - ``with_format(None)``, a renamed column of negatives and the concatenated data sets of two callbacks show the
-      numbers. A training on such a data set is refused.
+    - ``to_list``, ``to_dict`` and ``to_pandas`` return the numbers.
+    - ``with_format(None)``, a renamed negative column and concatenated data sets of two callbacks show the numbers;
+      training on such a data set is rejected.
 
-    All of it can be done with a copy that has the negatives of the moment for good:
-    ``Dataset.from_list(list(remine.dataset))``. So should evaluation data be: the half of a ``train_test_split`` has
-    other negatives in each epoch, and losses that cannot be compared. A warning says so at the first evaluation.
+    All of these work on a copy with the current negatives as plain texts: ``Dataset.from_list(list(remine.dataset))``.
+    Use a copy for evaluation data as well: half of a ``train_test_split`` would have other negatives in each epoch, and
+    its losses could not be compared. A warning says so at the first evaluation.
 
     Args:
-        pairs: Anchors and positives, in two columns of texts; other columns are not trained on.
-        model: The model that will be trained.
-        num_negatives: As for :func:`relkt.mine`, and so are all conditions. Default 3, or 0 if ``num_hard`` or
-            ``num_semi_hard`` is given.
-        strategy: "top" or "random".
-        range_min: Ranks passed over.
-        range_max: The last rank that counts.
-        min_score: The lowest cosine.
-        max_score: The highest cosine.
-        absolute_margin: Distance from the lowest positive's score.
-        relative_margin: The same as a share of that score.
-        num_hard: Hard negatives; their columns come after those of ``num_negatives``.
-        num_semi_hard: Semi-hard negatives; their columns come last.
-        margin: Width of the semi-hard window, only with ``num_semi_hard``. Default 0.1.
-        max_positive_similarity: Near-duplicates of a positive, above this cosine, are no negatives.
-        seed: Of strategy "random"; epoch e (from 0) draws with ``seed + e``.
-        threads: Threads of the search.
-        corpus: Further candidates: texts, or a data set with the columns ``positive_column`` and, where given,
+        pairs: Anchors and positives, in two columns of texts; other columns are ignored in training.
+        model: The model to be trained.
+        conditions: Conditions of :func:`relkt.mine`, e.g. ``num_negatives`` or ``relative_margin``, with the same
+            defaults. The columns of ``num_negatives`` come first, then those of ``num_hard`` and ``num_semi_hard``. In
+            epoch e (from 0), strategy "random" draws with ``seed + e``.
+        threads: Number of threads of the search.
+        corpus: Additional candidates: texts, or a data set with the columns ``positive_column`` and, if given,
             ``document_column``.
         anchor_column: Default: the first column of ``pairs``.
-        positive_column: Default: the second.
-        document_column: A column of texts or integers that says which document a positive is from.
-        exclude_column: A column with a list of texts for each pair that are no negatives of its anchor.
-        every: Mine at the start of every so many epochs.
-        batch_size: Texts embedded at once. Default 32.
-        query_prompt: Put before anchors; default: the model's prompt for queries. Give the trainer the same in its
-            ``prompts``: a warning tells where they differ.
-        passage_prompt: The same for all other texts.
-        without_negatives: Whether an anchor without any negative is an error or left out; see
-            :class:`WithoutNegatives`. Default "leave-out".
-        show_progress_bar: Default: as the trainer's ``disable_tqdm`` says, and none when the callback is made.
+        positive_column: Default: the second column of ``pairs``.
+        document_column: Column of strings or integers that identify the document of a positive.
+        exclude_column: Column with a list of texts for each pair that must not be negatives of its anchor.
+        every: Number of epochs between minings. Default: 1.
+        batch_size: Number of texts to embed at a time. Default: 32.
+        query_prompt: Text to put before anchors. Default: the model's prompt for queries. Pass the same to the trainer
+            in its ``prompts``; a warning reports differences.
+        passage_prompt: Text to put before all other texts. Default: the model's prompt for passages.
+        without_negatives: Leave out anchors without negatives, or raise an error; see :class:`WithoutNegatives`.
+            Default: "leave-out".
+        show_progress_bar: Default: the opposite of the trainer's ``disable_tqdm``; no bar when the callback is made.
 
     Attributes:
-        dataset: What to train on.
-        columns: Names of the columns of negatives.
-        last: What the last mining found.
+        dataset: The data set to train on.
+        columns: Names of the negative columns.
+        last: Result of the last mining.
 
     Raises:
-        TypeError: If ``pairs``, ``model`` or another argument has the wrong type.
-        ValueError: If a column is missing, a text is blank (with its row), a condition is out of its range, or no
-            anchor has a negative.
+        TypeError: If ``pairs``, ``model`` or another argument has the wrong type, or a condition is unknown.
+        ValueError: If a column is missing, a text is blank (the message names its row), a condition is out of range, or
+            no anchor has a negative.
     """
 
+    @shows_conditions
     def __init__(
         self,
         pairs: Dataset,
         model: SentenceTransformer,
         *,
-        num_negatives: int | None = None,
-        strategy: Strategy | str = "top",
-        range_min: int = 0,
-        range_max: int | None = None,
-        min_score: float | None = None,
-        max_score: float | None = None,
-        absolute_margin: float | None = None,
-        relative_margin: float | None = None,
-        num_hard: int = 0,
-        num_semi_hard: int = 0,
-        margin: float | None = None,
-        max_positive_similarity: float | None = None,
-        seed: int = 0,
         threads: int | None = None,
         corpus: Sequence[str] | Dataset | None = None,
         anchor_column: str | None = None,
@@ -161,6 +136,7 @@ class RemineCallback(TrainerCallback):
         passage_prompt: str | None = None,
         without_negatives: WithoutNegatives | str = WithoutNegatives.LEAVE_OUT,
         show_progress_bar: bool | None = None,
+        **conditions: Unpack[ConditionArgs],
     ) -> None:
         if not isinstance(pairs, Dataset):
             raise TypeError(f"pairs: expected a datasets.Dataset, got {type(pairs).__name__}")
@@ -180,21 +156,7 @@ class RemineCallback(TrainerCallback):
         )
         self._miner = Miner(
             self._pairs,
-            {
-                "num_negatives": num_negatives,
-                "strategy": strategy,
-                "range_min": range_min,
-                "range_max": range_max,
-                "min_score": min_score,
-                "max_score": max_score,
-                "absolute_margin": absolute_margin,
-                "relative_margin": relative_margin,
-                "num_hard": num_hard,
-                "num_semi_hard": num_semi_hard,
-                "margin": margin,
-                "max_positive_similarity": max_positive_similarity,
-                "seed": seed,
-            },
+            conditions,
             threads=threads,
             batch_size=batch_size,
             query_prompt=query_prompt,
@@ -203,10 +165,12 @@ class RemineCallback(TrainerCallback):
         self.columns = tuple(f"negative_{place + 1}" for place in range(self._miner.places))
         columns = [self._pairs.anchor, self._pairs.positive]
         if taken := set(columns) & set(self.columns):
-            raise ValueError(f"pairs: expected another name for the column {taken.pop()!r}, which negatives have")
+            raise ValueError(
+                f"pairs: expected another name for the column {taken.pop()!r}, a name of a negative column"
+            )
         self._lookup = NegativeTexts(self._pairs.distinct.passages, self.columns)
         self._epoch: int | None = None
-        self._told_of_evaluation = False
+        self._warned_about_evaluation = False
 
         self.last, rows = self._miner.mine(model, 0, self._lookup.rows, show=bool(show_progress_bar))
         kept = self._pairs.rows_with_negatives(np.flatnonzero((rows < 0).all(axis=1)), policy)
@@ -220,10 +184,10 @@ class RemineCallback(TrainerCallback):
 
     @override
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Refuses settings with which the trainer would go on with old negatives.
+        """Rejects settings with which the trainer would keep old negatives.
 
         Raises:
-            ValueError: If the batch sampler or the workers would.
+            ValueError: If the batch sampler or the workers would keep them.
         """
         check_arguments(args)
 
@@ -234,13 +198,12 @@ class RemineCallback(TrainerCallback):
         """Checks the trainer's settings, model and data set.
 
         Raises:
-            TypeError: If the model is none that this can mine with, or the data set has numbers in the place of
-                negatives.
-            ValueError: If the batch sampler or the workers would go on with old negatives.
+            TypeError: If the model cannot be mined with, or the data set has numbers in place of negatives.
+            ValueError: If the batch sampler or the workers would keep old negatives.
         """
         check_arguments(args)
         model = trained_model(kwargs)
-        self._epoch, self._told_of_evaluation = None, False
+        self._epoch, self._warned_about_evaluation = None, False
         dataloader = kwargs.get("train_dataloader")
         check_samplers(dataloader)
         parts = parts_of(dataloader)
@@ -248,22 +211,22 @@ class RemineCallback(TrainerCallback):
             check_columns(part)
         names = dict.fromkeys(name_of(part) for part in parts if self._lookup.is_in(part))
         for name in names or [None]:
-            warn_of_prompts(args, self._prompts(model), name)
+            warn_about_prompts(args, self._prompts(model), name)
         if not names:
             logger.warning(
                 "The trainer's train_dataset does not look up the negatives of this RemineCallback: pass its .dataset, "
-                "or what select, sort or shuffle make of it, as train_dataset"
+                "or a result of its select, sort or shuffle, as train_dataset"
             )
 
     @override
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mines for the epoch, or goes on with the negatives of the checkpoint inside one."""
+        """Mines for the epoch; inside an epoch, a resumed training uses the negatives of the checkpoint."""
         model = trained_model(kwargs)
         started = state.epoch or 0.0
         resumed = self._epoch is None and state.global_step > 0
-        # The trainer's count is only read at the start: it stands still in an epoch that is broken off.
+        # The trainer's count is read only once: it does not advance if an epoch is stopped early.
         self._epoch = epoch = int(started) if self._epoch is None else self._epoch + 1
         due = epoch % self._every == 0
         if not due and not resumed:
@@ -279,23 +242,23 @@ class RemineCallback(TrainerCallback):
                 restored = load_negatives(path, identity=self._identity, weights=model_checksum(model))
                 if restored is None:
                     logger.warning(
-                        "Going on without the negatives of the checkpoint (%s is missing, damaged or of another "
-                        "training): they are mined with the loaded weights",
+                        "Resuming without the negatives of the checkpoint (%s is missing, damaged or of another "
+                        "training): mining with the loaded weights",
                         path,
                     )
                 else:
                     self._miner.forget()
                     if not (due and started == epoch):
                         return None, restored
-                    before = restored  # a new epoch: what the anchors that lose all their negatives keep
+                    before = restored  # a new epoch: kept by anchors that lose all their negatives
             return self._miner.mine(model, epoch, before, show=show)
 
         found, rows, identity = from_rank_0(lambda: (*find(), self._identity))
         if identity != self._identity:
-            raise RuntimeError("the processes' RemineCallbacks were made of different pairs, models or conditions")
+            raise RuntimeError("the RemineCallbacks of the processes have different pairs, models or conditions")
         self._lookup.rows = rows
         if found is None:
-            logger.info("Epoch %d goes on with the negatives of its checkpoint", epoch + 1)
+            logger.info("Epoch %d resumes with the negatives of its checkpoint", epoch + 1)
             return
         self.last = found
         entry = {f"remine_{name}": value for name, value in asdict(found).items()}
@@ -304,8 +267,8 @@ class RemineCallback(TrainerCallback):
         if (found.filled or found.kept) and state.is_local_process_zero:
             anchors = int(self._miner.used.sum())
             logger.warning(
-                "Epoch %d: %d of %d places of negatives repeat another of the same anchor; %d of %d anchors have none "
-                "and keep those they had",
+                "Epoch %d: %d of %d negatives repeat another negative of the same anchor; %d of %d anchors lost all "
+                "their negatives and keep the previous ones",
                 epoch + 1,
                 found.filled,
                 anchors * self._miner.places,
@@ -315,26 +278,26 @@ class RemineCallback(TrainerCallback):
 
     @override
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Tells, once in a training, of evaluation data whose negatives are others in each epoch."""
-        if self._told_of_evaluation or not state.is_local_process_zero:
+        """Warns, once per training, about evaluation data whose negatives change in each epoch."""
+        if self._warned_about_evaluation or not state.is_local_process_zero:
             return
         if any(self._lookup.is_in(part) for part in parts_of(kwargs.get("eval_dataloader"))):
-            self._told_of_evaluation = True
+            self._warned_about_evaluation = True
             logger.warning(
                 "The trainer's eval_dataset looks up the negatives of this RemineCallback, so its losses in different "
-                "epochs are of different negatives: pass Dataset.from_list(list(dataset)) in its place"
+                "epochs cannot be compared: pass Dataset.from_list(list(dataset)) instead"
             )
 
     @override
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Puts the negatives in use into the checkpoint."""
+        """Saves the current negatives in the checkpoint."""
         path = checkpoint_file(args, state)
         if state.is_world_process_zero and path.parent.is_dir():
             weights = model_checksum(trained_model(kwargs))
             save_negatives(path, self._lookup.rows, identity=self._identity, weights=weights)
 
     def _prompts(self, model: SentenceTransformer) -> dict[str, str]:
-        """What mining puts before the texts of each column."""
+        """The prompt that mining puts before the texts of each column."""
         query, passage = self._query_prompt, self._passage_prompt
         if query is None:
             query = prompt_of(model, "query")

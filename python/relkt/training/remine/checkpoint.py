@@ -1,4 +1,4 @@
-"""The negatives in use, in a trainer's checkpoint."""
+"""The current negatives, saved in a trainer's checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relkt.training.remine.pairs import MiningPairs
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "relkt_negatives.npz"
-"""In a trainer's checkpoint: the negatives that were in use when it was made."""
+"""File of a trainer's checkpoint with the current negatives."""
 
 
 def checkpoint_file(args: TrainingArguments, state: TrainerState) -> Path:
@@ -26,13 +26,13 @@ def checkpoint_file(args: TrainingArguments, state: TrainerState) -> Path:
 
 
 def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weights: str) -> None:
-    """Writes the negatives in use; the file appears once it is complete.
+    """Saves the current negatives; the file appears once it is complete.
 
     Args:
-        path: Where.
+        path: The file.
         rows: (q, n) int64.
-        identity: What the negatives are of; see :func:`identity_of`.
-        weights: The checksum of the model.
+        identity: Hash of pairs and settings; see :func:`identity_of`.
+        weights: Checksum of the model.
     """
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
@@ -41,9 +41,9 @@ def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weight
 
 
 def load_negatives(path: Path, *, identity: str, weights: str) -> NDArray[np.int64] | None:
-    """What :func:`save_negatives` wrote; None if it did not, or with another identity or other weights.
+    """Reads the negatives; None if the file is missing, damaged, or has another identity or other weights.
 
-    A damaged file counts as none, and a warning says what is wrong with it.
+    A warning describes the damage.
     """
     if not path.is_file():
         return None
@@ -52,19 +52,19 @@ def load_negatives(path: Path, *, identity: str, weights: str) -> NDArray[np.int
             if str(file["identity"]) != identity or str(file["weights"]) != weights:
                 return None
             rows: NDArray[np.int64] = file["rows"]
-    except Exception as error:  # of many types: numpy, zipfile and zlib each have their own for a damaged file
+    except Exception as error:  # numpy, zipfile and zlib raise many types for a damaged file
         logger.warning("%s cannot be read: %s: %s", path, type(error).__name__, error)
         return None
     return rows
 
 
 def identity_of(pairs: MiningPairs, kept: NDArray[np.int64], settings: Any) -> str:
-    """SHA-256 of all that decides which negatives there are, but for the model.
+    """SHA-256 of everything that determines the negatives, except the model.
 
     Args:
-        pairs: What is mined.
+        pairs: Queries, passages and exclusions.
         kept: The rows of the data set that have negatives.
-        settings: All else, as JSON can hold it.
+        settings: Everything else, as JSON values.
     """
     digest = hashlib.sha256(kept.tobytes())
     digest.update(json.dumps(settings).encode())

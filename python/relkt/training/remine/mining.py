@@ -1,13 +1,12 @@
-"""One mining: embed, mine, count."""
+"""One mining: embeds the texts, mines negatives, counts them."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,10 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from relkt.arrays import as_count, as_threads
 from relkt.encoders import encode_passages, encode_queries, model_checksum
-from relkt.mining import MinedNegatives, mine
-from relkt.mining.conditions import Conditions
+from relkt.errors import ArgumentError
+from relkt.mining import MinedNegatives, MiningConditions
+from relkt.mining.conditions import ConditionArgs
+from relkt.mining.negatives import mine_from
 from relkt.training.model.precision import original_forward
 from relkt.training.remine.pairs import MiningPairs
 
@@ -27,18 +28,18 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Remined:
-    """What one mining found; in ``trainer.state.log_history`` with ``remine_`` before each name.
+    """Result of one mining; stored in ``trainer.state.log_history`` under names with the prefix ``remine_``.
 
-    Anchors that were left out when the callback was made count nowhere.
+    Anchors that were left out when the callback was made are not counted.
 
     Attributes:
-        negatives: Distinct negatives, summed over the anchors.
-        score: Their mean cosine with their anchor.
-        positive_score: The mean cosine of the anchors with their (lowest) positive.
-        changed: Share of the negatives that were not among those of the same anchor before; 1 the first time.
-        filled: Places of the columns that repeat a negative of the same anchor, as there are too few of them.
-        kept: Anchors without any negative this time, which keep those they had.
-        seconds: Time for embedding and mining; 0 where the weights were still those of the last mining.
+        negatives: Number of distinct negatives, summed over the anchors.
+        score: Mean cosine of the negatives with their anchor.
+        positive_score: Mean cosine of the anchors with their lowest-scoring positive.
+        changed: Share of the negatives that are new for their anchor; 1 in the first mining.
+        filled: Number of places in the negative columns that repeat a negative because the anchor has too few.
+        kept: Number of anchors without negatives in this mining, which keep their previous ones.
+        seconds: Time for embedding and mining; 0 if the weights have not changed since the last mining.
     """
 
     negatives: int
@@ -51,30 +52,30 @@ class Remined:
 
 
 class Miner:
-    """Mines the same pairs under the same conditions, with a model as it is at the time.
+    """Mines the same pairs under the same conditions with a model that changes.
 
     Args:
-        pairs: What to mine with and from.
-        conditions: As :meth:`Conditions.checked` takes them.
-        threads: Threads of the search.
-        batch_size: Texts embedded at once.
-        query_prompt: Put before anchors; None for the model's.
-        passage_prompt: The same for passages.
+        pairs: Queries, passages and exclusions.
+        conditions: Arguments of :class:`~relkt.mining.MiningConditions`.
+        threads: Number of threads of the search.
+        batch_size: Number of texts to embed at a time.
+        query_prompt: Text to put before anchors; None for the model's prompt.
+        passage_prompt: Text to put before passages; None for the model's prompt.
 
     Attributes:
-        conditions: Checked.
-        places: Negatives of each query, at most.
-        used: (q,) bool, whether the first mining found any negative for a query; no later one does for the others.
+        conditions: The conditions, checked.
+        places: Maximum number of negatives per query.
+        used: (q,) bool, True if the first mining found a negative for the query; later minings ignore the others.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If one is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
         self,
         pairs: MiningPairs,
-        conditions: Mapping[str, Any],
+        conditions: ConditionArgs,
         *,
         threads: int | None,
         batch_size: int,
@@ -87,29 +88,28 @@ class Miner:
         self._pairs, self._query_prompt, self._passage_prompt = pairs, query_prompt, passage_prompt
         self._threads = as_threads(threads)
         self._batch_size = as_count("batch_size", batch_size, "of at least 1", least=1)
-        self.conditions = Conditions.checked(**conditions)
-        most = len(pairs.distinct.passages)
+        self.conditions = MiningConditions(**conditions)
+        passages = len(pairs.distinct.passages)
         for name in ("num_negatives", "num_hard", "num_semi_hard"):
-            if conditions[name] is not None and conditions[name] > most:
-                raise ValueError(
-                    f"{name}: expected at most {most}, the number of distinct passages, got {conditions[name]}"
+            if conditions.get(name) is not None and getattr(self.conditions, name) > passages:
+                raise ArgumentError(
+                    name, f"at most {passages}, the number of distinct passages", getattr(self.conditions, name)
                 )
-        self._given = dict(conditions)
         self.places = self.conditions.num_negatives + self.conditions.num_hard + self.conditions.num_semi_hard
         self.used: NDArray[np.bool_] = np.ones(len(pairs.distinct.queries), dtype=np.bool_)
         self._last: tuple[str, int, Remined] | None = None
 
     def mine(self, model: SentenceTransformer, epoch: int, before: Rows, *, show: bool) -> tuple[Remined, Rows]:
-        """Mines, unless weights and seed are those of the last time.
+        """Mines, unless weights and seed equal those of the last mining.
 
         Args:
-            model: What embeds; its mode and all random states are left as they are.
-            epoch: From 0; moves the seed.
-            before: (q, places) int64, the negatives in use; (0, places) for none.
-            show: Whether to show progress bars.
+            model: Embeds the texts; its mode and all random states are restored.
+            epoch: From 0; added to the seed.
+            before: (q, places) int64, the current negatives; (0, places) before the first mining.
+            show: Show progress bars.
 
         Returns:
-            What was found, and (q, places) int64, the row of each negative; -1 where the first mining found none.
+            The result, and (q, places) int64, the row of each negative; -1 for queries that are not ``used``.
         """
         weights, seed = model_checksum(model), (self.conditions.seed + epoch) % 2**64
         if self._last is not None and self._last[:2] == (weights, seed):
@@ -142,32 +142,33 @@ class Miner:
         return remined, rows
 
     def forget(self) -> None:
-        """Mines the next time in any case: the negatives in use are not those of the last mining."""
+        """Forces the next mining: the current negatives are not those of the last mining."""
         self._last = None
 
     def _found(self, model: SentenceTransformer, seed: int, when: str, show: bool) -> MinedNegatives:
         pairs, candidacy = self._pairs.distinct, self._pairs.candidacy
         texts = len(pairs.queries) + len(pairs.passages)
-        with _untouched(model), original_forward(model):
+        with _restored(model), original_forward(model):
             with tqdm(total=texts, desc=f"Embedding, {when}", unit="text", leave=False, disable=not show) as bar:
                 embed = {"batch_size": self._batch_size, "progress": bar.update}
                 queries = encode_queries(model, pairs.queries, prompt=self._query_prompt, **embed)
                 passages = encode_passages(model, pairs.passages, prompt=self._passage_prompt, **embed)
             with tqdm(total=len(queries), desc=f"Mining, {when}", unit="query", leave=False, disable=not show) as bar:
-                return mine(
+                return mine_from(
+                    0,
                     queries,
                     passages,
                     candidacy.positives,
+                    conditions=replace(self.conditions, seed=seed),
                     groups=candidacy.groups,
                     exclude=candidacy.exclude,
                     threads=self._threads,
                     progress=bar.update,
-                    **{**self._given, "seed": seed},
                 )
 
 
 def without_repeats(rows: Rows, scores: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]]:
-    """Each row's negatives once, the first places filled first; -1 and NaN in those that are left."""
+    """Removes repeated negatives of a row and shifts the others left; missing ones are -1 and NaN."""
     left = rows < 0
     for place in range(1, rows.shape[1]):
         left[:, place] |= (rows[:, :place] == rows[:, place : place + 1]).any(axis=1)
@@ -177,7 +178,7 @@ def without_repeats(rows: Rows, scores: NDArray[np.float32]) -> tuple[Rows, NDAr
 
 
 def filled(rows: Rows) -> Rows:
-    """The places that are left, filled with the row's own negatives in turn."""
+    """Fills missing negatives with the row's own negatives in turn."""
     counts = np.maximum((rows >= 0).sum(axis=1, keepdims=True), 1)
     return np.take_along_axis(rows, np.arange(rows.shape[1])[None, :] % counts, axis=1)
 
@@ -187,8 +188,8 @@ def _mean(scores: NDArray[np.float32]) -> float:
 
 
 @contextmanager
-def _untouched(model: SentenceTransformer) -> Iterator[None]:
-    """Afterwards every module is in the mode it was in, and every random state is what it was."""
+def _restored(model: SentenceTransformer) -> Iterator[None]:
+    """Restores the mode of every module and every random state at the end."""
     modes = [(module, module.training) for module in model.modules()]
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     device = model.device

@@ -1,4 +1,4 @@
-"""The columns of a data set, checked, as the distinct texts to mine with and from."""
+"""The distinct texts of a data set's columns, checked."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ logger = logging.getLogger(__name__)
 
 
 class WithoutNegatives(str, Enum):
-    """What becomes of an anchor for which there is not one negative when a ``RemineCallback`` is made."""
+    """Treatment of anchors without negatives when a ``RemineCallback`` is made."""
 
     LEAVE_OUT = "leave-out"
-    """Its pairs are not in the data set; a warning counts them."""
+    """Leave their pairs out of the data set; a warning counts them."""
     ERROR = "error"
-    """A ValueError."""
+    """Raise a ValueError."""
 
 
 @dataclass(frozen=True, eq=False)
 class MiningPairs:
-    """What to mine with and from.
+    """Queries and passages to mine, and the exclusions.
 
     Attributes:
         anchor: Name of the column of anchors.
         positive: Name of the column of positives.
         distinct: Anchors as queries, positives and the corpus as passages.
-        candidacy: Which passages are no negatives of which query.
+        candidacy: The passages that are excluded for each query.
         query_of: (rows,) int64, the query of each row of the data set.
     """
 
@@ -55,7 +55,7 @@ class MiningPairs:
         document_column: str | None,
         exclude_column: str | None,
     ) -> MiningPairs:
-        """Reads and checks the columns; arguments and errors are those of ``RemineCallback``."""
+        """Reads and checks the columns, with the arguments and errors of ``RemineCallback``."""
         anchor, positive = _columns(pairs, anchor_column, positive_column)
         distinct, query_of = _distinct(pairs, corpus, anchor, positive, document_column)
         candidacy = distinct.candidacy()
@@ -64,15 +64,15 @@ class MiningPairs:
             candidacy = _excluding(candidacy, distinct, query_of, pairs[exclude_column][:], exclude_column)
         return cls(anchor, positive, distinct, candidacy, query_of)
 
-    def rows_with_negatives(self, missing: NDArray[np.int64], otherwise: WithoutNegatives) -> NDArray[np.int64]:
+    def rows_with_negatives(self, missing: NDArray[np.int64], policy: WithoutNegatives) -> NDArray[np.int64]:
         """The rows of the data set whose query has negatives.
 
         Args:
-            missing: The queries that have none, ascending.
-            otherwise: What to do if there are any.
+            missing: The queries without negatives, ascending.
+            policy: The treatment of these queries.
 
         Raises:
-            ValueError: If some have none and that is an error, or none has one.
+            ValueError: If queries without negatives are an error, or no query has a negative.
         """
         kept = np.flatnonzero(~np.isin(self.query_of, missing))
         if not len(missing):
@@ -83,7 +83,7 @@ class MiningPairs:
             f"{len(missing)} of {len(queries)} anchors have no negative under these conditions, the first in row "
             f"{first}: {queries[missing[0]]!r}"
         )
-        if otherwise is WithoutNegatives.ERROR or not len(kept):
+        if policy is WithoutNegatives.ERROR or not len(kept):
             raise ValueError(f"pairs: {message}; loosen the conditions, or give a corpus")
         logger.warning("%s; %d of %d pairs are left out", message, rows - len(kept), rows)
         return kept
@@ -117,7 +117,7 @@ def _distinct(
 def _excluding(
     candidacy: Candidacy, distinct: PairSet, query_of: NDArray[np.int64], lists: Iterable[Any], column: str
 ) -> Candidacy:
-    """Without the passages whose text one of a query's lists has."""
+    """Excludes the passages whose text is in one of the query's lists."""
     row_of = {text: row for row, text in enumerate(distinct.passages)}
     exclude = [set(rows) for rows in candidacy.exclude or [[]] * len(distinct.queries)]
     for row, (query, texts) in enumerate(zip(query_of.tolist(), lists, strict=True)):
@@ -130,7 +130,7 @@ def _excluding(
 def _columns(pairs: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:
     names = pairs.column_names
     if len(names) < 2:
-        raise ValueError(f"pairs: expected two columns of texts at least, got {names}")
+        raise ValueError(f"pairs: expected at least two columns of texts, got {names}")
     if not len(pairs):
         raise ValueError("pairs: expected at least one row, got none")
     anchor, positive = anchor or names[0], positive or names[1]

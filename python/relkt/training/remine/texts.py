@@ -1,4 +1,4 @@
-"""The data set that shows the negatives of the moment."""
+"""A data set that looks up its current negatives when it is read."""
 
 from __future__ import annotations
 
@@ -13,59 +13,60 @@ from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 _MARK = "relkt: number of a query, for a RemineCallback to look up"
+"""Id of the features of negative columns."""
 
 
 class NegativeTexts:
-    """A data set's transform: puts the texts of the current negatives in the place of the numbers of their queries.
+    """Transform of a data set: replaces the numbers of queries with the texts of their current negatives.
 
-    Copies of a data set share it, so all of them show the same negatives. A process that was handed the data set has
-    the negatives of that moment.
+    Copies of a data set share the transform, so all of them show the same negatives. A worker process has the negatives
+    of the moment at which it received the data set.
 
     Args:
         texts: The passages.
-        columns: The columns of negatives, in order of rank.
+        columns: Names of the negative columns, in order of rank.
 
     Attributes:
-        rows: (q, n) int64, the row of each query's negatives; none until they are set.
+        rows: (q, n) int64, the rows of each query's negatives; empty until set.
     """
 
     def __init__(self, texts: Sequence[str], columns: Sequence[str]) -> None:
-        # Arrow rather than a list: one object, which processes share after a fork as long as nobody writes to it.
+        # An Arrow array is one object, which forked processes share without copying.
         self._texts = pa.array(texts, pa.large_string())
         self._columns = {name: rank for rank, name in enumerate(columns)}
         self.rows: NDArray[np.int64] = np.empty((0, len(columns)), dtype=np.int64)
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The batch with texts in the columns of negatives that it has.
+        """Replaces the numbers in the batch's negative columns with texts.
 
         Raises:
-            TypeError: If something else than numbers is in one of them.
+            TypeError: If a negative column does not hold numbers.
         """
         for name in self._columns.keys() & batch.keys():
             queries = np.asarray(batch[name])
             if len(queries) and (queries.ndim != 1 or queries.dtype.kind != "i"):
                 raise TypeError(
                     f"{name}: expected the numbers that a RemineCallback's dataset keeps there, got "
-                    f"{batch[name][0]!r}, as map, flatten_indices and batch store; do that with a copy, "
-                    "Dataset.from_list(list(remine.dataset)), whose negatives stay as they are"
+                    f"{batch[name][0]!r}, stored by map, flatten_indices or batch; apply these to a copy with fixed "
+                    "negatives, Dataset.from_list(list(remine.dataset))"
                 )
             rows = self.rows[queries.astype(np.int64), self._columns[name]]
             batch[name] = self._texts.take(pa.array(rows)).to_pylist()
         return batch
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NegativeTexts:
-        # datasets copies a data set for each column it removes and each format it sets.
+        # datasets copies a data set whenever it removes a column or sets a format.
         return self
 
     def added_to(self, pairs: Dataset, queries: NDArray[np.int64]) -> Dataset:
-        """A data set of pairs with the negatives beside them.
+        """Adds the negative columns to a data set of pairs.
 
         Args:
             pairs: Columns of texts.
             queries: (rows,) The query of each row.
         """
-        # Each column of negatives holds the number of the pair's query, and the transform does the rest: so a row
-        # keeps its negatives wherever it is moved, and a column can be read without the others.
+        # Each negative column holds the number of the pair's query, which the transform replaces: a row keeps its
+        # negatives wherever it is moved, and a column can be read without the others.
         info = pairs.info.copy()
         info.features = Features(
             dict.fromkeys(pairs.column_names, Value("large_string"))
@@ -76,12 +77,12 @@ class NegativeTexts:
         return Dataset.from_dict(columns, info=info, split=pairs.split).with_transform(self)
 
     def is_in(self, dataset: Any) -> bool:
-        """Whether a data set looks up its negatives here."""
+        """True if a data set looks up its negatives here."""
         return _transform_of(dataset)[0] is self
 
 
 def parts_of(dataloader: Any) -> list[Any]:
-    """The data sets that a trainer's data loader reads; none without one."""
+    """The data sets that a trainer's data loader reads; empty without a data loader."""
     dataset = getattr(dataloader, "dataset", None)
     if dataset is None:
         return []
@@ -89,12 +90,12 @@ def parts_of(dataloader: Any) -> list[Any]:
 
 
 def name_of(dataset: Any) -> str | None:
-    """What the trainer calls one of several data sets; None if it needs no name for it."""
+    """The trainer's name for one of several data sets; None for a single data set."""
     return _transform_of(dataset)[1]
 
 
 def numbers_in(dataset: Any) -> list[str]:
-    """The columns in which a data set has the numbers of queries that no transform replaces."""
+    """The columns with numbers of queries that no transform replaces."""
     features = getattr(dataset, "features", None) or {}
     marked = [name for name, feature in features.items() if getattr(feature, "id", None) == _MARK]
     if not marked or not isinstance(dataset, Dataset):
@@ -106,7 +107,7 @@ def numbers_in(dataset: Any) -> list[str]:
 def _transform_of(dataset: Any) -> tuple[Any, str | None]:
     transform = dataset.format["format_kwargs"].get("transform") if isinstance(dataset, Dataset) else None
     name = None
-    while isinstance(transform, partial):  # the trainer's own, which adds the name of the data set
+    while isinstance(transform, partial):  # the trainer's wrapper, which adds the name of the data set
         name = transform.keywords.get("dataset_name", name)
         transform = transform.keywords.get("transform")
     return transform, name

@@ -1,4 +1,4 @@
-"""Whether a trainer, its model and its settings are such that re-mining works."""
+"""Checks that re-mining works with a trainer, its model and its settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relkt.training.remine.texts import numbers_in
 
 _HASHED_SAMPLER = "no_duplicates_hashed"
 _HASHED_MESSAGE = (
-    "batch_sampler: expected another one with a RemineCallback, such as NO_DUPLICATES, got NO_DUPLICATES_HASHED "
+    "batch_sampler: expected another sampler with a RemineCallback, such as NO_DUPLICATES, got NO_DUPLICATES_HASHED "
     "(precompute_hashes), which keeps the hashes of the first epoch's negatives"
 )
 
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def trained_model(given: Mapping[str, Any]) -> SentenceTransformer:
-    """The model among what a trainer gives its callbacks.
+    """The model in the keyword arguments of a trainer's callbacks.
 
     Raises:
-        TypeError: If it is no SentenceTransformer, or its weights are sharded.
+        TypeError: If it is not a SentenceTransformer, or its weights are sharded.
     """
     model = given.get("model")
     if not isinstance(model, SentenceTransformer):
@@ -36,10 +36,10 @@ def trained_model(given: Mapping[str, Any]) -> SentenceTransformer:
 
 
 def check_arguments(args: TrainingArguments) -> None:
-    """Refuses settings with which the trainer would go on with old negatives.
+    """Rejects settings with which the trainer would keep old negatives.
 
     Raises:
-        ValueError: If the batch sampler or the workers would.
+        ValueError: If the batch sampler or the workers would keep them.
     """
     if args.dataloader_num_workers > 0 and args.dataloader_persistent_workers:
         raise ValueError(
@@ -51,54 +51,54 @@ def check_arguments(args: TrainingArguments) -> None:
 
 
 def check_samplers(dataloader: Any) -> None:
-    """The same as :func:`check_arguments` for the batch samplers in use, however they were made.
+    """Rejects batch samplers that :func:`check_arguments` cannot see, such as custom ones.
 
     Args:
         dataloader: The trainer's.
 
     Raises:
-        ValueError: If one keeps hashes of texts.
+        ValueError: If a sampler keeps hashes of texts.
     """
     samplers: list[Any] = [getattr(dataloader, "batch_sampler", None)]
     while samplers:
         sampler = samplers.pop()
         if getattr(sampler, "precompute_hashes", False):
             raise ValueError(_HASHED_MESSAGE)
-        # Those of several data sets; that of which another process has the rest.
+        # Samplers of several data sets, and a sampler shared with other processes.
         samplers += getattr(sampler, "batch_samplers", ())
         if hasattr(sampler, "batch_sampler"):
             samplers.append(sampler.batch_sampler)
 
 
 def check_columns(dataset: Any) -> None:
-    """Refuses a data set that would train on numbers in the place of negatives.
+    """Rejects a data set that would train on numbers in place of negatives.
 
     Args:
-        dataset: One of those trained on.
+        dataset: A data set of the trainer.
 
     Raises:
-        TypeError: If it has such columns, or texts where the numbers should be.
+        TypeError: If it has columns of numbers, or texts in place of numbers.
     """
     if columns := numbers_in(dataset):
         raise TypeError(
-            f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got their numbers, "
-            "which nothing looks up any more: columns of negatives cannot be renamed, nor the data sets of two "
-            "callbacks concatenated (pass them in a dict), nor another format set; a copy whose negatives stay as they "
-            "are, Dataset.from_list(list(remine.dataset)), can be all that"
+            f"train_dataset: expected the negatives of a RemineCallback's dataset in {columns}, got numbers without "
+            "their lookup: do not rename negative columns, concatenate the data sets of two callbacks (pass them in a "
+            "dict) or set another format; a copy with fixed negatives, Dataset.from_list(list(remine.dataset)), allows "
+            "all of these"
         )
 
 
-def warn_of_prompts(args: TrainingArguments, mined_with: Mapping[str, str], dataset: str | None) -> None:
-    """Warns where the trainer puts other prompts before texts than mining does.
+def warn_about_prompts(args: TrainingArguments, mined_with: Mapping[str, str], dataset: str | None) -> None:
+    """Warns if trainer and mining use different prompts.
 
     Args:
-        args: The trainer's.
-        mined_with: The prompt of each column.
-        dataset: The trainer's name for the data set, if it has one.
+        args: The trainer's arguments.
+        mined_with: The prompt of mining for each column.
+        dataset: The trainer's name for the data set, or None.
     """
     given = getattr(args, "prompts", None) or {}
     if isinstance(given, Mapping) and given:
-        # As the trainer's collator does: by data set, else by column.
+        # Like the trainer's collator: by data set, else by column.
         if dataset is not None and dataset in given:
             given = given[dataset] or {}
         elif isinstance(next(iter(given.values())), Mapping):
@@ -107,8 +107,8 @@ def warn_of_prompts(args: TrainingArguments, mined_with: Mapping[str, str], data
         trained = given if isinstance(given, str) else given.get(column) or ""
         if trained != prompt:
             logger.warning(
-                "The trainer puts the prompt %r before the texts of %r, mining puts %r: give both the same (the "
-                "trainer in its arguments' prompts, mining in query_prompt and passage_prompt)",
+                "The trainer puts the prompt %r before the texts of %r, mining puts %r: use the same prompt in both "
+                "(the trainer's arguments have prompts, mining has query_prompt and passage_prompt)",
                 trained,
                 column,
                 prompt,
