@@ -30,9 +30,10 @@ SUFFIXES = {".md", ".py", ".rs", ".toml", ".html", ".pyi"}
 SKIPPED = (
     "THIRD_PARTY_LICENSES",
     "LICENSE",
-    "python/relkt/data/mini/",
-    "tools/plain_english.toml",
     "docs/examples/data",
+    "python/relkt/data/mini/",
+    "tests/python/tools/test_plain_english.py",
+    "tools/plain_english.toml",
 )
 LINE_BREAK = re.compile(r'(?<=[^\s"])"?[ \t]*\n[ \t]*(?:#|//[/!]?|f?")?[ \t]*(?=\S)|(?<=[^\s"])[ \t]+"\n[ \t]*f?"')
 """A line break within a paragraph, a comment or a string of several parts."""

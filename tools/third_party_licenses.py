@@ -1,10 +1,10 @@
-"""The licences of the crates that the extension module is linked from, as one text file that the wheel carries.
+"""Collect the licences of the crates in the extension module into one text file, which the wheel includes.
 
 python tools/third_party_licenses.py          writes THIRD_PARTY_LICENSES
-python tools/third_party_licenses.py --check  fails if it is not what would be written
+python tools/third_party_licenses.py --check  fails if that file is out of date
 
-Needs Cargo, and asks it for what Cargo.lock names. Crates for macros are included, since the code that they write is in
-the module too; what only tests, benches and build scripts need is not.
+Needs Cargo, which lists the crates of Cargo.lock. Crates with macros are included, since the module contains the code
+that they generate; crates for tests, benches and build scripts are not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLATFORMS = [
     "aarch64-apple-darwin",
     "x86_64-pc-windows-msvc",
 ]
-"""Those that wheels are built for."""
+"""Platforms that wheels are built for."""
 
 LICENCE_FILES = ("licen", "copying", "copyright", "notice", "unlicense")
 RULE = "=" * 120
@@ -40,11 +40,11 @@ Unicode, Inc., Unicode-3.0), whose licences are among the texts that follow.
 
 
 class MissingLicence(Exception):
-    """A crate comes without the text of its licence."""
+    """A crate does not include the text of its licence."""
 
 
 def linked_crates() -> list[dict[str, Any]]:
-    """Cargo's records of all crates that the extension module is made from on any platform, by name and version."""
+    """Cargo's records of all crates in the extension module on any platform, sorted by name and version."""
     command = ["cargo", "metadata", "--format-version", "1", "--locked"]
     for platform in PLATFORMS:
         command += ["--filter-platform", platform]
@@ -60,7 +60,7 @@ def linked_crates() -> list[dict[str, Any]]:
         id = waiting.pop()
         if id not in linked:
             linked.add(id)
-            # No kind: neither of a build script nor of tests.
+            # Dependencies of build scripts and tests have a kind.
             normal = (d["pkg"] for d in nodes[id]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"]))
             waiting.extend(normal)
     others = (packages[id] for id in linked if packages[id]["source"] is not None)
@@ -73,16 +73,16 @@ def title(crate: dict[str, Any]) -> str:
 
 
 def licence_texts(crate: dict[str, Any]) -> list[str]:
-    """The texts of the licences and notices that the crate's sources hold."""
+    """The licences and notices in the crate's sources."""
     folder = Path(crate["manifest_path"]).parent
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.lower().startswith(LICENCE_FILES))
     if not files:
-        raise MissingLicence(f"{title(crate)}: no file with its licence in {folder}")
+        raise MissingLicence(f"{title(crate)}: no licence file in {folder}")
     return [file.read_text(encoding="utf-8").replace("\r\n", "\n").strip("\n") for file in files]
 
 
 def render(crates: list[dict[str, Any]]) -> str:
-    """The whole file: the crates, then each text once, with the crates that come with it."""
+    """The whole file: the list of crates, then each text once, with the crates that share it."""
     users: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for crate in crates:
@@ -97,13 +97,13 @@ def render(crates: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Writes the file, or compares it."""
+    """Write the file, or compare it."""
     if sys.argv[1:] not in ([], ["--check"]):
         sys.exit(__doc__)
     text = render(linked_crates())
     if sys.argv[1:] == ["--check"]:
         if not OUTPUT.exists() or OUTPUT.read_text(encoding="utf-8") != text:
-            sys.exit(f"{OUTPUT.name} is not that of Cargo.lock: run python tools/third_party_licenses.py")
+            sys.exit(f"{OUTPUT.name} does not match Cargo.lock: run python tools/third_party_licenses.py")
     else:
         OUTPUT.write_text(text, encoding="utf-8")
 

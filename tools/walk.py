@@ -1,12 +1,12 @@
-"""Goes the way of a new user, and keeps what each step prints.
+"""Repeat the first steps of a new user, and record the output of each.
 
-Install the wheel, train the demo, put ten passages into a file, index them, ask the index in a terminal, serve it, and
-ask the page in Thai with a browser.
+Install the wheel, train the demo, write ten passages to a file, index them, search the index in a terminal, serve it,
+and ask the page a Thai question in a browser.
 
     python tools/walk.py --wheel dist/relkt-*.whl --output walk
 
-writes ``walk/walk.md``, with every command and its output, and ``walk/page.png``, what the browser showed. Needs
-Chromium and its driver for the last step. ``--environment DIR`` uses a virtual environment that has the wheel already.
+writes ``walk/walk.md``, with every command and its output, and ``walk/page.png``, a picture of the page. The last step
+needs Chromium and its driver. ``--environment DIR`` uses a virtual environment with the wheel already installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PASSAGES = {
     "salt": "Rivers dissolve minerals from rocks and carry them to the sea, salty after millions of years.",
     "bread": "Yeast turns sugar into gas, whose bubbles raise the dough before it is baked.",
     "honey": "Bees collect nectar from flowers, and dry it with their wings until it is honey.",
-    "rainbow": "Drops of rain bend sunlight, each colour by another angle, and send it back: a rainbow.",
+    "rainbow": "Raindrops bend sunlight and reflect it, each colour at a different angle, which makes a rainbow.",
     "nile": "The Nile flows north through Sudan and Egypt, and ends in the Mediterranean Sea.",
     "leaves": "In autumn trees take the green chlorophyll out of their leaves, and other colours come to light.",
     "thunder": "Lightning heats the air so fast that it expands like an explosion, which is heard as thunder.",
@@ -43,7 +43,7 @@ PATIENCE = 180
 
 
 class Walk:
-    """What was done so far, in Markdown."""
+    """The record of all steps so far, in Markdown."""
 
     def __init__(self, folder: Path, environment: Path) -> None:
         self.folder = folder
@@ -51,24 +51,24 @@ class Walk:
         path = os.pathsep.join([str(scripts), os.environ["PATH"]])
         self.variables = {**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "110"}
         self.lines = [
-            "# A walk",
+            "# First steps",
             "",
-            "Made by `python tools/walk.py`: every command that was run, and what it printed.",
+            "Written by `python tools/walk.py`: every command and its output.",
         ]
 
     def run(self, title: str, *command: str, shown: str | None = None) -> str:
-        """Runs a command and keeps its output; an error ends the walk."""
+        """Run a command and record its output; exit if it fails."""
         started = time.perf_counter()
         done = subprocess.run(
             command, cwd=self.folder, env=self.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.keep(title, shown or " ".join(command), done.stdout, time.perf_counter() - started)
         if done.returncode:
-            sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+            sys.exit(f"{' '.join(command)} failed with exit status {done.returncode}:\n{done.stdout}")
         return done.stdout
 
     def keep(self, title: str, command: str, output: str, seconds: float) -> None:
-        # What a bar leaves behind when it is not on a screen, and blanks at the ends of lines.
+        # Drop the empty lines of progress bars, and blanks at the ends of lines.
         tidy = "\n".join(line.rstrip() for line in output.splitlines() if line.strip())
         self.lines += ["", f"## {title}", "", "```text", f"$ {command}", tidy, "```", "", f"{seconds:.1f} s"]
         sys.stderr.write(f"{title}: {seconds:.1f} s\n")
@@ -76,7 +76,7 @@ class Walk:
 
 @contextmanager
 def served(walk: Walk, index: str):
-    """The page of an index; gives its address and what was printed."""
+    """Serve an index; yields the address of its page and the output so far."""
     server = subprocess.Popen(
         ["relkt", "serve", index, "--port", "0"],
         cwd=walk.folder,
@@ -101,7 +101,7 @@ def served(walk: Walk, index: str):
 
 
 def ask_the_page(address: str, picture: Path) -> list[str]:
-    """Asks the question in a browser; gives the titles of what is shown."""
+    """Ask the question in a browser; returns the texts of the results shown."""
     from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -129,8 +129,8 @@ def ask_the_page(address: str, picture: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path, help="The wheel to install.")
-    parser.add_argument("--environment", type=Path, help="A virtual environment with relkt[app] instead.")
+    parser.add_argument("--wheel", type=Path, help="Wheel to install.")
+    parser.add_argument("--environment", type=Path, help="Virtual environment with relkt[app], instead of a wheel.")
     parser.add_argument("--output", type=Path, required=True, help="Folder for walk.md and page.png.")
     args = parser.parse_args()
     if (args.wheel is None) == (args.environment is None):
@@ -146,27 +146,39 @@ def main() -> None:
         if args.wheel is not None:
             wheel = str(args.wheel.resolve())
             walk.run(
-                "Install", "pip", "install", "-q", f"{wheel}[app]", shown=f"pip install -q '{args.wheel.name}[app]'"
+                "Install relkt",
+                "pip",
+                "install",
+                "-q",
+                f"{wheel}[app]",
+                shown=f"pip install -q '{args.wheel.name}[app]'",
             )
-        walk.run("The demo", "relkt", "demo", "--ask", "¿Por qué flota el hielo?")
+        walk.run("Train the demo", "relkt", "demo", "--ask", "¿Por qué flota el hielo?")
         lines = (json.dumps({"id": name, "text": text}, ensure_ascii=False) for name, text in PASSAGES.items())
         (folder / "passages.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        walk.keep("Ten passages", "head -n 3 passages.jsonl", "\n".join(head_of(folder / "passages.jsonl")), 0)
-        walk.run("An index of them", "relkt", "index", "passages.jsonl", "--output", "everyday.relkt")
-        walk.run("What it is", "relkt", "info", "everyday.relkt", "--verify")
+        walk.keep("Write ten passages", "head -n 3 passages.jsonl", "\n".join(head_of(folder / "passages.jsonl")), 0)
+        walk.run("Index them", "relkt", "index", "passages.jsonl", "--output", "everyday.relkt")
+        walk.run("Describe the index", "relkt", "info", "everyday.relkt", "--verify")
         found = json.loads(
-            walk.run("Ask it", "relkt", "search", "everyday.relkt", QUESTION, "-k", "3", "--json").splitlines()[0]
+            walk.run(
+                "Search it, as JSON", "relkt", "search", "everyday.relkt", QUESTION, "-k", "3", "--json"
+            ).splitlines()[0]
         )
         if found["passages"][0]["id"] != EXPECTED:
             sys.exit(f"expected {EXPECTED} first, got {found}")
-        walk.run("The same for people", "relkt", "search", "everyday.relkt", QUESTION, "-k", "3")
+        walk.run("Search it, as a table", "relkt", "search", "everyday.relkt", QUESTION, "-k", "3")
         started = time.perf_counter()
         with served(walk, "everyday.relkt") as (address, printed):
             shown = ask_the_page(address, args.output / "page.png")
-        walk.keep("The page, in a browser", "relkt serve everyday.relkt", printed, time.perf_counter() - started)
+        walk.keep(
+            "Serve the page, and open it in a browser",
+            "relkt serve everyday.relkt",
+            printed,
+            time.perf_counter() - started,
+        )
         if not shown or "Ice is less dense" not in shown[0]:
             sys.exit(f"expected the passage on ice first, got {shown}")
-        walk.lines += ["", f"Asked {QUESTION}, it shows:", "", "![The page](page.png)"]
+        walk.lines += ["", f"The page after the question {QUESTION}:", "", "![The page](page.png)"]
     (args.output / "walk.md").write_text("\n".join(walk.lines) + "\n", encoding="utf-8")
 
 

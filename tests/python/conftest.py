@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings of all tests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.util import find_spec
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch and faiss are loaded: threads of several workers would wait for one another.
+    # Set before torch and faiss load: several workers with several threads each would slow each other down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What ``-n auto`` means here: each worker takes up to 5 GB."""
+    """Number of workers for ``-n auto``: one a core, at most four, with 5 GB of memory each."""
     asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
     if asked:
         return int(asked)
@@ -25,8 +25,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True, scope="session")
 def _same_precision_on_every_processor() -> Iterator[None]:
-    """Precision "auto" is float32, whatever the processor: what is compared would else be so in half the digits."""
-    if find_spec("torch") is None:  # searching does without it
+    """Let precision "auto" mean float32 on every processor, since results are compared to float32's accuracy."""
+    if find_spec("torch") is None:  # search does not need torch
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

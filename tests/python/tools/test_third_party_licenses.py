@@ -1,4 +1,4 @@
-"""The licences that the wheel carries are those of what it contains."""
+"""The wheel includes the licences of all crates that it contains."""
 
 import importlib.util
 import shutil
@@ -14,7 +14,7 @@ SCRIPT = ROOT / "tools" / "third_party_licenses.py"
 @pytest.fixture(scope="module")
 def licences():
     if not SCRIPT.exists():
-        pytest.skip("the repository's tools are not beside the tests")
+        pytest.skip("the repository's tools are not in this checkout")
     spec = importlib.util.spec_from_file_location("third_party_licenses", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -34,9 +34,9 @@ def a_crate(tmp_path):
     return make
 
 
-def test_the_file_is_that_of_the_locked_crates(licences):
+def test_file_matches_the_locked_crates(licences):
     if shutil.which("cargo") is None:
-        pytest.skip("cargo, which knows the crates, is not installed")
+        pytest.skip("cargo is not installed")
     crates = licences.linked_crates()
     names = {crate["name"] for crate in crates}
     assert {"pyo3", "rayon", "memmap2", "thiserror-impl", "windows-sys"} <= names
@@ -44,7 +44,7 @@ def test_the_file_is_that_of_the_locked_crates(licences):
     assert licences.OUTPUT.read_text(encoding="utf-8") == licences.render(crates)
 
 
-def test_a_text_stands_once_with_all_that_come_with_it(licences, a_crate):
+def test_shared_texts_appear_once(licences, a_crate):
     crates = [
         a_crate("one", {"LICENSE-MIT": "Copyright A\n", "LICENSE-APACHE": "Apache text"}),
         a_crate("two", {"license": "Apache\n  text\n", "notes": "no licence"}),
@@ -57,15 +57,15 @@ def test_a_text_stands_once_with_all_that_come_with_it(licences, a_crate):
     assert "no licence" not in text
 
 
-def test_a_crate_without_a_text_is_refused(licences, a_crate):
-    with pytest.raises(licences.MissingLicence, match=r"bare 1\.0\.0 \(MIT\): no file with its licence"):
+def test_crate_without_licence_file_is_an_error(licences, a_crate):
+    with pytest.raises(licences.MissingLicence, match=r"bare 1\.0\.0 \(MIT\): no licence file"):
         licences.render([a_crate("bare", {"README.md": "MIT"})])
 
 
-def test_the_installed_distribution_has_its_licences():
+def test_installed_distribution_includes_licences():
     try:
         files = metadata.files("relkt")
     except metadata.PackageNotFoundError:
-        pytest.skip("relkt is imported from its sources, not installed")
+        pytest.skip("relkt is imported from its sources and not installed")
     held = {path.name for path in files if "licenses" in path.parts}
     assert {"LICENSE", "THIRD_PARTY_LICENSES"} <= held
