@@ -85,6 +85,10 @@ class ArgumentNotFoundError(ArgumentMessage, FileNotFoundError):
     """An argument names a file or folder that does not exist."""
 
 
+class ArgumentOSError(ArgumentMessage, OSError):
+    """An argument names something that cannot be read or reached."""
+
+
 def _parts(text: Text) -> Sequence[str | Parameter]:
     return (text,) if isinstance(text, str) else text
 

@@ -1,4 +1,4 @@
-"""The command line: arguments and pages; the work is done elsewhere."""
+"""The command line: options, progress and output; the work is done by the library."""
 
 from relkt.cli.app import app
 

@@ -3,48 +3,50 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from relkt.cli.console import err, one_line_errors, out
+from relkt.cli.console import err, one_line_errors, out, print_note
+from relkt.cli.options import JsonOption, ThreadsOption
 from relkt.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from relkt.index import Index
+    from relkt.speed import Timing
 
 
 def bench(
     index: Annotated[
-        Path | None, typer.Argument(help="An index file, whose own rows serve as queries. Default: random rows.")
+        Path | None, typer.Argument(help="An index file, some of whose rows serve as queries. Default: random rows.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Random rows.")] = 100_000,
-    dim: Annotated[int, typer.Option(min=1, help="Dimensions of random rows.")] = 384,
-    queries: Annotated[str, typer.Option(help="How many queries at once, with commas.")] = "1,16,256",
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Results for each query.")] = 10,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of relkt and faiss. Default: all.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Write a JSON object to standard output.")] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Number of random rows.")] = 100_000,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of the random rows.")] = 384,
+    queries: Annotated[str, typer.Option(help="Comma-separated numbers of queries per call.")] = "1,16,256",
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Results per query.")] = 10,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Time exact search on this machine, beside NumPy and, if it is installed, faiss.
+    """Time exact search on this machine, next to NumPy and, if it is installed, faiss.
+
+    NumPy uses the threads of its BLAS, whatever `--threads` says.
 
     Example: `relkt bench --rows 50000 --queries 1,256`
     """
     with one_line_errors():
         counts = _counts(queries)
-        import numpy as np
-
-        from relkt.index import Index
         from relkt.machine import machine
-        from relkt.speed import PEERS, random_rows, time_search
+        from relkt.speed import PEERS, time_search
 
         with err.status("preparing"):
-            if index is None:
-                searched = Index(random_rows(rows, dim), threads=threads)
-                asked = random_rows(max(counts), dim, seed=1)
-            else:
-                searched = Index.open(index)
-                chosen = np.random.default_rng(0).choice(len(searched), max(counts))
-                asked = np.asarray(searched.embeddings(chosen), dtype=np.float32)
+            searched, asked = _rows(index, rows, dim, max(counts), threads)
         timings = []
         with progress_bar("searching", len(counts) * len(PEERS)) as bar:
             for timing in time_search(searched, asked, counts=counts, k=k, threads=threads):
@@ -56,30 +58,50 @@ def bench(
             report["timings"] = [asdict(timing) for timing in timings]
             out.file.write(json_format.dumps(report) + "\n")
             return
-        table = Table(title=f"{len(searched):,} rows of {searched.dim}, k = {k}", title_justify="left", show_edge=False)
-        table.add_column("queries at once", justify="right")
-        systems = list(dict.fromkeys(timing.system for timing in timings))
-        for system in systems:
-            table.add_column(system, justify="right", style="cyan" if system == "relkt" else "")
-        for count in counts:
-            ours = next(timing.seconds for timing in timings if (timing.queries, timing.system) == (count, "relkt"))
-            cells = [_cell(timing.seconds, ours) for timing in timings if timing.queries == count]
-            table.add_row(f"{count:,}", *cells)
-        out.print(table)
-        note = f"{used['cpu'] or 'unknown processor'}, {used['cores']} cores; milliseconds a call, median"
-        err.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+        title = f"{len(searched):,} rows of {searched.dim}, k = {k}"
+        out.print(_table(title, timings, counts))
+        cpu = used["cpu"] or "unknown processor"
+        print_note(f"{cpu}, {used['cores']} cores; median milliseconds per call", style="dim")
 
 
-def _cell(seconds: float, ours: float) -> str:
-    times = "" if seconds == ours else f" ({seconds / ours:.1f}x)"
-    return f"{1000 * seconds:.2f} ms{times}"
+def _rows(
+    path: Path | None, rows: int, dim: int, queries: int, threads: int | None
+) -> tuple[Index, NDArray[np.float32]]:
+    """The index to search, and the queries."""
+    import numpy as np
+
+    from relkt.index import Index
+    from relkt.speed import random_rows
+
+    if path is None:
+        return Index(random_rows(rows, dim), threads=threads), random_rows(queries, dim, seed=1)
+    index = Index.open(path)
+    chosen = np.random.default_rng(0).choice(len(index), queries)
+    return index, np.asarray(index.embeddings(chosen), dtype=np.float32)
+
+
+def _table(title: str, timings: Sequence[Timing], counts: Sequence[int]) -> Table:
+    table = Table(title=title, title_justify="left", show_edge=False)
+    table.add_column("queries per call", justify="right")
+    for system in dict.fromkeys(timing.system for timing in timings):
+        table.add_column(system, justify="right", style="cyan" if system == "relkt" else "")
+    for count in counts:
+        of_count = [timing for timing in timings if timing.queries == count]
+        baseline = next(timing.seconds for timing in of_count if timing.system == "relkt")
+        table.add_row(f"{count:,}", *(_cell(timing.seconds, baseline) for timing in of_count))
+    return table
+
+
+def _cell(seconds: float, baseline: float) -> str:
+    ratio = "" if seconds == baseline else f" ({seconds / baseline:.1f}x)"
+    return f"{1000 * seconds:.2f} ms{ratio}"
 
 
 def _counts(text: str) -> list[int]:
     try:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--queries: expected numbers with commas, e.g. 1,16,256, got {text!r}") from None
+        raise ValueError(f"--queries: expected comma-separated numbers, e.g. 1,16,256, got {text!r}") from None
     if any(count < 1 for count in counts) or len(set(counts)) < len(counts):
         raise ValueError(f"--queries: expected different numbers of at least 1, got {text!r}")
     return counts

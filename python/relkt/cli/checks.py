@@ -1,4 +1,4 @@
-"""Checks of options, made before any work."""
+"""Checks of options, before any work."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ def check_device(device: str | None) -> None:
     """Checks that PyTorch can use a device.
 
     Raises:
-        ValueError: If it is no device, or this machine does not have it.
+        ValueError: If PyTorch does not know the device, or this machine does not have it.
     """
     if device is None:
         return
     import torch
 
     try:
-        # Makes a number there and reads it back: the one test that fits every kind of device.
+        # Creates a number on the device and reads it back: the one test that works for every kind of device.
         torch.zeros(1, device=torch.device(device)).item()
-    # What is raised depends on the kind: also AssertionError where PyTorch was built without it.
+    # The error depends on the device; it is an AssertionError if PyTorch was built without support for it.
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
@@ -28,26 +28,26 @@ def check_device(device: str | None) -> None:
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *, overwrite: bool) -> None:
-    """Checks that files can be written without losing another.
+    """Checks that files can be written without losing another file.
 
     Args:
-        outputs: Option -> the file it names, or None if it was not given.
-        overwrite: Whether files that exist may be replaced.
+        outputs: Option -> its file, or None if the option is not given.
+        overwrite: Whether existing files may be replaced.
 
     Raises:
-        ValueError: If two options name one file.
+        ValueError: If two options have the same file.
         FileNotFoundError: If the folder of a file does not exist.
-        FileExistsError: If there is such a file and it may not be replaced, or a folder in its place.
+        FileExistsError: If a file exists and may not be replaced, or is a folder.
     """
     option_of: dict[Path, str] = {}
     for option, path in outputs.items():
         if path is None:
             continue
         if (other := option_of.setdefault(path.resolve(), option)) != option:
-            raise ValueError(f"{option}: expected another file than {other}'s, got {path} for both")
+            raise ValueError(f"{option}: expected a file other than {other}'s, got {path} for both")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{option}: the folder of {path} does not exist")
         if path.is_dir():
             raise FileExistsError(f"{option}: expected a file, got the folder {path}")
         if path.exists() and not overwrite:
-            raise FileExistsError(f"{option}: {path} exists; give --overwrite to replace it")
+            raise FileExistsError(f"{option}: {path} exists; use --overwrite to replace it")

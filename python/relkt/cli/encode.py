@@ -1,70 +1,63 @@
-"""What ``relkt encode`` does."""
+"""``relkt encode``: its options, its input, and a file written chunk by chunk."""
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Annotated
 
-import numpy as np
+import typer
 
 from relkt.cli.checks import check_device, check_outputs
+from relkt.cli.console import one_line_errors, print_note
+from relkt.cli.options import BatchSizeOption, DeviceOption, ModelOption
 from relkt.cli.progress import progress_bar
 from relkt.data import DataError
 from relkt.data.parsing import iter_lines, parse_object, string_field
+from relkt.storage import atomic_file
 
 CHUNK = 8192
-"""Texts between two writes: sorting by length works within a chunk, and memory holds one."""
+"""Texts between two writes: they are sorted by length within a chunk, and memory holds one chunk."""
 
 
-def run_encoding(
-    texts: Path,
-    output: Path,
-    model: str,
-    queries: bool,
-    field: str,
-    batch_size: int,
-    device: str | None,
-    *,
-    overwrite: bool,
-) -> tuple[int, int]:
-    """Encodes a file of texts into ``output``, which appears only when it is complete; returns its shape."""
-    check_outputs({"--output": output}, overwrite=overwrite)
-    if batch_size < 1:
-        raise ValueError(f"--batch-size: expected an integer of at least 1, got {batch_size}")
-    lines = read_texts(texts, field)
-    check_device(device)
+class TextKind(str, Enum):
+    """The kind of a text, which selects its prompt."""
 
-    from relkt.encoders import encode_passages, encode_queries, load_encoder
+    QUERY = "query"
+    PASSAGE = "passage"
 
-    encoder = load_encoder(model, device=device)
-    encode = encode_queries if queries else encode_passages
-    # A folder of its own beside the output: the same file system, and no name that could be someone's.
-    with TemporaryDirectory(prefix=".relkt-", dir=output.parent) as folder:
-        partial = Path(folder) / output.name
-        with progress_bar("encoding", len(lines)) as progress:
-            rows = None
-            remaining = iter(lines)
-            done = 0
-            while chunk := list(islice(remaining, CHUNK)):
-                embeddings = encode(encoder, chunk, batch_size=batch_size, progress=progress)
-                if rows is None:
-                    shape = (len(lines), embeddings.shape[1])
-                    rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-                rows[done : done + len(chunk)] = embeddings
-                done += len(chunk)
-        assert rows is not None  # there is at least one text
-        rows.flush()
-        partial.replace(output)
-    return shape
+
+def encode(
+    texts: Annotated[Path, typer.Argument(help="JSON lines, or plain text with one text per line.")],
+    output: Annotated[
+        Path, typer.Option(help="The .npy file to write: float32, one unit-length row per line, in order.")
+    ],
+    model: ModelOption = "muse",
+    kind: Annotated[TextKind, typer.Option(help="Kind of the texts, which selects the prompt.")] = TextKind.PASSAGE,
+    field: Annotated[str, typer.Option(help="Field that holds the text, in JSON lines.")] = "text",
+    batch_size: BatchSizeOption = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Embed texts into a NumPy file, for `relkt.search` or any other program.
+
+    Example: `relkt encode corpus.jsonl --output corpus.npy`
+    """
+    with one_line_errors():
+        check_outputs({"--output": output}, overwrite=overwrite)
+        lines = read_texts(texts, field)
+        check_device(device)
+        rows, dim = _encode(lines, output, model, kind, batch_size, device)
+        print_note(f"wrote {output}: {rows} rows of {dim} float32 values")
 
 
 def read_texts(path: Path, field: str) -> list[str]:
-    """The texts of a file: of JSON lines if its first line is a JSON object, otherwise its lines.
+    """The texts of a file: JSON lines if its first line begins with ``{``, otherwise plain lines.
 
     Raises:
-        DataError: If the file is missing or not UTF-8, there is no text, a text is empty, or a JSON line has no text
-            under ``field``; with the line.
+        DataError: If the file is missing or not UTF-8, has no text, or has an empty text or a JSON line without
+            ``field``; the message names the line.
     """
     lines = [(number, line.rstrip("\r\n")) for number, line in iter_lines(path)]
     if not lines:
@@ -79,3 +72,26 @@ def read_texts(path: Path, field: str) -> list[str]:
             raise DataError(f"{where}: expected a text, got an empty one")
         texts.append(text)
     return texts
+
+
+def _encode(
+    texts: Sequence[str], output: Path, model: str, kind: TextKind, batch_size: int, device: str | None
+) -> tuple[int, int]:
+    """Encodes texts into ``output``, which appears only when it is complete; returns its shape."""
+    import numpy as np
+
+    from relkt.encoders import encode_passages, encode_queries, load_encoder
+
+    encoder = load_encoder(model, device=device)
+    embed = encode_queries if kind is TextKind.QUERY else encode_passages
+    with progress_bar("encoding", len(texts), rate="texts") as bar, atomic_file(output) as file:
+        shape = None
+        for start in range(0, len(texts), CHUNK):
+            rows = embed(encoder, texts[start : start + CHUNK], batch_size=batch_size, progress=bar)
+            if shape is None:
+                shape = (len(texts), rows.shape[1])
+                header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(rows.astype(np.float32, copy=False).tobytes())
+    assert shape is not None  # there is at least one text
+    return shape

@@ -1,4 +1,4 @@
-"""``relkt export``: its options and note; :mod:`relkt.encoders.onnx_export` does the work."""
+"""``relkt export``: its options; :mod:`relkt.encoders.onnx_export` does the work."""
 
 from __future__ import annotations
 
@@ -7,37 +7,34 @@ from typing import Annotated
 
 import typer
 
-from relkt.cli.console import err, one_line_errors
+from relkt.cli.console import one_line_errors, print_note
+from relkt.cli.options import ModelArgument
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="muse, or a model's folder or Hub name.")],
-    onnx: Annotated[Path, typer.Option("--onnx", help="Folder for the ONNX graph and the tokenizer; new or empty.")],
+    model: ModelArgument,
+    onnx: Annotated[
+        Path, typer.Option("--onnx", help="Folder for the ONNX graph and the tokenizer. Must be new or empty.")
+    ],
     tolerance: Annotated[
-        float, typer.Option(help="The largest difference allowed in a component of a unit row.")
+        float, typer.Option(help="Largest difference allowed in any component of a unit-length embedding.")
     ] = 1e-5,
 ) -> None:
-    """Write an encoder as an ONNX graph, with pooling inside and its tokenizer beside it.
+    """Export an encoder as an ONNX graph that includes pooling, together with its tokenizer.
 
-    What is written is run by ONNX Runtime on texts in many scripts and compared with the encoder; if it differs,
-    nothing is left and the exit code is 1. Needs `pip install 'relkt[onnx]'`.
+    ONNX Runtime runs the exported graph on texts in many scripts, and the embeddings are compared with the encoder's.
+    If they differ, the folder is removed and the exit code is 1. Needs `pip install 'relkt[onnx]'`.
 
     Example: `relkt export muse --onnx muse-onnx`
     """
     from relkt.encoders.onnx_export import ExportDiffersError
 
-    with one_line_errors(failures=(ExportDiffersError,), worded=_worded):
+    with one_line_errors(failures=(ExportDiffersError,), options={"folder": "--onnx"}):
         from relkt.encoders import load_encoder
         from relkt.encoders.onnx_export import export_onnx
 
         written = export_onnx(load_encoder(model, device="cpu"), onnx, tolerance=tolerance)
-        note = (
-            f"wrote {onnx}: {written.dimension} dimensions, compared on {written.num_texts} texts, off by at most "
-            f"{written.max_difference:.1e} in a component"
+        print_note(
+            f"wrote {onnx}: {written.dimension} dimensions; embeddings of {written.num_texts} texts differ by at most "
+            f"{written.max_difference:.1e} per component"
         )
-        err.print(note, markup=False, highlight=False, soft_wrap=True)
-
-
-def _worded(message: str) -> str:
-    """The library's message in the words of the command."""
-    return message.replace("folder: ", "--onnx: ").replace("tolerance: ", "--tolerance: ")

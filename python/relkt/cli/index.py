@@ -1,4 +1,4 @@
-"""``relkt index``: its options, bars and notes; :mod:`relkt.retrieval` does the work."""
+"""``relkt index``: its options and notes; :mod:`relkt.retrieval` does the work."""
 
 from __future__ import annotations
 
@@ -8,76 +8,70 @@ from typing import Annotated
 import typer
 
 from relkt.cli.checks import check_device
-from relkt.cli.console import err, one_line_errors
+from relkt.cli.console import one_line_errors, print_note, print_warning
+from relkt.cli.options import BatchSizeOption, DeviceOption, ModelOption, PassagePromptOption, QueryPromptOption
 from relkt.cli.progress import Bar, progress_bar
 from relkt.retrieval.kinds import Storage, TextUnit
 from relkt.retrieval.progress import IndexProgress
 
-_COLUMNS, _ENCODER = "Columns", "Encoder"
-_OPTIONS = {"path": "--output", "name_or_path": "--model"}
+_COLUMNS = "Columns"
 
 
+# Long: one parameter per option.
 def index(
     passages: Annotated[
         list[Path],
         typer.Argument(
-            help="Passages: .jsonl, .parquet, .csv or .tsv with a column `text`; .txt or .md; or a folder, of the BEIR "
-            "layout (corpus.jsonl) or of such files."
+            help="Passages: .jsonl, .parquet, .csv or .tsv with a column `text`; .txt or .md; or a folder, in the BEIR "
+            "layout (corpus.jsonl) or with files of these kinds."
         ),
     ],
     output: Annotated[
-        Path, typer.Option(help="The index file, e.g. wiki.relkt; the texts go into wiki.passages.arrow beside it.")
+        Path,
+        typer.Option(help="The index file, e.g. wiki.relkt; the texts are stored next to it, in wiki.passages.arrow."),
     ],
-    model: Annotated[
-        str, typer.Option(help="muse, or a model's folder or Hub name.", rich_help_panel=_ENCODER)
-    ] = "muse",
-    text_column: Annotated[str, typer.Option(help="What is embedded.", rich_help_panel=_COLUMNS)] = "text",
+    model: ModelOption = "muse",
+    text_column: Annotated[str, typer.Option(help="The text to embed.", rich_help_panel=_COLUMNS)] = "text",
     id_column: Annotated[
         str | None,
-        typer.Option(help="Default: _id or id, if there is one; else the row's number.", rich_help_panel=_COLUMNS),
+        typer.Option(help="The id. Default: _id or id if present, otherwise the row number.", rich_help_panel=_COLUMNS),
     ] = None,
     title_column: Annotated[
-        str | None, typer.Option(help="Default: title, if there is one.", rich_help_panel=_COLUMNS)
+        str | None, typer.Option(help="The title. Default: title, if present.", rich_help_panel=_COLUMNS)
     ] = None,
     document_column: Annotated[
-        str | None, typer.Option(help="Default: document, if there is one.", rich_help_panel=_COLUMNS)
+        str | None,
+        typer.Option(help="The passage's document. Default: document, if present.", rich_help_panel=_COLUMNS),
     ] = None,
     language_column: Annotated[
-        str | None, typer.Option(help="Default: language, if there is one.", rich_help_panel=_COLUMNS)
+        str | None,
+        typer.Option(help="The passage's language. Default: language, if present.", rich_help_panel=_COLUMNS),
     ] = None,
     drop_column: Annotated[
-        list[str] | None, typer.Option(help="A column that is not kept. May be repeated.", rich_help_panel=_COLUMNS)
+        list[str] | None, typer.Option(help="A column to leave out. May be repeated.", rich_help_panel=_COLUMNS)
     ] = None,
-    unit: Annotated[TextUnit, typer.Option(help="What is a passage in plain text.")] = TextUnit.LINE,
+    unit: Annotated[TextUnit, typer.Option(help="Unit of plain text that becomes a passage.")] = TextUnit.LINE,
     storage: Annotated[
-        Storage, typer.Option(help="Number format of the embeddings: float16 halves the file, and rounds them.")
+        Storage,
+        typer.Option(help="Number format of the embeddings; float16 halves the file and rounds the embeddings."),
     ] = Storage.FLOAT32,
-    query_prompt: Annotated[
-        str | None,
-        typer.Option(help='Put before questions, e.g. "query: ". Default: the model\'s.', rich_help_panel=_ENCODER),
-    ] = None,
-    passage_prompt: Annotated[
-        str | None,
-        typer.Option(help='Put before passages, e.g. "passage: ". Default: the model\'s.', rich_help_panel=_ENCODER),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Passages encoded at once.", rich_help_panel=_ENCODER)] = 32,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
+    batch_size: BatchSizeOption = 32,
     overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an index that exists, or an unfinished one."),
+        bool, typer.Option("--overwrite", help="Replace an existing index or an unfinished one.")
     ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.", rich_help_panel=_ENCODER),
-    ] = None,
+    device: DeviceOption = None,
 ) -> None:
-    """Embed passages into an index file, with their texts beside it.
+    """Embed passages into an index file, and store their texts next to it.
 
-    All other columns are kept too, to be shown and filtered by, but for embeddings. Stopped by Ctrl-C or killed, the
-    same command goes on where it was.
+    All further columns, except embeddings, are stored too, to show and to filter by. If the command is interrupted or
+    killed, run it again to continue.
 
     Example: `relkt index passages.jsonl --output wiki.relkt`
     """
-    with one_line_errors(f"to resume, run the same command (progress is saved next to {output})", options=_OPTIONS):
+    resume = f"to continue, run the same command (progress is saved next to {output})"
+    with one_line_errors(resume, options={"path": "PASSAGES", "columns": "--text-column"}):
         check_device(device)
         from relkt.retrieval import Columns, build_index, check_output, read_passages
 
@@ -85,11 +79,12 @@ def index(
         named = Columns(text_column, id_column, title_column, document_column, language_column, dropped)
         columns = None if named == Columns() else named
         source = read_passages(passages, columns=columns, unit=unit)
+    with one_line_errors(resume, options={"path": "--output", "name_or_path": "--model"}):
         check_output(output, overwrite=overwrite)
         with progress_bar("loading the encoder", rate="passages") as bar:
-            progress = _BuildProgress(bar)
             from relkt.encoders import load_encoder
 
+            progress = _BuildProgress(bar)
             rows = build_index(
                 source,
                 output,
@@ -103,13 +98,16 @@ def index(
                 progress=progress,
             )
         if progress.note:
-            err.print(f"[yellow]note:[/] {progress.note}", highlight=False, soft_wrap=True)
-        note = f"wrote {output}: {rows} passages; ask it with: relkt search {output} QUESTION"
-        err.print(note, markup=False, highlight=False, soft_wrap=True)
+            print_warning(progress.note, kind="note")
+        print_note(f"wrote {output}: {rows} passages; ask it with: relkt search {output} QUESTION")
 
 
 class _BuildProgress(IndexProgress):
-    """Shows the progress of a build on one bar."""
+    """Shows the progress of a build on one bar.
+
+    Attributes:
+        note: A remark for the end.
+    """
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -128,8 +126,8 @@ class _BuildProgress(IndexProgress):
         self._bar(passages)
 
     def truncated(self, passages: int, limit: int) -> None:
-        """Keeps a note for the end."""
+        """Keeps a remark for the end."""
         self.note = (
-            f"{passages} passages are longer than the model's {limit} tokens: it sees only their start; shorter "
-            "passages would be found by their ends, too"
+            f"{passages} passages are longer than the model's limit of {limit} tokens; split long passages, or text "
+            "past the limit cannot be found"
         )

@@ -1,4 +1,4 @@
-"""``relkt info``: what a file or folder of relkt's holds."""
+"""``relkt info``: describes a file or folder that relkt wrote."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from rich.table import Table
 from rich.text import Text
 
 from relkt.cli.console import err, one_line_errors, out
+from relkt.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from relkt.retrieval import PassageStore
 
 VALUES = 5
-"""Values of a column that are shown, at most."""
+"""Most values of a mapping that are shown."""
 
 
 def info(
     path: Annotated[
         Path,
-        typer.Argument(help="An index file, the passages beside one, or the folder of a model or a training run."),
+        typer.Argument(help="An index file, a passages file, or the folder of a model or of a training run."),
     ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of an index and compare it with its checksums.")
+        bool, typer.Option("--verify", help="Read the whole index and compare it with its checksums.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Write a JSON object to standard output.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Show what an index, a model or a training run is.
+    """Describe an index, a model or a training run.
 
     Example: `relkt info wiki.relkt --verify`
     """
-    with one_line_errors():
+    with one_line_errors(options={"path": "PATH"}):
         with err.status("reading"):
             facts = _describe(path, verify=verify)
         if json:
@@ -54,14 +55,14 @@ def _describe(path: Path, *, verify: bool) -> dict[str, Any]:
     if path.is_file():
         return _passages(path) if path.suffix == ".arrow" else _index(path, verify=verify)
     if verify:
-        raise ValueError("--verify: only index files have checksums of their own")
+        raise ValueError("--verify: expected an index file, which has checksums, got a folder")
     if (path / "metrics.jsonl").is_file():
         return _run(path)
     if (path / "modules.json").is_file() or (path / "config.json").is_file():
         return _model(path)
     raise ValueError(
-        f"PATH: expected an index file, a model's folder or that of a training run, got the folder {path} with "
-        "neither modules.json, config.json nor metrics.jsonl"
+        "PATH: expected an index file, or the folder of a model or a training run, got a folder with neither "
+        f"modules.json, config.json nor metrics.jsonl: {path}"
     )
 
 
@@ -78,7 +79,7 @@ def _index(path: Path, *, verify: bool) -> dict[str, Any]:
         "ids": "texts" if index.has_ids and index.ids.dtype == object else "integers" if index.has_ids else "rows",
     }
     if verify:
-        facts["checksums"] = "fit"
+        facts["checksums"] = "ok"
     if index.texts is None:
         return facts | {"texts": "none"}
     from relkt.retrieval.retriever import open_texts
@@ -131,19 +132,18 @@ def _model(path: Path) -> dict[str, Any]:
 def _run(path: Path) -> dict[str, Any]:
     lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json_format.loads(line) for line in lines if line.endswith("}")]
-    stages: dict[str, str] = {}
+    best: dict[str, float] = {}
     for record in records:
         if "dev_p1" in record:
-            best = max(float(stages.get(record["stage"], "0").split()[-1]), record["dev_p1"])
-            stages[record["stage"]] = f"dev P@1 up to {best:.3f}"
-    results = path / "results.md"
+            best[record["stage"]] = max(best.get(record["stage"], 0.0), record["dev_p1"])
+    results, config = path / "results.md", path / "config.toml"
     return {
         "kind": "training run",
         "complete": (path / "model").is_dir(),
-        "stages": stages,
+        "stages": {stage: f"dev P@1 up to {p1:.3f}" for stage, p1 in best.items()},
         "model": str(path / "model") if (path / "model").is_dir() else None,
         "results": str(results) if results.is_file() else None,
-        "configuration": str(path / "config.toml") if (path / "config.toml").is_file() else None,
+        "configuration": str(config) if config.is_file() else None,
     }
 
 

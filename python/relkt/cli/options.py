@@ -56,7 +56,7 @@ SplitSeedOption = Annotated[
     int | None, typer.Option(help="Seed of the split, for data sets without an official one. Default: 42.")
 ]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
 
 def codes(text: str | None) -> tuple[str, ...] | None:

@@ -10,42 +10,47 @@ from typing import Annotated
 import typer
 
 from relkt.cli.checks import check_device
-from relkt.cli.console import err, one_line_errors, out
+from relkt.cli.console import one_line_errors, print_note, print_result
+from relkt.cli.options import DeviceOption, PathOption
 from relkt.data import load_data
 from relkt.reproduce.rows import E5, XQUAD_ROWS, XQUAD_TRAINED, xquad_rows
 
 
 class Experiment(str, Enum):
-    """An experiment that can be repeated."""
+    """An experiment that can be reproduced."""
 
     XQUAD = "xquad"
 
 
 def reproduce(
-    experiment: Annotated[Experiment, typer.Argument(help="The experiment, by its data set.")],
-    output: Annotated[Path, typer.Option(help="Folder for the results; new, empty, or that of the same experiment.")],
-    path: Annotated[
-        Path | None, typer.Option("--path", help="Folder with the data set's files; otherwise they come from the Hub.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the rows that are trained: 1, 2, ... up to this.")] = 5,
+    experiment: Annotated[Experiment, typer.Argument(help="The experiment, named after its data set.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the results: new, empty, or with results of the same experiment.")
+    ],
+    path: PathOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per trained system: 1, 2, ... up to this.")] = 5,
     rows: Annotated[
-        str | None, typer.Option(help=f"Some of the rows, with commas: {', '.join(XQUAD_ROWS)}. Default: all.")
+        str | None,
+        typer.Option(help=f"Comma-separated systems to compare: {', '.join(XQUAD_ROWS)}. Default: all."),
     ] = None,
-    e5: Annotated[str, typer.Option(help="multilingual-e5-small: its name on the Hub, or a folder.")] = E5,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")] = None,
+    e5: Annotated[str, typer.Option(help="Hub name or folder of multilingual-e5-small.")] = E5,
+    device: DeviceOption = None,
 ) -> None:
-    """Train and measure every system of the docs' comparison, and write its tables and plots.
+    """Train and evaluate every system of the comparison in the documentation, and write its tables and plots.
 
-    BM25 over English, mUSE and multilingual-e5-small as they are, mUSE trained as in the paper, and our best presets
-    for both. The trained ones run once for each seed. The output folder gets `results.md`, `results.json` (everything,
-    with paired bootstrap tests between all rows) and `plots/`.
+    The systems are BM25 on English text, mUSE and multilingual-e5-small without training, mUSE trained as in the paper,
+    and both trained with relkt's best presets. A trained system runs once per seed. The output folder receives
+    `results.md`, `plots/` and `results.json`, which includes paired bootstrap tests between all systems.
 
-    Every finished run is kept: stopped by Ctrl-C or even by `kill -9`, the same command goes on where it was. More rows
-    or more seeds may be asked for later.
+    Finished runs are kept. If the command is interrupted or killed, run it again to continue. You can add systems and
+    seeds later.
 
     Example: `relkt reproduce xquad --path xquad/ --output runs/xquad --seeds 3`
     """
-    with one_line_errors(f"go on with the same command (what is done is in {output})"):
+    with one_line_errors(
+        f"to continue, run the same command (finished runs are in {output})",
+        options={"output_dir": "--output"},
+    ):
         from relkt.cli.reproduction_bar import ReproductionBar
         from relkt.reproduce import reproduce as run_experiment
 
@@ -69,7 +74,5 @@ def reproduce(
                 command=shlex.join(command),
                 progress=ReproductionBar(bars),
             )
-        text = (output / "results.md").read_text(encoding="utf-8")
-        out.print(text, markup=False, highlight=False, soft_wrap=True, end="")
-        note = f"This table is in {output / 'results.md'}, all numbers in results.json beside it, plots in plots/."
-        err.print(note, markup=False, highlight=False, soft_wrap=True)
+        print_result((output / "results.md").read_text(encoding="utf-8"), end="")
+        print_note(f"The table is in {output / 'results.md'}, with results.json and plots/ in the same folder.")

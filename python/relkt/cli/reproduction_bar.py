@@ -1,4 +1,4 @@
-"""The one progress bar of ``relkt reproduce``."""
+"""The progress bar of ``relkt reproduce``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from relkt.training.progress.bars import STAGE_NAMES
 
 
 class ReproductionBar(Progress):
-    """Counts runs; inside a run it moves with the steps of its stages, and says what is done now.
+    """Counts runs, advances within a run with the steps of its stages, and shows the current activity.
 
     Args:
-        bars: Where to draw.
+        bars: The display, see :meth:`bars`.
     """
 
     def __init__(self, bars: Bars) -> None:
@@ -30,7 +30,7 @@ class ReproductionBar(Progress):
 
     @staticmethod
     def bars() -> Bars:
-        """The display that belongs to it, to be entered as a context."""
+        """A display for this bar; use it as a context manager."""
         return Bars(
             SpinnerColumn(finished_text="[green]✓[/]"),
             BarColumn(bar_width=24),
@@ -44,43 +44,43 @@ class ReproductionBar(Progress):
         )
 
     def runs_planned(self, total: int, finished: int) -> None:
-        """Sets the length."""
+        """Sets the number of runs."""
         self._finished = finished
         self._bars.update(self._task, total=total, completed=finished, activity="")
 
     def run_started(self, run: Run) -> None:
-        """Names the run."""
+        """Shows the name of the run."""
         self._stages = run.row.config.stages if run.row.config is not None else ()
         self._stage = self._steps = self._total_steps = 0
         name = run.row.name if run.seed is None else f"{run.row.name}, seed {run.seed}"
         self._bars.update(self._task, run=name, inside="", activity="")
 
     def run_finished(self, run: Run) -> None:  # noqa: ARG002
-        """One more."""
+        """Counts the run."""
         self._finished += 1
         self._bars.update(self._task, completed=self._finished, run="", inside="", activity="")
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
-        """Names the stage."""
+        """Shows the name of the stage."""
         self._stage, self._steps, self._total_steps = self._stages.index(stage), done_steps, total_steps
         self._dev = ""
         self._move()
 
     def stage_skipped(self, stage: Stage) -> None:
-        """Moves on past it."""
+        """Advances past the stage."""
         self.stage_started(stage, 1, 1)
 
     def steps_planned(self, total_steps: int) -> None:
-        """Corrects the share of the stage that is done."""
+        """Corrects the length of the stage."""
         self._total_steps = total_steps
         self._move()
 
     def activity(self, name: str) -> None:
-        """Shows what is done now."""
+        """Shows the current activity."""
         self._bars.update(self._task, activity=name)
 
     def step(self, loss: float) -> None:  # noqa: ARG002
-        """Moves."""
+        """Counts the step."""
         self._steps += 1
         self._move()
 
@@ -90,13 +90,13 @@ class ReproductionBar(Progress):
         self._move()
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:  # noqa: ARG002
-        """Fills the share of the stage, also when it stopped early."""
+        """Advances to the end of the stage, also if it stopped early."""
         self._steps = self._total_steps
         self._move()
 
     def _move(self) -> None:
         share = min(self._steps / max(self._total_steps, 1), 1.0)
-        # Just short of the whole: the run counts once it is measured.
+        # Just below 1: the run counts as finished only once it is evaluated.
         inside = min((self._stage + share) / len(self._stages), 0.99)
         text = f"{STAGE_NAMES[self._stages[self._stage]]} {self._steps}/{self._total_steps}{self._dev}"
         self._bars.update(self._task, completed=self._finished + inside, inside=text)

@@ -1,12 +1,12 @@
-"""``relkt search``: its options, questions and output; :mod:`relkt.retrieval` does the work."""
+"""``relkt search``: its options and output; :mod:`relkt.retrieval` does the work."""
 
 from __future__ import annotations
 
 import json as json_format
 import math
 import os
-import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,23 +18,22 @@ from rich.table import Table
 from rich.text import Text
 
 from relkt.cli.checks import check_device, check_outputs
-from relkt.cli.console import err, one_line_errors, out
-from relkt.data.parsing import iter_lines, parse_object, string_field
-from relkt.data.types import DataError
+from relkt.cli.console import err, one_line_errors, out, print_note
+from relkt.cli.options import DeviceOption, MovedModelOption, ThreadsOption
+from relkt.cli.questions import read_questions
 
 if TYPE_CHECKING:
     from relkt.retrieval import PassageStore, RetrievedPassage
 
-STANDARD_INPUT = "-"
-"""In place of a file: standard input."""
 BLOCK = 64
 """Questions whose passages are in memory at once."""
 SNIPPET = 240
-"""Characters of a passage in the table, at most."""
+"""Most characters of a passage in the table."""
 
 
+# Long: one parameter per option.
 def search(
-    index: Annotated[Path, typer.Argument(help="An index file that `relkt index` wrote.")],
+    index: Annotated[Path, typer.Argument(help="An index file written by `relkt index`.")],
     questions: Annotated[
         list[str] | None, typer.Argument(help="Questions, in any language. Default: those of --file.")
     ] = None,
@@ -42,60 +41,54 @@ def search(
         str | None,
         typer.Option(
             "--file",
-            help="A file of questions, one a line: plain text, or JSON lines with `text` and perhaps `_id` or `id`; "
-            "- for standard input.",
+            help="File with one question per line: plain text, or JSON lines with `text` and optionally `_id` or `id`. "
+            "Use - for standard input.",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Passages for each question.")] = 5,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Passages per question.")] = 5,
     where: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only passages with COLUMN=VALUE. May be repeated; of several values of a column any will do."
+            metavar="COLUMN=VALUE",
+            help="Search only passages with this value. May be repeated: a passage must match every column given, and "
+            "any of a column's values.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show whole passages.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show whole passages instead of their beginnings.")] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Write a JSON object for each question to standard output, one a line.")
+        bool, typer.Option("--json", help="Write one JSON object per question to standard output.")
     ] = False,
     run: Annotated[Path | None, typer.Option("--run", help="Write the ranking to this file in TREC format.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --run if it exists.")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="The encoder, if it is elsewhere than when the index was built.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the search. Default: all.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --run file if it exists.")] = False,
+    threads: ThreadsOption = None,
+    model: MovedModelOption = None,
+    device: DeviceOption = None,
 ) -> None:
-    """Find the passages nearest to each question, exactly.
+    """Find the passages with the highest cosine similarity to each question; the search is exact.
 
     Example: `relkt search wiki.relkt "ทำไมทะเลถึงมีน้ำขึ้นน้ำลง"`
     """
     with one_line_errors():
         check_outputs({"--run": run}, overwrite=overwrite)
-        ids, texts = _questions(questions, file)
+        ids, texts = read_questions(questions, file)
         if questions and len(questions) == 1 and os.path.isfile(questions[0]):  # noqa: PTH113 - of any text
-            note = f"note: {questions[0]} is asked as a question; to ask those in the file, give --file"
-            err.print(note, markup=False, highlight=False, soft_wrap=True)
+            print_note(f"note: {questions[0]} is searched for as a question; to ask the questions in it, use --file")
         check_device(device)
         from relkt.retrieval import Retriever
 
-        started = time.perf_counter()
-        with _no_source(index):
+        clock = _Stopwatch()
+        with clock.measure("open"), _passages_for_index(index):
             retriever = Retriever.open(index, encoder=model, device=device)
         wanted = _where(where or (), retriever.passages)
-        opened = time.perf_counter()
-        with err.status(f"loading the encoder {escape(model or retriever.encoder_name or '')}"):
+        with clock.measure("load"), err.status(f"loading the encoder {escape(model or retriever.encoder_name or '')}"):
             _ = retriever.encoder
-        loaded = time.perf_counter()
-        with err.status("encoding"):
+        with clock.measure("encode"), err.status("encoding"):
             embeddings = retriever.encode(texts)
-        encoded = time.perf_counter()
-        searching = 0.0
         with _open_run(run) as ranks:
             for start in range(0, len(texts), BLOCK):
-                began = time.perf_counter()
                 block = slice(start, start + BLOCK)
-                results = retriever.search_embeddings(embeddings[block], k, where=wanted, threads=threads)
-                searching += time.perf_counter() - began
+                with clock.measure("search"):
+                    results = retriever.search_embeddings(embeddings[block], k, where=wanted, threads=threads)
                 for question_id, text, found in zip(ids[block], texts[block], results, strict=True):
                     if ranks is not None:
                         _write_run(ranks, question_id, found)
@@ -104,18 +97,30 @@ def search(
                         out.file.write(json_format.dumps(record, ensure_ascii=False) + "\n")
                     else:
                         _show(text, found, full=full)
-        seconds = (opened - started) + searching
-        note = (
+        print_note(
             f"{len(texts)} question{'s' if len(texts) > 1 else ''}, {len(retriever)} passages: "
-            f"{1000 * seconds:.0f} ms to open the index and search; before, {loaded - opened:.1f} s to load the "
-            f"encoder and {1000 * (encoded - loaded):.0f} ms to encode"
+            f"index opened and searched in {1000 * (clock.seconds['open'] + clock.seconds['search']):.0f} ms, encoder "
+            f"loaded in {clock.seconds['load']:.1f} s, questions encoded in {1000 * clock.seconds['encode']:.0f} ms",
+            style="dim",
         )
-        err.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+class _Stopwatch:
+    """Adds up the seconds of named parts."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
 
 
 @contextmanager
-def _no_source(index: Path) -> Iterator[None]:
-    """Says what to do with a file of passages that was taken for an index."""
+def _passages_for_index(index: Path) -> Iterator[None]:
+    """Explains how to index a file of passages that was given as the index."""
     from relkt._relkt import IndexFileError
     from relkt.retrieval.sources import ENDINGS
 
@@ -125,68 +130,20 @@ def _no_source(index: Path) -> Iterator[None]:
         if index.suffix.lower() not in ENDINGS:
             raise
         raise ValueError(
-            f"INDEX: expected an index file, got {index}; if it holds passages, make one: "
+            f"INDEX: expected an index file, got {index}; to index the passages in it, run: "
             f"relkt index {index} --output {index.with_suffix('.relkt')}"
         ) from error
 
 
-def _questions(given: Sequence[str] | None, file: str | None) -> tuple[list[str], list[str]]:
-    """Ids and texts of the questions."""
-    if given and file:
-        raise ValueError("QUESTIONS, --file: expected one of them, got both")
-    if given:
-        if blank := [number for number, text in enumerate(given, start=1) if not text.strip()]:
-            raise ValueError(f"QUESTIONS: expected texts, got an empty one in place {blank[0]}")
-        return [str(number) for number in range(1, len(given) + 1)], list(given)
-    if file is None and sys.stdin.isatty():
-        raise ValueError(
-            "QUESTIONS: expected a question, or --file with a file of them, or questions on standard input"
-        )
-    name = file or STANDARD_INPUT
-    lines = _input_lines() if name == STANDARD_INPUT else list(iter_lines(Path(name)))
-    ids, texts = [], []
-    for number, line in lines:
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        if line.lstrip().startswith("{"):
-            record = parse_object(Path(name), number, line)
-            text = string_field(record, "text", where)
-            question = record.get("_id", record.get("id", number))
-            if isinstance(question, bool) or not isinstance(question, str | int):
-                raise DataError(f"{where}: expected a text or an integer for the id, got {question!r}")
-        else:
-            text, question = line.strip(), number
-        if not text.strip():
-            raise DataError(f"{where}: expected a question, got an empty text")
-        ids.append(str(question))
-        texts.append(text)
-    if not texts:
-        place = "QUESTIONS, --file, standard input" if file is None else name
-        raise DataError(f"{place}: expected at least one question, got none")
-    if len(set(ids)) < len(ids):
-        repeated = next(question for question in ids if ids.count(question) > 1)
-        raise DataError(f"{name}: expected each id once, got {repeated!r} more than once")
-    return ids, texts
-
-
-def _input_lines() -> Iterable[tuple[int, str]]:
-    try:
-        # Lines as in a file: other ends of lines than these may be part of a text.
-        return list(enumerate(sys.stdin.buffer.read().decode("utf-8-sig").split("\n"), start=1))
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input: expected UTF-8, got {error.reason} at byte {error.start}") from error
-
-
 def _where(conditions: Iterable[str], passages: PassageStore) -> dict[str, list[Any]]:
-    """The wanted values of each column, in the column's type."""
+    """The values wanted of each column, in the column's type."""
     wanted: dict[str, list[Any]] = {}
     for condition in conditions:
         column, equals, text = condition.partition("=")
         if not equals:
             raise ValueError(f"--where: expected COLUMN=VALUE, got {condition!r}")
         value = passages.parse(column, text)
-        # Nothing at all, or, as from CSV, an empty text.
+        # Missing, or empty as in CSV.
         is_text = value is None and str(passages.schema.field(column).type) == "string"
         wanted.setdefault(column, []).extend([None, ""] if is_text else [value])
     return wanted
@@ -204,7 +161,7 @@ def _record(question_id: str, text: str, found: Iterable[RetrievedPassage]) -> d
 
 
 def _plain(value: object) -> object:
-    """A value that JSON knows: dates and the like as their texts, and what is no number as null."""
+    """A value in JSON's types: dates and the like as text, NaN and infinity as null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
@@ -224,7 +181,7 @@ def _show(question: str, found: Sequence[RetrievedPassage], *, full: bool) -> No
         label = Text(passage.id if name is None or name == passage.id else f"{passage.id}\n{name}")
         table.add_row(f"{result.score:.3f}", label, Text(text))
     if not found:
-        table.add_row("", Text("no passage fits --where"), "")
+        table.add_row("", Text("no passage matches --where"), "")
     out.print(table)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from relkt.encoders.e5 import E5_SMALL, HUB_ID, load_e5
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import note_origin
+from relkt.errors import ArgumentNotFoundError, ArgumentOSError
 
 MUSE = "muse"
 """The name of the multilingual universal sentence encoder."""
@@ -83,16 +84,16 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
-            raise FileNotFoundError(f"name_or_path: expected a model in {folder}: no modules.json and no config.json")
+            raise ArgumentNotFoundError("name_or_path", f"a model in {folder}", "neither modules.json nor config.json")
         trusted = trust_remote_code or _is_saved_muse(str(folder))
         _check_trusted(str(folder), trusted)
         return SentenceTransformer(str(folder), device=device, trust_remote_code=trusted)
     if _is_path(name):
-        raise FileNotFoundError(
-            f"name_or_path: expected {MUSE!r}, a model's folder or its name on the Hub, got {name!r}: no such folder"
+        raise ArgumentNotFoundError(
+            "name_or_path", f"{MUSE!r}, a model's folder or its name on the Hub", f"{name!r}: no such folder"
         )
     if get_close_matches(name, [MUSE], cutoff=0.8):
-        raise FileNotFoundError(f"name_or_path: expected {MUSE!r}, or another model's name, got {name!r}")
+        raise ArgumentNotFoundError("name_or_path", f"{MUSE!r}, or another model's name", repr(name))
     return _load_from_hub(name, device, trust_remote_code)
 
 
@@ -119,9 +120,10 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
             return SentenceTransformer(name, device=device, trust_remote_code=True)
     except OSError as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise OSError(
-            f"name_or_path: could not load {name!r}: there is no such folder, and the Hub has no such model or could "
-            f"not be reached ({reason})"
+        raise ArgumentOSError(
+            "name_or_path",
+            problem=f"could not load {name!r}: there is no such folder, and the Hub has no such model or could not be "
+            f"reached ({reason})",
         ) from error
 
 

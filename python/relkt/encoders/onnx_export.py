@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from relkt.encoders.encoding import encode_passages
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.onnx_graph import INPUTS, EncoderGraph
+from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundError
 
 GRAPH, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx_settings.json"
 """The files of an export."""
@@ -115,14 +116,14 @@ def export_onnx(
     """
     _require_packages()
     if not tolerance > 0:
-        raise ValueError(f"tolerance: expected a number above 0, got {tolerance!r}")
+        raise ArgumentError("tolerance", "a number above 0", repr(tolerance))
     if isinstance(texts, str):
         raise ValueError("texts: expected a sequence of texts, got one text; put it in a list")
     target = Path(folder).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"folder: expected a new or empty folder, got {target}")
+        raise ArgumentExistsError("folder", "a new or empty folder", target)
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"folder: the folder of {target} does not exist")
+        raise ArgumentNotFoundError("folder", problem=f"the folder of {target} does not exist")
     compared = [*TEXTS, *texts]
     with _on_cpu(model), tempfile.TemporaryDirectory(prefix=".relkt-", dir=target.parent) as work:
         written = Path(work) / "onnx"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relkt.data import Level, RetrievalData, parse_member
 from relkt.index import Index
+from relkt.storage import atomic_file
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,10 @@ def write_run(ranking: Ranking, path: str | Path, tag: str = "relkt") -> None:
         ValueError: If the tag is not one word.
     """
     _check_tag(tag)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_file(path) as file:
         for query, rows, scores in zip(ranking.query_ids, ranking.rows, ranking.scores, strict=True):
-            file.write(run_lines(query, [ranking.candidate_ids[row] for row in rows], scores, tag))
+            lines = run_lines(query, [ranking.candidate_ids[row] for row in rows], scores, tag)
+            file.write(lines.encode())
 
 
 def run_lines(query_id: str, candidate_ids: Sequence[str], scores: NDArray[np.float32], tag: str = "relkt") -> str:
@@ -194,10 +196,10 @@ def run_lines(query_id: str, candidate_ids: Sequence[str], scores: NDArray[np.fl
 
 def write_qrels(query_ids: Sequence[str], qrels: Mapping[str, Mapping[str, int]], path: str | Path) -> None:
     """Writes judgements as TREC qrels: ``query 0 candidate relevance``, for the queries named, in their order."""
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_file(path) as file:
         for query in query_ids:
             for candidate, relevance in qrels[query].items():
-                file.write(f"{_trec_id(query)} 0 {_trec_id(candidate)} {relevance}\n")
+                file.write(f"{_trec_id(query)} 0 {_trec_id(candidate)} {relevance}\n".encode())
 
 
 def strictly_falling(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, sn
 from sentence_transformers import SentenceTransformer
 
 from relkt.encoders.origin import is_local
+from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundError
 from relkt.retrieval import PassageStore, Retriever
 from relkt.retrieval.building import IndexPaths
 from relkt.retrieval.passages import LANGUAGE, NOTES, OWN_COLUMNS
@@ -68,9 +69,10 @@ def upload_index(
     name = encoder or retriever.encoder_name
     if not name or is_local(name):
         built = f"with {name!r}, a folder of this machine" if name else "without a note of its encoder"
-        raise ValueError(
-            f"encoder: the index was built {built}; upload the model first, and give its name on the Hub, by which "
-            "others load it"
+        raise ArgumentError(
+            "encoder",
+            problem=f"the index was built {built}",
+            hint="upload the model first, and give its name on the Hub, so that others can load it",
         )
     texts = retriever.passages.path
     assert texts is not None  # an opened index has its passages in a file
@@ -135,7 +137,9 @@ def download_index(
         index = _the_index(repo_id, [file for file in there if Path(file).match(_INDEXES)], name)
         for file in (file for file in there if any(Path(file).match(pattern) for pattern in patterns)):
             if (here / file).exists():
-                raise FileExistsError(f"folder: {here / file} exists; choose another folder, or remove it")
+                raise ArgumentExistsError(
+                    "folder", problem=f"{here / file} exists", hint="choose another folder, or remove the file"
+                )
         snapshot_download(repo_id, local_dir=here, **wanted)
     Retriever.open(here / index)
     return here / index
@@ -177,9 +181,9 @@ def upload_model(
             folder = Path(model).expanduser()
             if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
                 inner = folder / "model"
-                hint = f"; the model of this run is in {inner}" if (inner / "modules.json").is_file() else ""
-                raise FileNotFoundError(
-                    f"model: expected a model in {folder}: no modules.json and no config.json{hint}"
+                hint = f"the model of this run is in {inner}" if (inner / "modules.json").is_file() else ""
+                raise ArgumentNotFoundError(
+                    "model", f"a model in {folder}", "neither modules.json nor config.json", hint=hint
                 )
         api = HfApi(token=token)
         address = _create(api, repo_id, "model", private, revision)
@@ -199,11 +203,15 @@ def _create(api: HfApi, repo_id: str, kind: str, private: bool, branch: str | No
 
 def _the_index(repo_id: str, found: list[str], name: str | None) -> str:
     if name is not None and name not in found:
-        raise FileNotFoundError(f"name: {repo_id} has no index {name!r}; it has {', '.join(sorted(found)) or 'none'}")
+        raise ArgumentNotFoundError(
+            "name", problem=f"{repo_id} has no index {name!r}; it has {', '.join(sorted(found)) or 'none'}"
+        )
     if not found:
-        raise FileNotFoundError(f"repo_id: {repo_id} has no index ({_INDEXES})")
+        raise ArgumentNotFoundError("repo_id", problem=f"{repo_id} has no index ({_INDEXES})")
     if name is None and len(found) > 1:
-        raise ValueError(f"name: {repo_id} has several indexes, expected one of {', '.join(sorted(found))}")
+        raise ArgumentError(
+            "name", problem=f"{repo_id} has several indexes, expected one of {', '.join(sorted(found))}"
+        )
     return name or found[0]
 
 

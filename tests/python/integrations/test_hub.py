@@ -320,4 +320,4 @@ def test_the_commands(
     assert "error: --output: " in again.stderr
     mixed = run(app, ["upload", model_folder, "me/model", "--license", "mit"])
     assert mixed.exit_code == 2
-    assert "expected for an index only" in mixed.stderr
+    assert "expected only with an index" in mixed.stderr

@@ -1,4 +1,4 @@
-"""relkt reproduce: its options, its bar, and how it fails."""
+"""``relkt reproduce``: its options, its table, and the input that it refuses."""
 
 from __future__ import annotations
 
@@ -9,28 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from rich.progress import Progress
-from typer.testing import CliRunner
 
 import relkt.reproduce
-from relkt.cli import app
-from relkt.cli.reproduction_bar import ReproductionBar
-from relkt.reproduce import Row, Run
-from relkt.training import DevScore, Stage, TrainConfig
 
 LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """XQuAD in small: ten articles of one paragraph, each with two questions about a word of its own."""
+    """A small XQuAD: ten articles of one paragraph, each with two questions about its own word."""
     path = tmp_path / "xquad"
     path.mkdir()
     for language in LANGUAGES:
@@ -50,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_bm25_on_xquad(run: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out put"
     command = ["reproduce", "xquad", "--path", folder, "--output", output, "--rows", "bm25", "--seeds", "2"]
@@ -59,7 +47,7 @@ def test_bm25_on_xquad(run: Callable[..., Result], folder: Path, tmp_path: Path)
     assert f"relkt reproduce xquad --path {folder} --output '{output}' --seeds 2 --rows bm25\n" in result.stdout
     assert "| bm25 | **1.000** |" not in result.stdout  # alone, it is not the best
     assert "| bm25 | 1.000 | - |" in result.stdout
-    assert f"This table is in {output / 'results.md'}" in result.stderr
+    assert f"The table is in {output / 'results.md'}" in result.stderr
     results = json.loads((output / "results.json").read_text())
     assert results["trained_languages"] == ["ar", "de", "es", "ru", "th", "tr", "zh"]
     assert [len(group) for group in results["means"].values()] == [7, 4, 11]
@@ -68,7 +56,7 @@ def test_bm25_on_xquad(run: Callable[..., Result], folder: Path, tmp_path: Path)
     assert again.stdout == result.stdout
 
 
-def test_what_the_library_is_asked_for(
+def test_options_reach_the_library(
     run: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
@@ -91,7 +79,7 @@ def test_what_the_library_is_asked_for(
     assert asked["command"].endswith("--seeds 5 --rows 'paper, e5-small' --e5 models/e5 --device cpu")
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_says_how_to_continue(
     run: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
@@ -100,7 +88,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(relkt.reproduce, "reproduce", interrupted)
     result = run("reproduce", "xquad", "--path", folder, "--output", tmp_path / "out", "--rows", "bm25")
     assert result.exit_code == 130
-    expected = f"interrupted; go on with the same command (what is done is in {tmp_path / 'out'})"
+    expected = f"interrupted; to continue, run the same command (finished runs are in {tmp_path / 'out'})"
     assert result.stderr.splitlines()[-1] == expected
 
 
@@ -111,7 +99,7 @@ def test_ctrl_c_says_how_to_go_on(
         (["--rows", ""], "rows: expected some of"),
         (["--rows", "bm25", "--path", "none"], "path: expected a folder, got 'none', which does not exist"),
         (["--rows", "bm25", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
-        (["--rows", "bm25", "--output", "."], "output_dir: expected a new or empty folder, or that of an experiment"),
+        (["--rows", "bm25", "--output", "."], "expected a new or empty folder, or that of an experiment"),
         (["--rows", "e5-small", "--e5", "./none"], "no such folder"),
     ],
 )
@@ -131,34 +119,3 @@ def test_bad_input_is_one_line(
     assert last.startswith("error: ")
     assert message in last
     assert [p.name for p in tmp_path.iterdir()] == ["xquad"]
-
-
-def test_the_bar_counts_runs_and_moves_inside_them() -> None:
-    config = TrainConfig(stages=(Stage.WARMUP, Stage.TEACHER))
-    with Progress(disable=True) as bars:
-        bar = ReproductionBar(bars)
-        (task,) = bars.tasks
-        bar.activity("checking the encoders")
-        assert (task.total, task.fields["activity"]) == (None, "checking the encoders")
-        bar.runs_planned(5, 2)
-        assert (task.total, task.completed) == (5, 2)
-        bar.run_started(Run(Row(name="tuned", encoder="e", config=config), 3))
-        assert task.fields["run"] == "tuned, seed 3"
-        bar.stage_started(Stage.WARMUP, 10, 4)
-        assert task.completed == pytest.approx(2 + 0.4 / 2)
-        bar.step(1.0)
-        bar.evaluated(DevScore(Stage.WARMUP, 1.0, 5, 0.5, {}, True))
-        assert task.completed == pytest.approx(2.25)
-        assert task.fields["inside"] == "warm-up 5/10, dev P@1 0.500"
-        bar.stage_finished(Stage.WARMUP, DevScore(Stage.WARMUP, 1.0, 5, 0.5, {}, True))
-        assert task.completed == pytest.approx(2.5)
-        bar.stage_started(Stage.TEACHER, 4)
-        bar.steps_planned(2)
-        bar.step(1.0)
-        assert task.completed == pytest.approx(2.75)
-        bar.step(1.0)
-        assert task.completed < 3  # until it is measured
-        bar.run_finished(Run(Row(name="tuned", encoder="e", config=config), 3))
-        assert (task.completed, task.fields["run"]) == (3, "")
-        bar.run_started(Run(Row(name="bm25"), None))
-        assert (task.completed, task.fields["run"], task.fields["inside"]) == (3, "bm25", "")

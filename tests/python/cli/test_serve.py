@@ -21,21 +21,15 @@ from fastapi.testclient import TestClient
 
 import relkt.app.server
 from relkt.cli import app
-from relkt.retrieval import Retriever
+
+pytestmark = pytest.mark.usefixtures("shared_muse")
 
 TOKEN = "a-token-that-is-long-enough"
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("serve") / "two.relkt"
-    Retriever.build(["Ice floats.", "Bread rises."], path)
-    return path
-
-
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What is served, instead of serving it until somebody stops it."""
+    """The servers that would run; they stop at once."""
     calls = list[dict[str, Any]]()
 
     def run_server(app: Any, listening: socket.socket, **options: Any) -> None:
@@ -48,36 +42,37 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, index: Path) -> Callable[..., Result]:
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
+def run_serve(run: Callable[..., Result], index: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.delenv("RELKT_TOKEN", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, ["serve", str(index), "--port", "0", *map(str, arguments)])
+    return lambda *arguments: run("serve", index, "--port", "0", *arguments)
 
 
-def test_loopback_by_default(run: Callable[..., Result], served: list[dict[str, Any]]) -> None:
-    result = run()
+@pytest.mark.slow
+def test_loopback_by_default(run_serve: Callable[..., Result], served: list[dict[str, Any]]) -> None:
+    result = run_serve()
     assert result.exit_code == 0, result.output
     [call] = served
     host, port = call["address"]
     assert host == "127.0.0.1"
-    assert f"serving 2 passages of two on http://127.0.0.1:{port} (API: http://127.0.0.1:{port}/docs)" in result.stderr
+    assert f"serving 3 passages of w on http://127.0.0.1:{port} (API: http://127.0.0.1:{port}/docs)" in result.stderr
     assert "warning" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_warning_elsewhere(run: Callable[..., Result], served: list[dict[str, Any]], host: str) -> None:
-    result = run("--host", host)
+def test_other_addresses_warn(run_serve: Callable[..., Result], served: list[dict[str, Any]], host: str) -> None:
+    result = run_serve("--host", host)
     if "cannot listen" in result.stderr:
         pytest.skip(f"this machine has no address {host}")
-    assert "warning: everyone who reaches this machine can read the index and ask; set RELKT_TOKEN" in result.stderr
+    assert "warning: everyone who can reach this machine can read the index and ask questions" in result.stderr
     assert len(served) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_names_that_are_allowed(run: Callable[..., Result], served: list[dict[str, Any]], host: str) -> None:
-    """Beside the loopback names, without which a container's own check of its health would fail."""
-    result = run("--host", host, "--allowed-host", "Search.example.org", "--allowed-host", "*.here.example")
+def test_allowed_hosts_are_served(run_serve: Callable[..., Result], served: list[dict[str, Any]], host: str) -> None:
+    """Loopback names stay allowed: the health check of a container uses them."""
+    result = run_serve("--host", host, "--allowed-host", "Search.example.org", "--allowed-host", "*.here.example")
     assert result.exit_code == 0, result.output
     [call] = served
     expected = {"search.example.org": 200, "a.here.example:80": 200, "127.0.0.1:7860": 200, "evil.example": 400}
@@ -87,20 +82,20 @@ def test_names_that_are_allowed(run: Callable[..., Result], served: list[dict[st
 
 
 @pytest.mark.parametrize("name", ["http://search.example.org", "search.example.org:80", "", "a b"])
-def test_names_that_are_none(run: Callable[..., Result], served: list[dict[str, Any]], name: str) -> None:
-    result = run("--allowed-host", name)
+def test_invalid_hosts_are_refused(run_serve: Callable[..., Result], served: list[dict[str, Any]], name: str) -> None:
+    result = run_serve("--allowed-host", name)
     assert result.exit_code == 2
-    assert f"--allowed-host: expected a name such as search.example.org, *.example.org or 192.0.2.7, got {name!r}" in (
-        result.stderr
-    )
+    assert "--allowed-host: expected a name such as search.example.org, *.example.org or 192.0.2.7" in result.stderr
+    assert f"got {name!r}" in result.stderr
     assert not served
 
 
+@pytest.mark.slow
 def test_no_warning_with_a_token(
-    run: Callable[..., Result], served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    run_serve: Callable[..., Result], served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RELKT_TOKEN", TOKEN)
-    result = run("--host", "0.0.0.0")
+    result = run_serve("--host", "0.0.0.0")
     assert result.exit_code == 0, result.output
     assert "warning" not in result.stderr
     assert TOKEN not in result.output
@@ -119,30 +114,30 @@ def test_no_warning_with_a_token(
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7, port 0"),
     ],
 )
-def test_bad_options(
-    run: Callable[..., Result], served: list[dict[str, Any]], arguments: list[str], message: str
+def test_bad_input_is_one_line(
+    run_serve: Callable[..., Result], served: list[dict[str, Any]], arguments: list[str], message: str
 ) -> None:
-    result = run(*arguments)
+    result = run_serve(*arguments)
     assert (result.exit_code, served) == (2, [])
     assert f"error: {message}" in result.stderr
 
 
-def test_a_port_that_is_taken(run: Callable[..., Result], served: list[dict[str, Any]]) -> None:
+def test_a_port_in_use_is_refused(run_serve: Callable[..., Result], served: list[dict[str, Any]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        result = run("--port", port)
+        result = run_serve("--port", port)
     assert (result.exit_code, served) == (2, [])
     assert f"cannot listen on 127.0.0.1, port {port}: " in result.stderr
 
 
-def test_what_is_no_index(served: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_index_is_refused(served: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "x.relkt").write_text(json.dumps({}))
     for path in (tmp_path / "x.relkt", tmp_path / "missing.relkt"):
         assert CliRunner().invoke(app, ["serve", str(path)]).exit_code == 2
     assert served == []
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else found(name))
     with pytest.raises(ImportError, match=r"relkt serve needs gradio: pip install 'relkt\[app\]'"):
@@ -150,7 +145,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "environment"), [(["--token", ""], {}), ([], {"RELKT_TOKEN": ""})])
-def test_an_empty_token_is_no_token(arguments, environment, tmp_path):
+def test_an_empty_token_is_refused(arguments, environment, tmp_path):
     result = CliRunner().invoke(app, ["serve", str(tmp_path / "w.relkt"), *arguments], env=environment)
     assert result.exit_code == 2
-    assert "expected a text of at least 16 characters, got an empty one" in " ".join(result.stderr.split())
+    assert "expected at least 16 characters, got an empty text" in " ".join(result.stderr.split())

@@ -1,0 +1,162 @@
+"""``relkt train``: its options, configuration and table of results."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relkt.cli.checks import check_device
+from relkt.cli.console import err, one_line_errors, out, print_result
+from relkt.cli.options import (
+    ENCODER_PANEL,
+    DataOption,
+    DeviceOption,
+    ModelOption,
+    PathOption,
+    SplitByOption,
+    SplitSeedOption,
+    codes,
+)
+from relkt.data import RetrievalData, SplitBy, load_data
+
+if TYPE_CHECKING:
+    from relkt.training import TrainConfig
+
+BEST = "best"
+"""The preset that stands for ``best-muse`` or ``best-transformer``, depending on the model."""
+
+
+# Long: one parameter per option.
+def train(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="Folder for the run. Must be new or empty, except with --resume.")],
+    path: PathOption = None,
+    model: ModelOption = "muse",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="best (best-muse or best-transformer, depending on the model), paper-xquad, paper-mlqa, paper-xorqa "
+            "or demo."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the configuration, e.g. the config.toml of another run.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or Hub name of another model to be the teacher of the transfer stage, whose embedding space "
+            "the trained model adopts. Default: the model itself at the start of that stage.",
+            rich_help_panel=ENCODER_PANEL,
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run. Default: the configuration's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated languages of the questions to load, e.g. en,th,de. The configuration selects those "
+            "to train; all are tested. English questions serve as reference only if en is included. Default: all."
+        ),
+    ] = None,
+    split_by: SplitByOption = SplitBy.AUTO,
+    split_seed: SplitSeedOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train an encoder in three stages: warm-up, teacher, transfer.
+
+    The output folder receives the model (in sentence-transformers format), plots, training metrics, the configuration,
+    and the results on the test questions before training and after each stage. To continue an interrupted run, add
+    `--resume`.
+
+    To train on several GPUs, start one process per GPU: `torchrun --nproc-per-node 2 -m relkt train ...`
+
+    Example: `relkt train --data relkt-mini --preset demo --output runs/mini`
+    """
+    with one_line_errors(f"to continue, run the same command with --resume (the run is in {output})"):
+        from relkt.training import Stage
+        from relkt.training.distributed.processes import launched_rank
+
+        if preset is None and config is None and resume and not (output / "config.toml").is_file():
+            raise ValueError(f"--output: {output} is not the folder of a run, so there is nothing to resume")
+        chosen = _configuration(preset, config, model, seed, resume=resume)
+        if teacher is not None and chosen is not None and Stage.TRANSFER not in chosen.stages:
+            raise ValueError("--teacher: requires a configuration with a transfer stage")
+        check_device(device)
+        loaded = load_data(data, path=path, languages=codes(languages), split_by=split_by, split_seed=split_seed)
+        if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
+            raise ValueError(
+                f"languages: the configuration trains {', '.join(sorted(missing))}, but the loaded data has only "
+                f"{', '.join(loaded.languages)}"
+            )
+        _train(loaded, model, teacher, device, output, chosen, resume=resume)
+        if launched_rank() == 0:
+            _report(output)
+
+
+def _configuration(
+    preset: str | None, file: Path | None, model: str, seed: int | None, *, resume: bool
+) -> TrainConfig | None:
+    """The configuration that the options describe; None to resume a run with its own."""
+    from relkt.encoders import is_muse
+    from relkt.training import TrainConfig
+
+    if preset is not None and file is not None:
+        raise ValueError("--preset, --config: expected one of them, got both")
+    if preset is None and file is None:
+        if not resume:
+            raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
+        if seed is not None:
+            raise ValueError("--seed: a resumed run keeps its seed; omit --seed, or give --preset or --config too")
+        return None
+    if preset == BEST:
+        preset = "best-muse" if is_muse(model) else "best-transformer"
+    config = TrainConfig.preset(preset) if preset is not None else TrainConfig.from_toml(file)
+    return config if seed is None else replace(config, seed=seed)
+
+
+def _train(
+    data: RetrievalData,
+    model: str,
+    teacher: str | None,
+    device: str | None,
+    output: Path,
+    config: TrainConfig | None,
+    *,
+    resume: bool,
+) -> None:
+    from relkt.encoders import load_encoder
+    from relkt.training import Progress
+    from relkt.training.distributed.processes import launched_rank, leave_job
+    from relkt.training.progress.bars import TrainingBars
+    from relkt.training.run import train as run_training
+
+    with TrainingBars.bars(err) if launched_rank() == 0 else nullcontext() as bars:
+        progress = TrainingBars(bars) if bars else Progress()
+        progress.activity("loading the encoder")
+        run_training(
+            load_encoder(model, device=device),
+            data,
+            output_dir=output,
+            config=config,
+            teacher=None if teacher is None else load_encoder(teacher, device=device),
+            resume=resume,
+            progress=progress,
+        )
+        leave_job()
+
+
+def _report(run: Path) -> None:
+    """Prints the results of a finished run, and where its files are."""
+    from relkt.cli.tables import stages_table
+    from relkt.training import TrainConfig
+
+    note = f"The model is in {run / 'model'}, the plots are in {run / 'plots'}"
+    if (results := run / "results.md").exists():  # a data set without test questions has no results
+        out.print(stages_table(run / "results.json", TrainConfig.from_toml(run / "config.toml").level))
+        note += f", every level and metric in {results}"
+    print_result(f"{note}.")
