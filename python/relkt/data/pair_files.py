@@ -12,7 +12,7 @@ from relkt.data.pairs import PairSet, PairSetBuilder
 from relkt.data.parsing import iter_lines, shorten, string_field
 from relkt.data.records import JSON_LINES, read_records
 from relkt.data.types import DataError, Split, parse_member
-from relkt.errors import ArgumentError
+from relkt.errors import ArgumentError, ArgumentMessage
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,10 @@ def read_pair_files(
     return found
 
 
+class ColumnError(ArgumentMessage, DataError):
+    """A file lacks a column that is to be read, or has several candidates for it."""
+
+
 def input_files(pairs: Path, corpus: Path | None = None) -> dict[str, Path]:
     """Files that :func:`read_pair_files` reads, by names that do not depend on their folder."""
     if not pairs.is_dir():
@@ -198,9 +202,9 @@ def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
             continue
         if name is None or name not in columns:
             missing = " or ".join(map(repr, usual if given is None else [given]))
-            raise DataError(
-                f"{where}: no column {missing}; it has {', '.join(map(repr, columns)) or 'no columns'} "
-                f"({_argument(wanted)}.{field.name} says which one to read)"
+            raise ColumnError(
+                f"{_argument(wanted)}.{field.name}",
+                problem=f"{where}: no column {missing}; it has {', '.join(map(repr, columns)) or 'no columns'}",
             )
         found[field.name] = name
     return found
@@ -231,9 +235,9 @@ def _document(
     if found is None and wanted.document is None:
         for other in _USUAL[type(wanted)]["document"]:
             if record.get(other) is not None:
-                raise DataError(
-                    f"{where}: expected the document in {name!r}, as in other records, got it in {other!r} "
-                    f"({_argument(wanted)}.document says which one to read)"
+                raise ColumnError(
+                    f"{_argument(wanted)}.document",
+                    problem=f"{where}: expected the document in {name!r}, as in other records, got it in {other!r}",
                 )
     return found
 

@@ -1,4 +1,4 @@
-"""Mining of files: pairs in, negatives out, and a folder of what is done so far, from which a killed run goes on."""
+"""Mining of files: reads pairs, writes negatives, and keeps finished work so that a killed run can be resumed."""
 
 from relkt.mining_files.checks import NoNegativesError, check_apart
 from relkt.mining_files.job import mine_files

@@ -1,4 +1,4 @@
-"""The steps of a run, part by part: each leaves out what is done."""
+"""The steps of a run, in parts; each step skips finished parts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 ENCODE_PART = 1024
-"""Texts in a file of embeddings, unless batches are larger."""
+"""Number of texts in a file of embeddings, unless ``batch_size`` is larger."""
 MINE_PART = 16384
-"""Queries in a file of mined negatives."""
+"""Number of queries in a file of mined negatives."""
 
-_ROWS_AT_ONCE = 4096
+_MAX_ROWS = 4096
 _SKIPPED = tuple(field.name for field in fields(Skipped))
 
 Progress = Callable[[int], None]
 Stages = Callable[[str, int, int], AbstractContextManager[Progress]]
-"""Name of a stage, how many items it has and how many are done: what is told the number of items done since."""
+"""Opens the progress display of a stage, from its name, its number of items and the number of finished items."""
 
 
 class Steps:
-    """The steps, each of which leaves out what is done."""
+    """The steps of a run; each skips finished parts."""
 
     def __init__(
         self, work: WorkFolder, pairs: PairSet, options: MiningOptions, threads: int | None, stages: Stages
@@ -46,7 +46,7 @@ class Steps:
         self._conditions = options.conditions.limited_to(len(pairs.passages))
 
     def embed_passages(self, model: SentenceTransformer) -> Index:
-        """The passages as an index file, from which their parts are deleted."""
+        """Embeds the passages and builds their index file; deletes the parts."""
         passages = self._pairs.passages
         names = _part_names("passages", len(passages), self._encode_part)
         index = self._open_index(model.get_embedding_dimension())
@@ -58,7 +58,7 @@ class Steps:
         return index
 
     def _open_index(self, dim: int | None) -> Index | None:
-        """The index, if it is there and whole; one that is damaged is deleted."""
+        """The index, if it exists and is intact; deletes a damaged one."""
         if not self._work.has(INDEX):
             return None
         try:
@@ -72,11 +72,11 @@ class Steps:
         return index
 
     def embed_queries(self, model: SentenceTransformer) -> None:
-        """The queries, in parts."""
+        """Embeds the queries."""
         self._embed("queries", self._pairs.queries, model)
 
     def mine(self, index: Index) -> tuple[MinedPairs, dict[str, int]]:
-        """All negatives, and how many candidates were passed over, by reason."""
+        """Mines the negatives; returns them and the number of skipped passages by reason."""
         pairs, candidacy = self._pairs, self._pairs.candidacy(same_document=self._options.exclude_same_document)
         total = len(pairs.queries)
         by_query, first = pairs.by_query()
@@ -120,7 +120,7 @@ class Steps:
             threads=self._threads,
         )
         scores = _cosines(queries, own[:, 0] - start, index, own[:, 1])
-        # The score that conditions were held against, to the last digit.
+        # For queries with one positive, the exact score that the conditions used.
         alone = np.bincount(own[:, 0] - start, minlength=stop - start)[own[:, 0] - start] == 1
         scores[alone] = mined.positive_scores[own[alone, 0] - start]
         return {
@@ -162,7 +162,7 @@ class Steps:
 def _missing(
     kind: str, items: int, size: int, has: Callable[[str, int, int], bool]
 ) -> tuple[list[tuple[str, int, int]], int]:
-    """The parts that are not there yet, with the first item of each and its end; how many items are there."""
+    """Name, start and stop of each missing part, and the number of items in the others."""
     parts = [
         (name, part * size, min((part + 1) * size, items)) for part, name in enumerate(_part_names(kind, items, size))
     ]
@@ -178,10 +178,10 @@ def _part_names(kind: str, items: int, size: int) -> list[str]:
 def _cosines(
     queries: NDArray[np.float32], query_rows: NDArray[np.int64], index: Index, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The score of each pair, in double precision; a part at a time, as both sides are copied."""
+    """The score of each pair, computed in float64; in parts, because both sides are copied."""
     scores = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        stop = start + _ROWS_AT_ONCE
+    for start in range(0, len(rows), _MAX_ROWS):
+        stop = start + _MAX_ROWS
         a = queries[query_rows[start:stop]].astype(np.float64)
         b = index.embeddings(rows[start:stop]).astype(np.float64)
         scores[start:stop] = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))

@@ -1,4 +1,4 @@
-"""What a run found, in numbers."""
+"""Numbers of a finished run."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from relkt.mining_files.tables import MinedPairs, OutputFormat
 
 @dataclass(frozen=True, kw_only=True)
 class MiningSummary:
-    """What a run found.
+    """Numbers of a finished run.
 
     Attributes:
-        queries: Distinct queries.
-        passages: Distinct passages.
-        pairs: Distinct pairs.
-        repeated_pairs: How often a pair was given again.
-        rows: Rows written.
-        served: Queries with all the negatives asked for.
-        partly_served: Queries with fewer, but some.
-        unserved: Queries with none.
-        negatives: Negatives, summed over the queries.
+        queries: Number of distinct queries.
+        passages: Number of distinct passages.
+        pairs: Number of distinct pairs.
+        repeated_pairs: Number of repeated pairs in the input.
+        rows: Number of rows written.
+        served: Number of queries with all negatives requested.
+        partly_served: Number of queries with fewer negatives.
+        unserved: Number of queries without negatives.
+        negatives: Number of negatives, summed over the queries.
         positive_score: Mean score of the pairs.
-        negative_score: Mean score of the negatives; NaN if there are none.
-        excluded: Candidates passed over, summed over the queries, as their document or text is a positive's or the
-            query's.
-        too_similar: As they score above ``max_score`` or what a margin leaves.
-        near_positive: As they are near-duplicates of a positive.
-        range_min: As they are among the best ``range_min``.
-        left_out: Pairs without a row in the output: in the format n-tuple those of queries that were not fully served,
-            in triplet and labeled-list those of queries without negatives.
-        resumed: Whether the run went on with the work of another.
+        negative_score: Mean score of the negatives; NaN without negatives.
+        excluded: Number of passages skipped because of a positive's document or text, or the query's text, summed over
+            the queries.
+        too_similar: Number of passages skipped because of ``max_score`` or a margin.
+        near_positive: Number of passages skipped as near-duplicates of a positive.
+        range_min: Number of candidates skipped because of ``range_min``.
+        left_out: Number of pairs without a row in the output: in the format n-tuple those whose query has fewer
+            negatives than requested, in triplet and labeled-list those whose query has no negatives.
+        resumed: True if the run resumed the work of another.
     """
 
     queries: int
@@ -61,11 +61,11 @@ class MiningSummary:
         """Counts and means.
 
         Args:
-            mined: What was found.
-            skipped: Candidates passed over, by the names of the attributes.
-            kind: What a row of the output is.
-            rows: Rows written.
-            resumed: Whether the run went on with the work of another.
+            mined: The negatives.
+            skipped: Number of skipped passages, by the names of the attributes.
+            kind: Format of the output.
+            rows: Number of rows written.
+            resumed: True if the run resumed the work of another.
         """
         pairs = mined.pairs
         counts = (mined.negatives >= 0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Mined negatives as rows of texts, in the formats that sentence-transformers trains on."""
+"""Mined negatives as rows of texts, in the training formats of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,14 @@ from numpy.typing import NDArray
 from relkt.data.pairs import PairSet
 
 ROWS_AT_ONCE = 4096
-"""Pairs, or queries, made into rows at a time."""
+"""Number of pairs or queries per table."""
 
 SUFFIXES = (".parquet", ".jsonl")
-"""Of output files."""
+"""Suffixes of output files."""
 
 
 class OutputFormat(str, Enum):
-    """What a row is; the names are those of ``sentence_transformers.util.mine_hard_negatives``."""
+    """Format of the rows, with the names of ``sentence_transformers.util.mine_hard_negatives``."""
 
     TRIPLET = "triplet"
     """anchor, positive, negative: a row for each pair and negative."""
@@ -37,12 +36,12 @@ class OutputFormat(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class MinedPairs:
-    """All that rows are made of.
+    """The content of the rows.
 
     Attributes:
         pairs: The queries and passages.
         positive_scores: (p,) float32, the score of each pair.
-        negatives: (q, n) int64, passage rows, highest score first, -1 in the places that are left.
+        negatives: (q, n) int64, rows of passages, highest score first, then -1.
         scores: (q, n) float32.
     """
 
@@ -52,16 +51,18 @@ class MinedPairs:
     scores: NDArray[np.float32]
 
 
-def write_table(path: Path, mined: MinedPairs, kind: OutputFormat, *, scores: bool, ids: bool, parquet: bool) -> int:
+def write_table(
+    file: IO[bytes], mined: MinedPairs, kind: OutputFormat, *, scores: bool, ids: bool, parquet: bool
+) -> int:
     """Writes all rows, a few thousand at a time.
 
     Args:
-        path: The file.
-        mined: What to write.
-        kind: What a row is.
-        scores: Whether rows have cosines: ``scores`` with the positive's first, or ``score`` instead of a label.
-        ids: Whether rows have the ids of their texts, where there are any.
-        parquet: Parquet rather than JSON lines.
+        file: The file.
+        mined: The negatives.
+        kind: Format of the rows.
+        scores: Add cosines: ``scores``, the positive's first, or ``score`` instead of a label.
+        ids: Add the ids of the texts, if they have ids.
+        parquet: Write Parquet instead of JSON lines.
 
     Returns:
         The number of rows.
@@ -71,21 +72,20 @@ def write_table(path: Path, mined: MinedPairs, kind: OutputFormat, *, scores: bo
     tables = _Tables(arrow, mined, kind, scores, ids)
     if parquet:
         writer_of = import_module("pyarrow.parquet").ParquetWriter
-        with writer_of(path, tables.schema) as writer:
+        with writer_of(file, tables.schema) as writer:
             for table in tables:
                 writer.write_table(table)
                 rows += table.num_rows
         return rows
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for table in tables:
-            for record in table.to_pylist():
-                file.write(f"{json.dumps(record, ensure_ascii=False)}\n")
-            rows += table.num_rows
+    for table in tables:
+        for record in table.to_pylist():
+            file.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
+        rows += table.num_rows
     return rows
 
 
 class _Tables:
-    """Arrow tables of some thousand rows each."""
+    """Arrow tables of a few thousand rows each."""
 
     def __init__(self, arrow: Any, mined: MinedPairs, kind: OutputFormat, scores: bool, ids: bool) -> None:
         self._arrow, self._mined, self._kind, self._scores = arrow, mined, kind, scores
@@ -154,7 +154,7 @@ class _Tables:
         passages = np.concatenate([pairs[:, 1], negatives[query, place]])
         scores = np.concatenate([scores, self._mined.scores[start:stop][query, place]])
         labels = np.repeat(np.array([1, 0]), [len(pairs), len(query)])
-        turn = np.argsort(queries, kind="stable")  # a query's positives, then its negatives
+        turn = np.argsort(queries, kind="stable")  # each query's positives, then its negatives
         values = {"score": self._arrow.array(scores[turn])}, {"label": self._arrow.array(labels[turn])}
         return self._table(queries[turn], {"passage": passages[turn]}, *values)
 

@@ -2,7 +2,7 @@
 
 from relkt.storage.atomic import PARTIAL, atomic_file, atomic_folder, atomic_write, is_temporary, remove_temporaries
 from relkt.storage.checksum import sha256_file, sha256_of
-from relkt.storage.errors import FolderError, LockedError
+from relkt.storage.errors import FolderError, LockedError, NotWritableError
 from relkt.storage.lock import locked
 from relkt.storage.manifest import Difference, Manifest, differences, list_names
 
@@ -12,6 +12,7 @@ __all__ = [
     "FolderError",
     "LockedError",
     "Manifest",
+    "NotWritableError",
     "atomic_file",
     "atomic_folder",
     "atomic_write",

@@ -1,6 +1,8 @@
-"""Errors about folders that hold work."""
+"""Errors about folders that hold work, and places that cannot be written."""
 
 from __future__ import annotations
+
+from relkt.errors import ArgumentMessage
 
 
 class FolderError(ValueError):
@@ -9,3 +11,7 @@ class FolderError(ValueError):
 
 class LockedError(FolderError):
     """Another process uses the folder, or a file that is not a lock stands in the lock's place."""
+
+
+class NotWritableError(ArgumentMessage, OSError):
+    """An argument names a place that cannot be written."""

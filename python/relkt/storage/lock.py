@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from relkt.storage.errors import LockedError
+from relkt.storage.errors import LockedError, NotWritableError
 
 _CONTENT = b"made by relkt\n"
 """The content of a lock file that relkt made."""
@@ -65,7 +65,7 @@ def _opened(path: Path) -> tuple[IO[bytes], bool]:
         except FileExistsError:
             return path.open("a+b", buffering=0), False
     except OSError as error:
-        raise OSError(f"output: expected a writable place, got {path}: {error.strerror or error}") from error
+        raise NotWritableError("output", "a writable place", f"{path}: {error.strerror or error}") from error
 
 
 def _is_own(file: IO[bytes], path: Path, *, made: bool) -> bool:
