@@ -1,6 +1,6 @@
-"""Experiments that anyone can repeat: several systems, trained with several seeds, measured and compared.
+"""Reproducible experiments: several systems are trained with several seeds, measured and compared.
 
-Nothing heavy is imported until :func:`reproduce` is used.
+Nothing heavy is imported until :func:`reproduce` is called.
 """
 
 from relkt.reproduce.progress import Progress

@@ -1,4 +1,4 @@
-"""The folder of an experiment: what it compares, and the measurements of the runs that are finished."""
+"""The folder of an experiment: its manifest, and the measurements of finished runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from relkt.data.checksum import data_checksum, translations_checksum
 from relkt.evaluation import METRICS
 from relkt.reproduce.measurement import Measurement
 from relkt.reproduce.rows import Row, Run
+from relkt.storage import Manifest, atomic_write, differences, list_names
 from relkt.training.config import TrainConfig
-from relkt.training.files import PARTIAL, write_atomically
 
 _EXPERIMENT = "experiment.json"
 
@@ -31,20 +31,20 @@ class ExperimentFolder:
     def open(
         cls, path: Path, data: RetrievalData, rows: Sequence[Row], encoders: Mapping[str, str]
     ) -> ExperimentFolder:
-        """Start an experiment in a new or empty folder, or go on with the one in it.
+        """Start an experiment in a new or empty folder, or resume the one in it.
 
-        Rows may be added to an experiment; those it has must be the same.
+        Rows may be added to an experiment; its own rows must not change.
 
         Args:
             path: The folder.
             data: The data set.
             rows: The rows.
-            encoders: Row -> checksum of the weights it starts from; nothing for BM25.
+            encoders: Row -> checksum of the encoder it starts from; BM25 has no entry.
 
         Raises:
-            FileExistsError: If the folder is a file, or holds something else; nothing is touched then.
-            ValueError: If the experiment has another data set, or another configuration or encoder for a row; nothing
-                is touched then either.
+            FileExistsError: If ``path`` is a file, or the folder holds other files. Nothing is changed then.
+            ValueError: If the experiment has another data set, another configuration or encoder for a row, or a damaged
+                manifest. Nothing is changed then.
         """
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"output_dir: expected a folder, got the file {path}")
@@ -52,16 +52,22 @@ class ExperimentFolder:
             "data": _data_identity(data),
             "rows": {row.name: _row_identity(row, encoders) for row in rows},
         }
-        was = _read_experiment(path)
-        if was is not None:
+        manifest = Manifest(path, _EXPERIMENT)
+        was = manifest.read()
+        if was is None:
+            if others := manifest.others():
+                raise FileExistsError(
+                    "output_dir: expected a new or empty folder, or one with an experiment, got "
+                    f"{path}, which holds {list_names(others)}"
+                )
+        else:
             _check_data(path, was["data"], now["data"])
             for row in rows:
                 if row.name in was["rows"]:
                     _check_row(path, row, was["rows"][row.name], now["rows"][row.name])
             now["rows"] = was["rows"] | now["rows"]
         if now != was:
-            path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / _EXPERIMENT, json.dumps(now, ensure_ascii=False, indent=2) + "\n")
+            manifest.write(now)
         return cls(path)
 
     def training_path(self, run: Run) -> Path:
@@ -69,10 +75,10 @@ class ExperimentFolder:
         return self.path / "runs" / run.name
 
     def read(self, run: Run, test: RetrievalData) -> Measurement | None:
-        """The measurement of a run, or None if it is not finished.
+        """The measurement of a run; None if the run is not finished.
 
         Raises:
-            ValueError: If its file was damaged.
+            ValueError: If the file is damaged.
         """
         path = self._measured(run)
         if not path.exists():
@@ -84,52 +90,35 @@ class ExperimentFolder:
                 if (got := measurement.values[level].shape) != expected:
                     raise ValueError(f"values of {level.value} of shape {got}, expected {expected}")
                 if not np.isfinite(measurement.values[level]).all():
-                    raise ValueError(f"values of {level.value} that are no numbers")
+                    raise ValueError(f"values of {level.value} that are not finite")
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}: expected a measurement, got {error}; delete it to measure again") from error
         return measurement
 
     def write(self, run: Run, measurement: Measurement) -> None:
-        """Keep the measurement of a run, which is finished with this."""
+        """Write the measurement of a run, which finishes the run."""
         path = self._measured(run)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(measurement.to_dict(), ensure_ascii=False) + "\n")
+        atomic_write(path, json.dumps(measurement.to_dict(), ensure_ascii=False) + "\n")
         self._time(run).unlink(missing_ok=True)
 
     def seconds(self, run: Run) -> float:
-        """Wall time that an unfinished run has taken so far."""
+        """Wall time of an unfinished run so far."""
         path = self._time(run)
         return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
 
     def write_seconds(self, run: Run, seconds: float) -> None:
-        """Keep the wall time of an unfinished run."""
+        """Write the wall time of an unfinished run."""
         path = self._time(run)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(seconds) + "\n")
+        atomic_write(path, json.dumps(seconds) + "\n")
 
     def _measured(self, run: Run) -> Path:
         return self.path / "measured" / f"{run.name}.json"
 
     def _time(self, run: Run) -> Path:
-        # A name no run has: rows' names hold no "~".
+        # Row names contain no "~", so the name is unique.
         return self.path / "measured" / f"{run.name}~seconds.json"
-
-
-def _read_experiment(path: Path) -> dict[str, Any] | None:
-    if (path / _EXPERIMENT).is_file():
-        try:
-            experiment: dict[str, Any] = json.loads((path / _EXPERIMENT).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path / _EXPERIMENT}: expected JSON, got an error: {error}") from error
-        return experiment
-    # What is left by a process killed before it wrote the file does not count.
-    held = sorted(p.name for p in path.iterdir() if p.name != _EXPERIMENT + PARTIAL) if path.exists() else []
-    if held:
-        shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
-        raise FileExistsError(
-            f"output_dir: expected a new or empty folder, or that of an experiment, got {path}, which holds {shown}"
-        )
-    return None
 
 
 def _data_identity(data: RetrievalData) -> dict[str, str]:
@@ -146,27 +135,25 @@ def _row_identity(row: Row, encoders: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_data(path: Path, was: Mapping[str, str], now: Mapping[str, str]) -> None:
-    if found := [f"{name} ({was.get(name)}, not {value})" for name, value in now.items() if was.get(name) != value]:
-        raise ValueError(f"data: expected the data set of the experiment in {path}, got another: " + "; ".join(found))
+    if found := [difference.name for difference in differences(was, now)]:
+        raise ValueError(
+            f"data: expected the data set of the experiment in {path}, got one with different {'; '.join(found)}"
+        )
 
 
 def _check_row(path: Path, row: Row, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    start = f"rows: {row.name!r} is another row in the experiment in {path}"
+    start = f"rows: {row.name!r} differs from the row of this name in {path}"
     if was["encoder"] != now["encoder"]:
-        names = {
-            name: "BM25" if side["encoder"] is None else side["encoder"] for name, side in (("was", was), ("now", now))
-        }
+        names = {name: side["encoder"] or "BM25" for name, side in (("was", was), ("now", now))}
         raise ValueError(
-            f"{start}: its encoder was {names['was']}, is {names['now']} (checksums of weights and settings"
-            f"{'' if row.encoder is None else f'; {row.encoder}'}); give another output, or another name for the row"
+            f"{start}: its encoder was {names['was']}, is now {names['now']} (checksums of weights and settings"
+            f"{'' if row.encoder is None else f'; {row.encoder}'}); choose another output, or another name for the row"
         )
     if (was["config"] is None) != (row.config is None):
         words = {True: "untrained", False: "trained"}
-        raise ValueError(f"{start}: it was {words[was['config'] is None]}, is {words[row.config is None]}")
+        raise ValueError(f"{start}: it was {words[was['config'] is None]}, is now {words[row.config is None]}")
     if row.config is not None:
         stored = TrainConfig.from_dict(was["config"])
         given = replace(row.config, seed=stored.seed)
-        if stored != given:
-            from relkt.training.records.run_directory import config_differences  # imports torch
-
-            raise ValueError(f"{start}: " + "; ".join(config_differences(stored.to_dict(), given.to_dict())))
+        if found := differences(stored.to_dict(), given.to_dict()):
+            raise ValueError(f"{start}: {'; '.join(map(str, found))}")

@@ -1,4 +1,4 @@
-"""What is kept of one run: the value of every metric for every test question, and how it came about."""
+"""The measurement of one run: every metric for every test question, and the conditions of the run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Values = dict[Level, NDArray[np.float64]]
-"""Level -> (metrics, q): the values of the metrics for each query, in the orders of ``METRICS`` and of the queries."""
+"""Level -> (metrics, q): the metrics of each query, in the orders of ``METRICS`` and of the queries."""
 
-_DEPTH = 10  # of the deepest metric
+_DEPTH = 10  # ranks that the deepest metric needs
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a training run was like before its first stage, or after one.
+    """The results of a training run before its first stage, or after a stage.
 
     Args:
         name: ``"before"``, or the stage.
-        dev_p1: P@1 on the development questions, the mean over the languages trained, of the weights kept; None where
-            the run did not evaluate them.
+        dev_p1: P@1 of the kept weights on the dev questions, averaged over the trained languages; None if the run did
+            not evaluate them.
         test: Level -> language -> P@1 on the test questions.
     """
 
@@ -40,17 +40,17 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run, measured.
+    """The measurement of one run.
 
     Args:
         languages: Languages of the test questions that the system answers.
-        values: Level -> (metrics, q): the value of each metric for each test question in these languages, in the order
-            of the data set.
-        seconds: Wall time of the run: loading, training, evaluation. Work that was undone by a kill does not count.
-        finished: When it was finished, UTC, ISO 8601.
-        machine: What it ran on: ``cpu``, ``cores``, ``threads``, ``gpu`` (None without), ``versions``.
-        curve: The dev evaluations of a training run: optimizer steps since its start, P@1.
-        stages: The results of a training run before its first stage and after each.
+        values: Level -> (metrics, q): each metric for each test question in these languages, in the order of the data
+            set.
+        seconds: Wall time of loading, training and evaluation, without work that was lost to a kill.
+        finished: End of the run, UTC, ISO 8601.
+        machine: The machine: ``cpu``, ``cores``, ``threads``, ``gpu`` (None without one), ``versions``.
+        curve: The dev evaluations of a training run, as (optimizer steps since its start, P@1).
+        stages: The results of a training run before its first stage and after each stage.
     """
 
     languages: tuple[str, ...]
@@ -77,10 +77,10 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Measurement:
-        """The measurement of which :meth:`to_dict` gave the values.
+        """The measurement with the values of :meth:`to_dict`.
 
         Raises:
-            ValueError: If the values are not those of a measurement.
+            ValueError: If a value is missing or invalid.
         """
         try:
             return cls(
@@ -100,7 +100,7 @@ class Measurement:
 
 
 def measure_encoder(model: SentenceTransformer, test: RetrievalData, *, batch_size: int) -> Values:
-    """Measure an encoder at every level; each text is encoded once.
+    """Measure an encoder at every level. Each text is encoded once.
 
     Args:
         model: The encoder.
@@ -122,7 +122,7 @@ def measure_encoder(model: SentenceTransformer, test: RetrievalData, *, batch_si
 
 
 def measure_bm25(test: RetrievalData) -> Values:
-    """Measure BM25 at every level; candidates of equal score rank in their order, as for encoders.
+    """Measure BM25 at every level. Candidates of equal score keep their order, as for encoders.
 
     Args:
         test: The data set with the queries to measure, in the language of the passages.
@@ -131,11 +131,11 @@ def measure_bm25(test: RetrievalData) -> Values:
 
 
 def rank_bm25(test: RetrievalData, level: Level) -> Ranking:
-    """The first ten candidates of each query by BM25 (all where there are fewer).
+    """The ten best candidates of each query by BM25 (fewer if there are fewer candidates).
 
     Args:
         test: The queries and candidates.
-        level: What is ranked. At ``Level.BEST_PASSAGE`` documents are ranked by their best passage.
+        level: The kind of candidates. At ``Level.BEST_PASSAGE``, documents are ranked by their best passage.
     """
     candidates = test.candidates(level)
     index = BM25Index(candidates.texts)
@@ -146,7 +146,7 @@ def rank_bm25(test: RetrievalData, level: Level) -> Ranking:
         ids = tuple(dict.fromkeys(candidates.documents))
         row_of = {document: row for row, document in enumerate(ids)}
         document_rows = [row_of[document] for document in candidates.documents]
-        # A document stands where its best passage stands; that passage's score is its score.
+        # A document has the rank and the score of its best passage.
         first = [_first_of_each(passages, document_rows) for passages in order.tolist()]
         rows = np.array([[document_rows[passage] for passage in passages] for passages in first], dtype=np.int64)
         order = np.array(first, dtype=np.int64)
@@ -158,7 +158,7 @@ def rank_bm25(test: RetrievalData, level: Level) -> Ranking:
 
 
 def _first_of_each(passages: list[int], document_rows: list[int]) -> list[int]:
-    """Of passages in ranked order, the first one of each document."""
+    """The first passage of each document, from passages in ranked order."""
     first: dict[int, int] = {}
     for passage in passages:
         first.setdefault(document_rows[passage], passage)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MEANS = {Mean.TRAINED: "trained on", Mean.OTHERS: "not trained on"}
-_HATCHES = ("", "///", "...")  # tell rows apart that have the same colour, after all colours are used
+_HATCHES = ("", "///", "...")  # distinguish rows of the same colour, once all colours are used
 
 
 def plot_languages(reproduction: Reproduction, level: Level, out: str | Path) -> tuple[Path, Path]:
@@ -24,8 +24,8 @@ def plot_languages(reproduction: Reproduction, level: Level, out: str | Path) ->
 
     Args:
         reproduction: The results.
-        level: Which level.
-        out: Where to, without extension; existing files are replaced.
+        level: The kind of candidates.
+        out: Path without extension; existing files are replaced.
 
     Returns:
         The PNG and the SVG written.
@@ -49,14 +49,14 @@ def plot_languages(reproduction: Reproduction, level: Level, out: str | Path) ->
 
 
 def plot_trained_untrained(reproduction: Reproduction, out: str | Path) -> tuple[Path, Path] | None:
-    """Bars of the mean P@1 over the languages trained and over the others, at each level, with 95 % intervals.
+    """Bars of the mean P@1 over the trained languages and over the others, at each level, with 95 % intervals.
 
     Args:
         reproduction: The results.
-        out: Where to, without extension; existing files are replaced.
+        out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None, and nothing is written, if no row has such a mean.
+        The PNG and the SVG written; None, without writing, if no row has these means.
     """
     shown = {mean: name for mean, name in _MEANS.items() if mean in reproduction.means} or {Mean.ALL: "all but English"}
     rows = [
@@ -83,18 +83,18 @@ def plot_trained_untrained(reproduction: Reproduction, out: str | Path) -> tuple
 
 
 def plot_learning_curves(reproduction: Reproduction, out: str | Path) -> tuple[Path, Path] | None:
-    """P@1 on dev against optimizer steps: a line for each trained row, the mean over the seeds, in a band from the
-    lowest to the highest.
+    """P@1 on dev against optimizer steps: for each trained row, a line of the mean over the seeds in a band from the
+    lowest to the highest seed.
 
-    Where the dev evaluations of the seeds are at different steps, each is interpolated between its own; a seed that
-    stopped early counts up to where it stopped.
+    If seeds were evaluated at different steps, their curves are interpolated linearly; a seed that stopped early counts
+    up to its last step.
 
     Args:
         reproduction: The results.
-        out: Where to, without extension; existing files are replaced.
+        out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None, and nothing is written, if no row was trained.
+        The PNG and the SVG written; None, without writing, if no row was trained.
     """
     trained = [(number, row) for number, row in enumerate(reproduction.rows) if row.config is not None]
     if not trained:
@@ -122,11 +122,11 @@ def band(
     """The mean of several curves, and the range of their values.
 
     Args:
-        curves: Points (step, value) of each, by rising steps.
+        curves: Points (step, value) of each curve, in the order of steps.
 
     Returns:
-        Steps at which any has a point; the mean, the lowest and the highest value there, over the curves that reach so
-        far.
+        The steps of all points; and at each step the mean, the lowest and the highest value of the curves that reach
+        it.
     """
     steps = sorted({step for curve in curves for step, _ in curve})
     means, lows, highs = [], [], []
@@ -143,7 +143,7 @@ def band(
 
 
 def _bars(axes: Axes, at: Sequence[float], cells: Sequence[Cell | None], width: float, number: int, label: str) -> None:
-    """Bars of the cells there are."""
+    """Draw bars for the cells that are not None."""
     shown = [(x, cell) for x, cell in zip(at, cells, strict=True) if cell is not None]
     hatch = _HATCHES[number // len(SERIES) % len(_HATCHES)]
     colour = SERIES[number % len(SERIES)]

@@ -1,4 +1,4 @@
-"""What an experiment tells its caller while it runs."""
+"""Progress of an experiment."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from relkt.training.progress import Progress as TrainingProgress
 
 
 class Progress(TrainingProgress):
-    """Told about an experiment's progress; this one is silent. Override what is of interest.
+    """Receives the progress of an experiment. The methods do nothing; override those you need.
 
-    What a run does inside is told as :class:`relkt.training.Progress` says.
+    The methods of :class:`relkt.training.Progress` are called for each training run.
     """
 
     def runs_planned(self, total: int, finished: int) -> None:
-        """The number of runs in all, and how many of them were finished before."""
+        """Called once, with the number of all runs and of those that were finished before."""
 
     def run_started(self, run: Run) -> None:
-        """A run begins, or goes on."""
+        """Called when a run starts or resumes."""
 
     def run_finished(self, run: Run) -> None:
-        """A run was measured, and its results are kept."""
+        """Called when a run is measured and its results are saved."""
 
 
 class TimedProgress(TrainingProgress):
-    """Passes on what a training run tells, and says when it got so far that a kill undoes no more of it.
+    """Forwards the progress of a training run, and notes the times up to which its work is saved.
 
     Args:
-        to: Who is told.
-        reached: Called after each dev evaluation (a checkpoint follows it) and each stage.
+        to: Receives the progress.
+        reached: Called after each dev evaluation, which a checkpoint follows, and after each stage.
     """
 
     def __init__(self, to: TrainingProgress, reached: Callable[[], None]) -> None:
@@ -39,31 +39,31 @@ class TimedProgress(TrainingProgress):
         self._reached = reached
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
-        """Passed on."""
+        """Forwards."""
         self._to.stage_started(stage, total_steps, done_steps)
 
     def stage_skipped(self, stage: Stage) -> None:
-        """Passed on."""
+        """Forwards."""
         self._to.stage_skipped(stage)
 
     def steps_planned(self, total_steps: int) -> None:
-        """Passed on."""
+        """Forwards."""
         self._to.steps_planned(total_steps)
 
     def activity(self, name: str) -> None:
-        """Passed on."""
+        """Forwards."""
         self._to.activity(name)
 
     def step(self, loss: float) -> None:
-        """Passed on."""
+        """Forwards."""
         self._to.step(loss)
 
     def evaluated(self, dev: DevScore) -> None:
-        """Noted, and passed on."""
+        """Notes the time and forwards."""
         self._reached()
         self._to.evaluated(dev)
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:
-        """Noted, and passed on."""
+        """Notes the time and forwards."""
         self._reached()
         self._to.stage_finished(stage, best)

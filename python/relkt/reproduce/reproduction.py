@@ -14,7 +14,7 @@ from relkt.reproduce.rows import Row, Run
 
 
 class Mean(str, Enum):
-    """Which languages a mean is over; each counts the same. English, the language of the passages, is in none."""
+    """The languages that a mean is over, with equal weights. English, the language of the passages, never counts."""
 
     TRAINED = "trained"
     OTHERS = "others"
@@ -23,13 +23,13 @@ class Mean(str, Enum):
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a row, in a language or averaged over some.
+    """A metric of a row, in one language or averaged over several.
 
     Args:
         value: The mean over the seeds.
         deviation: The standard deviation over the seeds (n - 1); None for a single run.
-        interval: 95 % bootstrap interval over questions of the mean over the seeds; None if no resample had a question
-            in every language.
+        interval: 95 % bootstrap interval, over questions, of the mean over the seeds; None if no resample had a
+            question in every language.
         by_run: The value of each run, by seed.
     """
 
@@ -44,11 +44,12 @@ class Comparison:
     """A paired bootstrap test between two rows.
 
     Args:
-        rows: Their names.
-        level: What was ranked.
-        metric: What was measured.
-        differences: Column -> the value of the first row less that of the second, for the columns that both have.
-        p_values: Column -> two-sided p-value, not corrected for the number of tests; None where no resample counts.
+        rows: The names of the rows.
+        level: The kind of candidates.
+        metric: The metric.
+        differences: Column -> first row minus second row, for the columns of both rows.
+        p_values: Column -> two-sided p-value, not corrected for the number of tests; None if no resample had a question
+            in every language.
     """
 
     rows: tuple[str, str]
@@ -64,16 +65,16 @@ class Reproduction:
 
     Args:
         data: Name of the data set.
-        num_queries: Language -> number of test questions: English first, then the languages trained, then the others.
+        num_queries: Language -> number of test questions: English first, then the trained languages, then the others.
         num_candidates: Level -> number of candidates.
         trained_languages: The languages that the mean ``trained`` is over.
         rows: The systems.
-        measurements: Row -> its runs, by seed.
-        cells: Row -> level -> metric -> column (a language, or the value of a :class:`Mean`) -> result. A row lacks the
-            columns of languages that it does not answer.
+        measurements: Row -> the runs of the row, by seed.
+        cells: Row -> level -> metric -> column (a language, or the value of a :class:`Mean`) -> result. A row has no
+            columns for languages that it does not answer.
         comparisons: Every pair of rows, at every level, by every metric.
         num_resamples: Resamples of intervals and tests.
-        command: How it is repeated.
+        command: The command that repeats the experiment.
     """
 
     data: str
@@ -94,7 +95,7 @@ class Reproduction:
 
     @property
     def means(self) -> dict[Mean, tuple[str, ...]]:
-        """The means there are, with their languages."""
+        """The means, with their languages."""
         return means_of(self.languages, self.trained_languages)
 
     def cell(self, row: str, level: Level | str, column: str | Mean, metric: str = "P@1") -> Cell | None:
@@ -102,15 +103,15 @@ class Reproduction:
 
         Args:
             row: The name of a row.
-            level: What was ranked.
+            level: The kind of candidates.
             column: A language, or a mean.
-            metric: What was measured.
+            metric: The metric.
 
         Returns:
-            The result; None where the row does not answer the language, or one of those averaged.
+            The result; None if the row does not answer the language, or a language of the mean.
 
         Raises:
-            ValueError: If there is no such row, level, column or metric.
+            ValueError: If the row, level, column or metric is unknown.
         """
         name = column.value if isinstance(column, Mean) else column
         _expect("row", row, self.cells)
@@ -122,13 +123,13 @@ class Reproduction:
         """The test between two rows.
 
         Args:
-            first: The one that comes first in the experiment.
-            second: The other one.
-            level: What was ranked.
-            metric: What was measured.
+            first: The row that is earlier in the experiment.
+            second: The other row.
+            level: The kind of candidates.
+            metric: The metric.
 
         Raises:
-            ValueError: If there is no such level or metric, or no such pair in this order.
+            ValueError: If the level or metric is unknown, or the pair is unknown in this order.
         """
         level = parse_member(Level, level, "level")
         _expect("metric", metric, METRICS)
@@ -137,7 +138,7 @@ class Reproduction:
         return next(c for c in pairs if c.rows == (first, second))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain values for JSON."""
+        """All results, as plain values for JSON."""
         return {
             "data": self.data,
             "command": self.command,
@@ -195,11 +196,11 @@ class Reproduction:
 
 
 def means_of(languages: Sequence[str], trained: Sequence[str]) -> dict[Mean, tuple[str, ...]]:
-    """The means there are over some languages, with the languages of each."""
+    """The means over some languages, with the languages of each; means of no language are left out."""
     foreign = [language for language in languages if language != "en"]
     groups = {
         Mean.TRAINED: tuple(language for language in foreign if language in trained),
-        # Without languages trained there is nothing that these are the others of.
+        # Without trained languages, "others" would equal "all".
         Mean.OTHERS: tuple(language for language in foreign if language not in trained) if trained else (),
         Mean.ALL: tuple(foreign),
     }

@@ -1,4 +1,4 @@
-"""The files of an experiment's results."""
+"""Writing the results of an experiment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from relkt.data import Level
 from relkt.reproduce.plots import plot_languages, plot_learning_curves, plot_trained_untrained
 from relkt.reproduce.reproduction import Reproduction
 from relkt.reproduce.tables import to_markdown
-from relkt.training.files import write_atomically
+from relkt.storage import atomic_write
 
 
 def write_results(reproduction: Reproduction, path: Path) -> None:
     """Write ``plots/``, ``results.json`` and ``results.md`` into a folder; existing files are replaced.
 
-    A plot of an earlier call that has nothing to show in this one is deleted.
+    An earlier plot that would be empty now is deleted.
     """
     plots = path / "plots"
     for level in Level:
@@ -24,5 +24,5 @@ def write_results(reproduction: Reproduction, path: Path) -> None:
         if plot(reproduction, plots / name) is None:
             for suffix in ("png", "svg"):
                 (plots / f"{name}.{suffix}").unlink(missing_ok=True)
-    write_atomically(path / "results.json", json.dumps(reproduction.to_dict(), ensure_ascii=False, indent=1) + "\n")
-    write_atomically(path / "results.md", to_markdown(reproduction))
+    atomic_write(path / "results.json", json.dumps(reproduction.to_dict(), ensure_ascii=False, indent=1) + "\n")
+    atomic_write(path / "results.md", to_markdown(reproduction))

@@ -1,4 +1,4 @@
-"""The rows of an experiment: which system is trained how."""
+"""The rows of an experiment: systems and how they are trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ E5 = "intfloat/multilingual-e5-small"
 """The transformer encoder of the rows on XQuAD."""
 
 _MUSE = "muse"
-# e5 was trained with these, but its files on the Hub name none.
+# e5 was trained with these prompts, but its files on the Hub do not contain them.
 _E5_PROMPTS = {"query": "query: ", "document": "passage: "}
 _XQUAD: tuple[tuple[str, str | None, str | None], ...] = (
     ("bm25", None, None),
@@ -23,9 +23,9 @@ _XQUAD: tuple[tuple[str, str | None, str | None], ...] = (
     ("best-e5", E5, "best-transformer"),
 )
 XQUAD_ROWS = tuple(name for name, _, _ in _XQUAD)
-"""Names of the rows of ``relkt reproduce xquad``, in their order."""
+"""Names of the rows of ``relkt reproduce xquad``, in order."""
 XQUAD_TRAINED = ("ar", "de", "es", "ru", "th", "tr", "zh")
-"""The languages that the paper trains in."""
+"""The languages that the paper trains on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,16 @@ class Row:
     """One system of an experiment.
 
     Args:
-        name: A short name, part of file names: letters, digits, ``.``, ``_`` and ``-``.
-        encoder: As for :func:`relkt.load_encoder`; None for BM25, which needs none and answers English questions only.
-        config: How the encoder is trained, once for each seed (its own seed does not count); None leaves it as it is.
-        description: What the system is, for the tables; default: put together from the rest.
-        prompts: Prompts for an encoder that has none of its own.
+        name: A short name, used in file names: letters, digits, ``.``, ``_`` and ``-``.
+        encoder: As for :func:`relkt.load_encoder`; None for BM25, which answers English questions only.
+        config: The training configuration, run once for each seed of the experiment instead of its own; None for an
+            encoder that is not trained.
+        description: A description for the tables; default: made of encoder and configuration.
+        prompts: Prompts for an encoder without prompts of its own.
 
     Raises:
-        TypeError: If ``config`` is no TrainConfig.
-        ValueError: If the name cannot be part of a file name, or there is a configuration without an encoder.
+        TypeError: If ``config`` is not a TrainConfig.
+        ValueError: If the name cannot be used in a file name, or a configuration has no encoder.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Row:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name: expected letters, digits, '.', '_' and '-', got {self.name!r}")
         if re.search(r"-seed-\d+$", self.name):
-            raise ValueError(f"name: expected no '-seed-NUMBER' at its end, as runs are named so, got {self.name!r}")
+            raise ValueError(f"name: expected no '-seed-NUMBER' at the end, as in names of runs, got {self.name!r}")
         if self.config is not None and not isinstance(self.config, TrainConfig):
             raise TypeError(f"config: expected a TrainConfig or None, got {self.config!r}")
         if self.config is not None and self.encoder is None:
@@ -68,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """A row, with one seed if it is trained.
+    """A row, with a seed if it is trained.
 
     Args:
         row: The row.
@@ -80,7 +81,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its files."""
+        """The run's name, used in file names."""
         return self.row.name if self.seed is None else f"{self.row.name}-seed-{self.seed}"
 
 
@@ -88,14 +89,14 @@ def xquad_rows(names: Iterable[str] | None = None, *, e5: str = E5) -> tuple[Row
     """The systems compared on XQuAD.
 
     Args:
-        names: Some of :data:`XQUAD_ROWS`; None for all.
-        e5: Where multilingual-e5-small is: its name on the Hub, or a folder.
+        names: Names from :data:`XQUAD_ROWS`; None for all.
+        e5: The name of multilingual-e5-small on the Hub, or its folder.
 
     Returns:
         The rows, in the order of :data:`XQUAD_ROWS`.
 
     Raises:
-        ValueError: If there is no row of a name, or no name.
+        ValueError: If a name is unknown, or no name is given.
     """
     if isinstance(names, str):
         raise ValueError(f"rows: expected a list of names, got the text {names!r}")

@@ -1,4 +1,4 @@
-"""Running an experiment: each run once, however often it is interrupted."""
+"""Running an experiment; finished runs are kept, and unfinished ones resumed."""
 
 from __future__ import annotations
 
@@ -54,38 +54,39 @@ def reproduce(
 ) -> Reproduction:
     """Train and measure several systems on one data set, and compare them.
 
-    Rows that are trained run once for each seed, the others once; each is measured on the test questions at every
-    level. Every finished run is kept, and an unfinished one goes on from its last checkpoint: the same call again goes
-    on where it was, after a kill too, computes no finished run twice, and in the end writes the same results as if it
-    had not been interrupted, but for times. Rows and seeds may be added.
+    A trained row runs once for each seed, any other row once. Each run is measured on the test questions at every
+    level. Finished runs are kept, and an unfinished run has checkpoints: after an interruption or a kill, the same call
+    resumes the experiment and writes the same results, except for times. Rows and seeds may be added.
+
+    ``output_dir`` then holds ``results.md``, ``results.json`` and ``plots/`` of the given rows and seeds;
+    ``measured/``, the measurements that these are made from; ``experiment.json``, the rows and the data set; and
+    ``runs/``, the folders of the training runs (see :func:`relkt.train`), which are not needed once the runs are
+    measured.
 
     Args:
         data: The data set. All its languages are measured; BM25 answers the English questions.
-        output_dir: A new or empty folder, or one that an experiment was started in: ``results.md``, ``results.json``
-            and ``plots/`` of the rows and seeds asked for; ``measured/`` (what is kept of each run, from which these
-            are made), ``runs/`` (the folder of each training run, see :func:`relkt.train`; once the run is measured,
-            nothing here needs it any more), ``experiment.json`` (what is compared).
+        output_dir: A new or empty folder, or one with an experiment.
         rows: The systems, e.g. :func:`xquad_rows`.
-        seeds: Of the trained rows, instead of those of their configurations.
-        trained_languages: The languages of the mean ``trained``; default: those that the trained rows train.
+        seeds: Seeds of the trained rows, instead of those in their configurations.
+        trained_languages: The languages of the mean ``trained``; default: the training languages of the trained rows.
         device: As for :func:`relkt.load_encoder`.
         num_resamples: Bootstrap resamples of intervals and tests.
-        command: How the experiment is repeated, for the results.
-        progress: Told what happens; default silent.
+        command: The command that repeats the experiment, shown in the results.
+        progress: Receives the progress; default: none.
 
     Returns:
-        The results, as they are written.
+        The results, as written.
 
     Raises:
-        TypeError: If a row is no Row.
-        ValueError: If an argument is out of its range; a configuration does not fit the data; this is one of several
-            processes of a distributed job; or the experiment in ``output_dir`` has another data set, or another
-            configuration or encoder for a row. Before any training.
-        FileExistsError: If ``output_dir`` holds something else.
+        TypeError: If a row is not a Row.
+        ValueError: If an argument is out of its range, a configuration does not fit the data, the process belongs to a
+            distributed job, another process runs the experiment, or the experiment in ``output_dir`` has another data
+            set, or another configuration or encoder for a row. Raised before any training.
+        FileExistsError: If ``output_dir`` holds other files.
         OSError: If an encoder cannot be loaded.
     """
     if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise ValueError(f"WORLD_SIZE: expected one process, as each run is one, got a job of {size}")
+        raise ValueError(f"WORLD_SIZE: expected 1, since each run is one process, got {size}")
     path = Path(output_dir)
     progress = progress or Progress()
     rows = _check_rows(rows)
@@ -121,7 +122,7 @@ def _run(
     device: str | None,
     progress: Progress,
 ) -> Measurement:
-    """Train, if the row is trained, measure, and keep the measurement."""
+    """Train the row, if it is trained, measure it, and write the measurement."""
     progress.run_started(run)
     start = time.monotonic() - folder.seconds(run)
 
@@ -165,7 +166,7 @@ def _run(
         stages=tuple(stages),
     )
     folder.write(run, measurement)
-    gc.collect()  # the model, before the next one is loaded
+    gc.collect()  # frees the model before the next one is loaded
     progress.run_finished(run)
     return measurement
 
@@ -183,13 +184,13 @@ def _load(row: Row, device: str | None) -> SentenceTransformer:
     assert row.encoder is not None
     with no_progress_bars():
         model = load_encoder(row.encoder, device=device)
-    if not any(model.prompts.values()):  # an encoder's own prompts are the right ones
+    if not any(model.prompts.values()):  # an encoder's own prompts take precedence
         model.prompts |= row.prompts
     return model
 
 
 def _encoders(rows: Sequence[Row], device: str | None, progress: Progress) -> dict[str, str]:
-    """Row -> checksum of the encoder it starts from. Loads every encoder, and so finds those that are not there."""
+    """Row -> checksum of the encoder it starts from. Loads every encoder, so a missing one is found at the start."""
     from relkt.encoders import model_checksum
 
     found: dict[tuple[object, ...], str] = {}
@@ -220,10 +221,10 @@ def _check_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
     seen: set[str] = set()
     for row in rows:
         if not isinstance(row, Row):
-            raise TypeError(f"rows: expected Row objects, as relkt.reproduce.xquad_rows gives them, got {row!r}")
-        # Some file systems do not tell upper from lower case.
+            raise TypeError(f"rows: expected Row objects, e.g. from relkt.reproduce.xquad_rows, got {row!r}")
+        # Some file systems ignore case.
         if row.name.lower() in seen:
-            raise ValueError(f"rows: expected names that differ, got {row.name!r} twice")
+            raise ValueError(f"rows: expected different names, got {row.name!r} twice")
         seen.add(row.name.lower())
     return rows
 
@@ -231,7 +232,7 @@ def _check_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
 def _check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds: expected at least one seed, and each once, got {list(seeds)}")
+        raise ValueError(f"seeds: expected at least one seed, and each seed once, got {list(seeds)}")
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seeds: expected integers from 0 to 4294967295, got {seed!r}")
@@ -240,18 +241,20 @@ def _check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
 
 def _check_data(data: RetrievalData, test: RetrievalData, rows: Sequence[Row]) -> None:
     if not test.queries:
-        raise ValueError(f"data: expected questions in the test split, data set {data.name!r} has none")
+        raise ValueError(f"data: expected questions in the test split of data set {data.name!r}, got 0")
     for row in rows:
         if row.encoder is None and "en" not in test.languages:
-            raise ValueError(f"rows: {row.name!r} needs English questions, data set {data.name!r} tests none")
+            raise ValueError(
+                f"rows: {row.name!r} needs English questions, and the test split of data set {data.name!r} has 0"
+            )
         if row.config is None:
             continue
         for split in (Split.TRAIN, Split.DEV):
-            there = data.select(split=split).languages
-            if missing := [code for code in row.config.languages if code not in there]:
+            known = data.select(split=split).languages
+            if missing := [code for code in row.config.languages if code not in known]:
                 raise ValueError(
-                    f"rows: {row.name!r} trains in {', '.join(missing)}, but the {split.value} split of data set "
-                    f"{data.name!r} has no such question"
+                    f"rows: {row.name!r} trains on {', '.join(missing)}, but the {split.value} split of data set "
+                    f"{data.name!r} has only {', '.join(known)}"
                 )
 
 
@@ -274,6 +277,6 @@ def _trained_languages(data: RetrievalData, rows: Sequence[Row], given: Iterable
     if len(set(of_row.values())) > 1:
         listed = "; ".join(f"{name}: {', '.join(languages)}" for name, languages in of_row.items())
         raise ValueError(
-            f"trained_languages: expected a list, as rows train in different languages ({listed}), got none"
+            f"trained_languages: expected a list, since rows train on different languages ({listed}), got None"
         )
     return next(iter(of_row.values()), ())

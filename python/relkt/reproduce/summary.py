@@ -1,4 +1,4 @@
-"""From measurements to results: means over seeds, intervals over questions, paired tests between rows."""
+"""Summarising measurements: means over seeds, intervals over questions, paired tests between rows."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def summarise(
     command: str,
     seed: int = 0,
 ) -> Reproduction:
-    """Averages, intervals and tests.
+    """Compute averages, intervals and tests.
 
-    Questions are resampled with all their translations, and the same ones for every row; the values of a question are
+    A resample draws questions with all their translations, and is the same for every row. The values of a question are
     averaged over the seeds first.
 
     Args:
         data: The test questions and the candidates.
         rows: The systems.
-        measurements: Row -> its runs, at least one.
-        trained_languages: Of the mean ``trained``.
+        measurements: Row -> the runs of the row, at least one.
+        trained_languages: The languages of the mean ``trained``.
         num_resamples: Resamples of intervals and tests.
-        command: How the experiment is repeated.
-        seed: Of the resampling.
+        command: The command that repeats the experiment.
+        seed: Seed of the resampling.
     """
     languages = _in_order(data.languages, trained_languages)
     columns: dict[str, tuple[str, ...]] = {language: (language,) for language in languages}
@@ -50,7 +50,7 @@ def summarise(
     cells: dict[str, dict[Level, dict[str, dict[str, Cell]]]] = {row.name: {} for row in rows}
     comparisons: list[Comparison] = []
     for level in Level:
-        # Row -> column -> (metrics, num_resamples), of this level alone: they are large.
+        # Row -> column -> (metrics, num_resamples), for one level at a time, since they are large.
         resampled: dict[str, dict[str, Array]] = {}
         for row in rows:
             runs = list(measurements[row.name].values())
@@ -95,7 +95,7 @@ class _Table:
     def __init__(self, data: RetrievalData, languages: Sequence[str], answered: Sequence[str]) -> None:
         self.answered = set(answered)
         self._languages = {language: row for row, language in enumerate(languages)}
-        # Numbered over all questions, so that one seed draws the same ones for every row.
+        # Numbered over all questions, so that one seed draws the same questions for every row.
         questions = {
             parallel: number for number, parallel in enumerate(dict.fromkeys(q.parallel for q in data.queries))
         }
@@ -119,14 +119,14 @@ class _Table:
         return sums
 
     def means(self, values: Array) -> Array:
-        """(metrics, q) to (metrics, languages); NaN for languages that are not answered."""
+        """(metrics, q) to (metrics, languages); NaN for languages without answers."""
         with np.errstate(invalid="ignore"):
             means: Array = self.sums(values).sum(axis=2) / self.counts.sum(axis=1)
         return means
 
 
 def _in_order(languages: Sequence[str], trained: Sequence[str]) -> tuple[str, ...]:
-    """English first, then the languages trained, then the others."""
+    """English first, then the trained languages, then the others."""
     return tuple(sorted(languages, key=lambda code: (code != "en", code not in trained, code)))
 
 

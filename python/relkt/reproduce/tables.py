@@ -21,8 +21,8 @@ _TESTED = (Level.PASSAGE, Level.BEST_PASSAGE)
 
 
 def to_markdown(reproduction: Reproduction) -> str:
-    """What is worth reading: how it was made; P@1 by row and language at each level; the tests between rows; what each
-    stage of the rows with several stages brought."""
+    """The report of an experiment: its conditions; P@1 by row and language at each level; the tests between rows; and
+    the results after each stage, for rows with several stages."""
     parts = [f"# {reproduction.data}: {len(reproduction.rows)} systems"]
     if reproduction.command:
         parts.append(f"```\n{reproduction.command}\n```")
@@ -41,7 +41,7 @@ def to_markdown(reproduction: Reproduction) -> str:
 
 
 def main_mean(reproduction: Reproduction) -> Mean | None:
-    """The mean over the languages trained; without any, over all but English; None if there is only English."""
+    """The mean over the trained languages, or else over all but English; None if there is only English."""
     return next(iter(reproduction.means), None)
 
 
@@ -66,7 +66,7 @@ def _made(reproduction: Reproduction) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     cores, threads = machine["cores"], machine["threads"]
     gpu = machine["gpu"] or "no GPU used"
-    # "?" stands for what is not installed.
+    # "?" is the version of a package that is not installed.
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version != "?")
     cores = f"{cores} core{'s' * (cores != 1)}, {threads} thread{'s' * (threads != 1)} used"
     return f"{machine['cpu'] or 'unknown processor'}, {cores}, {gpu}; {versions}"
@@ -88,12 +88,12 @@ def _explanation(reproduction: Reproduction) -> str:
     counted = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     text = (
         f"P@1 on {counted} test questions in each of {len(queries)} language{'s' * (len(queries) != 1)}: the share of "
-        "questions whose first candidate answers them. Trained systems: the mean over the seeds ± the standard "
-        "deviation over them (n - 1). The best of a column is bold. Means give every language the same weight and "
-        "leave English out, the language of the passages"
+        "questions whose first candidate answers them. Trained systems: mean ± standard deviation (n - 1) over the "
+        "seeds. The best value of a column is bold. Means give each language the same weight and leave out English, "
+        "the language of the passages"
     )
     if reproduction.trained_languages:
-        text += "; \\* trained, in the systems that are trained"
+        text += "; \\* a language that the trained systems train on"
     return text + ". `results.json` has the other metrics, every seed, and 95 % bootstrap intervals over questions."
 
 
@@ -105,7 +105,7 @@ def _level_table(reproduction: Reproduction, level: Level) -> str:
     columns = []
     for name in (*reproduction.languages, *reproduction.means):
         cells = [reproduction.cell(row.name, level, name) for row in reproduction.rows]
-        # Compared as printed: values that look the same are equally bold.
+        # Values are compared as printed, so that equal numbers are equally bold.
         best = max((round(cell.value, 3) for cell in cells if cell is not None), default=None)
         alone = sum(cell is not None for cell in cells) < 2
         columns.append([_shown(cell, bold=not alone and _rounded(cell) == best) for cell in cells])
@@ -129,7 +129,7 @@ def _spread(value: float, deviation: float | None) -> str:
 
 
 def _compared(reproduction: Reproduction) -> list[str]:
-    """The rows that have the mean that is tested; none if there are not two."""
+    """The rows with the mean that is tested; empty if there are fewer than two."""
     mean = main_mean(reproduction)
     if mean is None:
         return []
@@ -144,9 +144,9 @@ def _about_tests(reproduction: Reproduction) -> str:
     return (
         f"Two-sided p-values for the difference in P@1, averaged over {languages} ({mean.value}). "
         f"{reproduction.num_resamples:,} resamples of the questions, each with all its translations, the same ones for "
-        "both systems; values are averaged over the seeds first. They say how sure a difference is for other questions "
-        "like these, given these training runs; they are not corrected for the number of pairs. `results.json` has "
-        "every pair at every level, by every metric, in every language."
+        "both systems; values are averaged over the seeds first. The p-values are about other questions like these, "
+        "given these training runs, and are not corrected for the number of pairs. `results.json` has every pair at "
+        "every level, by every metric, in every language."
     )
 
 
@@ -166,8 +166,8 @@ def _about_stages(reproduction: Reproduction) -> str:
     mean = main_mean(reproduction)
     over = "" if mean is None else f"; test: {mean.value}"
     return (
-        "P@1 of the weights kept after each stage, averaged over languages, mean over the seeds ± standard deviation. "
-        f"Dev: the languages trained, at the level of the configuration{over}."
+        "P@1 of the weights kept after each stage, averaged over languages: mean ± standard deviation over the seeds. "
+        f"Dev: the trained languages, at the level of the configuration{over}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What is read of a finished training run: its learning curve, and what each stage brought."""
+"""Reading the learning curve and the results of each stage from a finished training run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from relkt.training.config import Stage
 
 
 def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult]]:
-    """The learning curve and the stages of a training run.
+    """The learning curve and the results of each stage of a training run.
 
     Args:
         path: The run's folder.
 
     Returns:
-        The dev evaluations, as optimizer steps since the start of the run and P@1 (without those of a later stage's
-        start, whose weights were evaluated in the stage before, and those of averaged weights); and the results before
-        the first stage and after each. A run whose first stage is the vocabulary has no dev evaluation before it.
+        The dev evaluations, as (optimizer steps since the start of the run, P@1), and the results before the first
+        stage and after each stage. The curve leaves out the start of each later stage, whose weights the stage before
+        evaluated, and averaged weights. A run whose first stage is the vocabulary has no dev evaluation before it.
     """
     stages: dict[str, list[dict[str, Any]]] = {}
     for text in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():

@@ -253,7 +253,7 @@ class Retriever:
     def search_embeddings(
         self, embeddings: Embeddings, k: int = 10, *, where: Where | None = None, threads: int | None = None
     ) -> list[list[RetrievedPassage]]:
-        """As :meth:`search`, for embedded questions.
+        """The exact top-k passages of each embedded question, see :meth:`search`.
 
         Args:
             embeddings: (q, d) float32 or float16.

@@ -99,7 +99,7 @@ def test_ctrl_c_says_how_to_continue(
         (["--rows", ""], "rows: expected some of"),
         (["--rows", "bm25", "--path", "none"], "path: expected a folder, got 'none', which does not exist"),
         (["--rows", "bm25", "--device", "gpu"], "--device: expected cpu, or a GPU that"),
-        (["--rows", "bm25", "--output", "."], "expected a new or empty folder, or that of an experiment"),
+        (["--rows", "bm25", "--output", "."], "expected a new or empty folder, or one with an experiment"),
         (["--rows", "e5-small", "--e5", "./none"], "no such folder"),
     ],
 )

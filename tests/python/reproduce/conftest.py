@@ -1,4 +1,4 @@
-"""A tiny encoder, and an experiment with it on relkt-mini that the tests share."""
+"""A tiny encoder, and a finished experiment with it on relkt-mini, shared by the tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIG = {
 
 
 def make_encoder(folder: Path, seed: int = 0) -> str:
-    """Saves a mUSE of random weights over letters and pairs of letters."""
+    """Save a mUSE model with random weights over letters and pairs of letters."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -3.0)]
     pieces += [(text, -6.0) for text in [*letters, *(a + b for a in letters for b in "aeiou")]]
@@ -50,7 +50,7 @@ def make_encoder(folder: Path, seed: int = 0) -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """An experiment that nothing happened to."""
+    """An experiment that was not interrupted."""
 
     path: Path
     result: Reproduction

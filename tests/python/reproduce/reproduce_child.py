@@ -1,6 +1,6 @@
-"""Run by test_run.py in a process of its own: go on with an experiment, and be killed at a given moment.
+"""Run by test_run.py in a child process: resume an experiment, and kill the process at a given moment.
 
-Not a test module. Its arguments are put into ``ARGUMENTS`` by whoever runs it.
+Not a test module. The caller puts the arguments into ``ARGUMENTS``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing_extensions import override
 
 from relkt.reproduce import Progress, Run, reproduce
 
-# As in the tests that compare with what is done here.
+# As in the tests that compare with these results.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 
 class Killed(Progress):
-    """Dies in a run, when an activity begins for a given time."""
+    """Kills the process when an activity of a run begins for the n-th time."""
 
     def __init__(self, run: str, activity: str, times: int) -> None:
         self._run, self._activity, self._times = run, activity, times

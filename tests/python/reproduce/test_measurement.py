@@ -1,4 +1,4 @@
-"""BM25 as a system, and what is kept of a run."""
+"""BM25 as a system, and the measurement of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows are data."""
+"""Rows of an experiment."""
 
 from __future__ import annotations
 

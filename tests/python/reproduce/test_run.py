@@ -1,4 +1,4 @@
-"""An experiment from end to end: its results, going on with it, and what it refuses."""
+"""An experiment from end to end: its results, its resumption, and the arguments it refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHILD = Path(__file__).parent / "reproduce_child.py"
 
 
 def untimed(path: Path) -> dict[str, Any]:
-    """What results.json says, but for times."""
+    """The content of results.json without times."""
     results = json.loads((path / "results.json").read_text())
     for row in results["rows"].values():
         for run in row["runs"]:
@@ -78,7 +78,7 @@ class Recorded(Progress):
             raise KeyboardInterrupt
 
 
-def test_what_is_written(finished: Any) -> None:
+def test_files_of_an_experiment(finished: Any) -> None:
     files = {str(p.relative_to(finished.path)) for p in finished.path.rglob("*") if p.is_file()}
     plots = [*(f"languages-{level.value}" for level in Level), "trained-untrained", "learning-curves"]
     expected = {"experiment.json", "results.json", "results.md"}
@@ -96,7 +96,7 @@ def test_what_is_written(finished: Any) -> None:
 
 
 def test_the_numbers_are_those_of_evaluate(finished: Any, data: RetrievalData) -> None:
-    """Each trained model, loaded from its folder and evaluated anew."""
+    """Each trained model is loaded from its folder and evaluated again."""
     values: dict[int, dict[Level, dict[str, float]]] = {}
     for seed in (1, 2):
         model = load_encoder(finished.path / "runs" / f"tuned-seed-{seed}" / "model", device="cpu")
@@ -133,7 +133,7 @@ def test_stages_and_curve_of_a_run(finished: Any) -> None:
     (first, _) = finished.result.measurements["tuned"].values()
     assert [stage.name for stage in first.stages] == ["before", "warmup", "contrastive"]
     assert [stage.dev_p1 for stage in first.stages] == sorted(stage.dev_p1 for stage in first.stages)
-    # What training started from is the row that is not trained; what it ended with is what was measured.
+    # Training starts from the untrained row and ends with the measured weights.
     for stage, row in ((first.stages[0], "plain"), (first.stages[-1], "tuned")):
         for level in Level:
             cell = finished.result.cell(row, level, "es")
@@ -170,7 +170,9 @@ def test_the_same_call_again_does_nothing(
     assert set(json.loads((copy / "experiment.json").read_text())["rows"]) == {"bm25", "plain", "tuned"}
 
 
-def test_interrupted_and_continued(finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path) -> None:
+def test_an_interrupted_experiment_is_resumed(
+    finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
+) -> None:
     arguments: dict[str, Any] = {"output_dir": tmp_path / "x", "rows": rows[1:], "seeds": (1,), "num_resamples": 1}
     stopped = Recorded(interrupt=("tuned-seed-1", Stage.CONTRASTIVE, 4))
     with pytest.raises(KeyboardInterrupt):
@@ -179,11 +181,11 @@ def test_interrupted_and_continued(finished: Any, data: RetrievalData, rows: tup
     (clock,) = (tmp_path / "x" / "measured").glob("*~seconds.json")
     spent = json.loads(clock.read_text())
     assert spent > 0
-    going_on = Recorded()
-    result = reproduce(data, progress=going_on, **arguments)
-    assert going_on.planned == [(2, 1)]
-    assert going_on.started == going_on.finished == ["tuned-seed-1"]
-    assert going_on.skipped == [Stage.WARMUP]
+    resumed = Recorded()
+    result = reproduce(data, progress=resumed, **arguments)
+    assert resumed.planned == [(2, 1)]
+    assert resumed.started == resumed.finished == ["tuned-seed-1"]
+    assert resumed.skipped == [Stage.WARMUP]
     assert not clock.exists()
     (measurement,) = result.measurements["tuned"].values()
     assert measurement.seconds > spent
@@ -191,7 +193,10 @@ def test_interrupted_and_continued(finished: Any, data: RetrievalData, rows: tup
     assert measured(tmp_path / "x") == {name: undisturbed[name] for name in ("plain.json", "tuned-seed-1.json")}
 
 
-def test_killed_and_continued(finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_experiment_is_resumed(
+    finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
+) -> None:
     """kill -9 in the middle of a stage, and between a finished training run and its measurement."""
     given = {"data": data, "output_dir": tmp_path / "x", "rows": rows, "seeds": (1, 2), "num_resamples": 200}
     (tmp_path / "arguments").write_bytes(pickle.dumps(given | {"command": "the command"}))
@@ -211,10 +216,9 @@ def test_killed_and_continued(finished: Any, data: RetrievalData, rows: tuple[Ro
         return process.exitcode
 
     assert child({"run": "tuned-seed-1", "activity": "saving", "times": 2}) == -signal.SIGKILL
-    # In a run that goes on with the second stage: its end, its test results, and our own evaluation.
     assert child({"run": "tuned-seed-2", "activity": "loading the encoder", "times": 1}) == -signal.SIGKILL
     assert (tmp_path / "x" / "measured" / "tuned-seed-1.json").exists()
-    assert (tmp_path / "x.lock").exists()  # left behind, and in nobody's way
+    assert (tmp_path / "x.lock").exists()  # left by the killed process; does not block the next one
     assert child(None) == 0
     assert measured(tmp_path / "x") == measured(finished.path)
     assert untimed(tmp_path / "x") == untimed(finished.path)
@@ -232,15 +236,19 @@ def test_another_experiment_is_refused(
     model.save_pretrained(str(tmp_path / "other"), create_model_card=False)
     half = load_data("relkt-mini", languages=["en", "de", "es"])
     for changed, of, message in (
-        (other, data, r"'tuned' is another row .*: warmup\.epochs was 1, is 7$"),
+        (other, data, r"'tuned' differs from the row of this name in .*: warmup\.epochs was 1, is now 7$"),
         (
             replace(tuned, encoder=str(tmp_path / "other")),
             data,
-            "'tuned' is another row .* its encoder was [0-9a-f]+, is",
+            "'tuned' differs from the row .* its encoder was [0-9a-f]+, is now",
         ),
-        (Row(name="bm25", encoder=tuned.encoder), data, "'bm25' is another row .* its encoder was BM25, is"),
-        (replace(tuned, config=None), data, "'tuned' is another row .*: it was trained, is untrained"),
-        (tuned, half, "expected the data set of the experiment in .*, got another: passages, questions and splits"),
+        (Row(name="bm25", encoder=tuned.encoder), data, "'bm25' differs from the row .* its encoder was BM25, is now"),
+        (replace(tuned, config=None), data, "'tuned' differs from the row .*: it was trained, is now untrained"),
+        (
+            tuned,
+            half,
+            "data set of the experiment in .*, got one with different passages, questions and splits",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             reproduce(of, output_dir=finished.path, rows=[changed], seeds=(1,))
@@ -267,20 +275,20 @@ def test_a_damaged_measurement_is_named(
     ("changes", "message"),
     [
         ({"rows": []}, "rows: expected at least one row"),
-        ({"rows": [Row(name="a"), Row(name="A")]}, "rows: expected names that differ, got 'A' twice"),
+        ({"rows": [Row(name="a"), Row(name="A")]}, "rows: expected different names, got 'A' twice"),
         ({"seeds": []}, "seeds: expected at least one seed"),
-        ({"seeds": [1, 1]}, r"seeds: expected at least one seed, and each once, got \[1, 1\]"),
+        ({"seeds": [1, 1]}, r"seeds: expected at least one seed, and each seed once, got \[1, 1\]"),
         ({"seeds": [-1]}, "seeds: expected integers from 0 to 4294967295, got -1"),
         ({"num_resamples": 0}, "num_resamples: expected at least 1, got 0"),
         ({"trained_languages": ["de", "fr"]}, "trained_languages: expected languages of data set .*, got fr"),
         ({"trained_languages": "de"}, "trained_languages: expected a list of language codes, got the text 'de'"),
         (
             {"rows": [Row(name="x", encoder="none", config=TrainConfig(languages=("fr",)))]},
-            "rows: 'x' trains in fr, but the train split of data set 'relkt-mini' has no such question",
+            "rows: 'x' trains on fr, but the train split of data set 'relkt-mini' has only",
         ),
         (
             {"rows": [Row(name=n, encoder="none", config=TrainConfig(languages=(n,))) for n in ("de", "es")]},
-            r"trained_languages: expected a list, as rows train in different languages \(de: de; es: es\), got none",
+            r"trained_languages: expected a list, since rows train on different languages \(de: de; es: es\), got None",
         ),
         ({"rows": [Row(name="x", encoder="./none")]}, "no such folder"),
     ],
@@ -295,16 +303,16 @@ def test_one_of_several_processes_is_refused(
     data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="WORLD_SIZE: expected one process, as each run is one, got a job of 2"):
+    with pytest.raises(ValueError, match="WORLD_SIZE: expected 1, since each run is one process, got 2"):
         reproduce(data, output_dir=tmp_path / "x", rows=[Row(name="bm25")])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_something_else_is_left_alone(data: RetrievalData, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_refused(data: RetrievalData, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"that of an experiment, got .*mine, which holds notes\.txt"):
+    with pytest.raises(FileExistsError, match=r"one with an experiment, got .*mine, which holds notes\.txt"):
         reproduce(data, output_dir=tmp_path / "mine", rows=[Row(name="bm25")])
     with pytest.raises(FileExistsError, match="expected a folder, got the file"):
         reproduce(data, output_dir=tmp_path / "file", rows=[Row(name="bm25")])
@@ -312,9 +320,9 @@ def test_a_folder_of_something_else_is_left_alone(data: RetrievalData, tmp_path:
 
 
 def test_data_without_test_or_english_questions(data: RetrievalData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected questions in the test split, data set 'relkt-mini' has none"):
+    with pytest.raises(ValueError, match="expected questions in the test split of data set 'relkt-mini', got 0"):
         reproduce(data.select(split=Split.DEV), output_dir=tmp_path, rows=[Row(name="bm25")])
-    with pytest.raises(ValueError, match="'bm25' needs English questions, data set 'relkt-mini' tests none"):
+    with pytest.raises(ValueError, match=r"'bm25' needs English questions, and the test split of .* has 0"):
         reproduce(data.select(languages=["de"]), output_dir=tmp_path, rows=[Row(name="bm25")])
 
 

@@ -196,7 +196,7 @@ def test_tests_are_a_triangle() -> None:
     assert "| P@1 | en | de | hi | th | all but en (3) |" in text
 
 
-def test_runs_on_different_machines_are_told_apart() -> None:
+def test_runs_on_different_machines_are_listed_by_machine() -> None:
     row = Row(name="tuned", encoder="enc", config=TrainConfig(stages=CONFIG.stages[:1]))
     other = MACHINE | {"cpu": "B CPU", "cores": 1, "threads": 4, "gpu": "G"}
     runs = {

@@ -1,4 +1,4 @@
-"""The curve and the stages of training runs, from files written by hand."""
+"""Learning curves and stage results, from files written by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relkt.reproduce.training_run import read_training
 
 
 def write_run(path: Path, lines: list[tuple[str, int, float | None, dict[str, Any]]]) -> None:
-    """A run's metrics (stage, step, dev P@1 or None for a line of the loss, more), and its results on test."""
+    """Write metrics of a run (stage, step, dev P@1 or None for a loss, other values) and its test results."""
     rows = [
         {"stage": stage, "epoch": 0.0, "step": step, **({"loss": 1.0} if p1 is None else {"dev_p1": p1}), **more}
         for stage, step, p1, more in lines
@@ -25,7 +25,7 @@ def write_run(path: Path, lines: list[tuple[str, int, float | None, dict[str, An
     (path / "results.json").write_text(json.dumps(results))
 
 
-def test_steps_go_on_from_stage_to_stage(tmp_path: Path) -> None:
+def test_steps_are_counted_over_all_stages(tmp_path: Path) -> None:
     write_run(
         tmp_path,
         [
@@ -33,13 +33,13 @@ def test_steps_go_on_from_stage_to_stage(tmp_path: Path) -> None:
             ("warmup", 4, 0.5, {}),
             ("warmup", 8, 0.375, {}),
             ("warmup", 9, None, {}),
-            ("transfer", 0, 0.5, {}),  # what the first stage kept: not drawn again
+            ("transfer", 0, 0.5, {}),  # the weights of the first stage: not drawn again
             ("transfer", 3, 0.125, {}),
         ],
     )
     curve, stages = read_training(tmp_path)
     assert curve == [(0, 0.25), (4, 0.5), (8, 0.375), (12, 0.125)]
-    # The second stage brought nothing, and kept its start.
+    # The second stage did not improve, and kept its initial weights.
     assert stages == [
         StageResult("before", 0.25, {"passage": {"de": 0.0}}),
         StageResult("warmup", 0.5, {"passage": {"de": 0.125}}),

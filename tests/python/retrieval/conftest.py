@@ -1,4 +1,4 @@
-"""Few passages, an encoder that puts a text by its words, and files of all kinds."""
+"""A few passages, as a list and as a file, and an encoder that embeds a text by its words."""
 
 import hashlib
 import json
@@ -9,11 +9,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
+from relkt import Retriever
+
 DIM = 32
 
 
 class WordEncoder(InputModule):
-    """The sum of a vector for each word; ``fail_at`` makes it fail at a text."""
+    """The sum of a random vector for each word; raises an error at the text ``fail_at``."""
 
     save_in_root = True
 
@@ -104,3 +106,8 @@ def json_lines(tmp_path, passages):
     path = tmp_path / "passages.jsonl"
     path.write_text("".join(json.dumps(p, ensure_ascii=False) + "\n" for p in passages), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def built(passages, encoder, tmp_path):
+    return Retriever.build(passages, tmp_path / "w.relkt", encoder=encoder, encoder_name="words")

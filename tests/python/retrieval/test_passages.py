@@ -1,4 +1,4 @@
-"""The file of passages: random access, filters, and files that are not one."""
+"""The passages' file: random access, filters, and files of other kinds."""
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ def test_notes_and_table(store, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, BATCH_ROWS - 1, BATCH_ROWS, BATCH_ROWS + 1, 2 * BATCH_ROWS + 7])
-def test_every_row_is_found_around_the_edges_of_batches(tmp_path, rows):
+def test_rows_around_the_edges_of_batches(tmp_path, rows):
     write_store(from_passages([f"text {row}" for row in range(rows)]), tmp_path / "p.arrow", {})
     store = PassageStore.open(tmp_path / "p.arrow")
     assert len(store) == rows

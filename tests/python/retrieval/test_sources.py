@@ -1,4 +1,4 @@
-"""Passages out of files of all kinds, and what is refused."""
+"""Passages from files of all kinds and from memory, and invalid input."""
 
 import csv
 import dataclasses
@@ -33,7 +33,7 @@ def test_json_lines(json_lines, passages):
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
-def test_tables_give_the_same(json_lines, passages, tmp_path, kind):
+def test_tables_give_the_same_passages(json_lines, passages, tmp_path, kind):
     path = tmp_path / f"table.{kind}"
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(passages), path)
@@ -76,7 +76,7 @@ def test_plain_text_by_line_and_by_paragraph(tmp_path):
     assert [(p.id, p.text) for p in paragraphs] == [("a.txt:1", "one two"), ("a.txt:4", "three")]
 
 
-def test_columns_of_other_names(tmp_path):
+def test_columns_with_other_names(tmp_path):
     path = write(tmp_path / "p.jsonl", {"key": 7, "body": "Text.", "lang": "en", "text": "short", "id": "x"})
     columns = Columns(text="body", id="key", language="lang")
     with pytest.raises(DataError, match=r"line 1: column 'text' would be lost"):
@@ -86,12 +86,12 @@ def test_columns_of_other_names(tmp_path):
     assert passage == IndexedPassage("7", "Text.", language="en")
 
 
-def test_without_ids_passages_are_called_by_their_rows(tmp_path):
+def test_without_ids_the_row_numbers_are_the_ids(tmp_path):
     path = write(tmp_path / "p.jsonl", {"text": "a"}, {"text": "b"})
     assert [p.id for p in read_store(read_passages(path))] == ["0", "1"]
 
 
-def test_every_value_comes_back(tmp_path):
+def test_all_json_values_are_kept(tmp_path):
     values = [
         {"n": 1, "mixed": 1, "nested": [1, {"a": None}], "big": 2**70, "flag": True, "x": 0.5, "rare": None},
         {"n": 2**63 - 1, "mixed": "1", "nested": {}, "big": 1, "flag": None, "x": 1e300, "rare": "é\u2028"},
@@ -118,23 +118,23 @@ def test_parquet_types_and_embeddings(tmp_path):
         read_store(read_passages(tmp_path / "q.parquet"))
 
 
-def test_columns_may_be_left_out(tmp_path):
+def test_columns_can_be_dropped(tmp_path):
     path = write(tmp_path / "p.jsonl", {"text": "a", "x": 1, "y": 2})
     (passage,) = read_store(read_passages(path, columns=Columns(left_out=("x",))))
     assert passage.fields == {"y": 2}
 
 
-def test_whole_numbers_among_others_stay_numbers(tmp_path):
+def test_integers_in_a_float_column_become_floats(tmp_path):
     path = write(tmp_path / "p.jsonl", *({"text": "t", "x": x, "n": n} for x, n in [(1, 2**62), (1.5, 1)]))
     store = read_store(read_passages(path))
     assert [p.fields for p in store] == [{"x": 1.0, "n": 2**62}, {"x": 1.5, "n": 1}]
     assert store.mask({"x": 1}).tolist() == [True, False]
-    # 2**62 + 1 is no double: such a column is kept as it is, value by value.
+    # A double cannot represent 2**62 + 1, so each value of this column is stored as JSON.
     path = write(tmp_path / "p.jsonl", *({"text": "t", "x": x} for x in [2**62 + 1, 1.5]))
     assert [p.fields["x"] for p in read_store(read_passages(path))] == [2**62 + 1, 1.5]
 
 
-def test_a_folder_of_tables_has_a_readme(tmp_path):
+def test_a_readme_next_to_tables_is_not_a_source(tmp_path):
     (tmp_path / "README.md").write_text("about it")
     write(tmp_path / "p.jsonl", {"text": "a", "document": 7})
     (passage,) = read_store(read_passages(tmp_path))

@@ -110,10 +110,10 @@ def test_devices_and_pipes_are_written_to() -> None:
 
 
 def test_a_name_in_use_is_not_overwritten(tmp_path: Path) -> None:
-    theirs = tmp_path / f".file.{os.getpid()}-0.tmp"
-    theirs.write_text("theirs")
+    other = tmp_path / f".file.{os.getpid()}-0.tmp"
+    other.write_text("other")
     atomic_write(tmp_path / "file", "new")
-    assert theirs.read_text() == "theirs"
+    assert other.read_text() == "other"
 
 
 def test_a_given_temporary_file_is_overwritten(tmp_path: Path) -> None:
