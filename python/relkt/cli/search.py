@@ -196,7 +196,7 @@ def _open_run(path: Path | None) -> AbstractContextManager[IO[bytes] | None]:
 def _write_run(file: IO[bytes], question_id: str, found: Sequence[RetrievedPassage]) -> None:
     import numpy as np
 
-    from relkt.evaluation.ranking import run_lines
+    from relkt.evaluation.trec import run_lines
 
     scores = np.array([result.score for result in found], dtype=np.float32)
     file.write(run_lines(question_id, [result.passage.id for result in found], scores).encode())

@@ -1,4 +1,4 @@
-"""Encoders: texts to unit vectors."""
+"""Encoders, which embed texts as unit vectors."""
 
 from relkt.encoders.checksum import model_checksum
 from relkt.encoders.encoding import encode_passages, encode_queries

@@ -1,4 +1,4 @@
-"""Which token of one language stands for which of another: word alignment from parallel texts."""
+"""Word alignment: translation probabilities between tokens, from parallel texts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 ITERATIONS = 8
-"""Rounds of expectation and maximisation; the probabilities hardly change after these."""
+"""Rounds of expectation and maximisation; later rounds hardly change the probabilities."""
 
 
 def translation_table(
     sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, iterations: int = ITERATIONS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Probabilities that a token of one language is translated into one of another.
+    """Estimates the probabilities that a source token is translated into a target token.
 
-    ``t(e | f)`` of IBM model 1: each target token e of a pair of texts comes from one of the source tokens f of the
-    pair, or from none of them, all being equally likely beforehand; expectation and maximisation start from equal
-    probabilities, and reach the maximum whatever they start from.
+    These are ``t(e | f)`` of IBM model 1: each target token e of a pair of texts comes from one of the source tokens f
+    of the pair or from the empty token, all equally likely a priori. Expectation and maximisation start from equal
+    probabilities; they converge to the global maximum from any start.
 
     Args:
-        sources: Token ids of each text in the one language, at least 0.
-        targets: Token ids of its translation.
-        iterations: Rounds, at least 1.
+        sources: Token ids, at least 0, of each source text.
+        targets: Token ids of each translation.
+        iterations: Number of rounds, at least 1.
 
     Returns:
         Source tokens, target tokens and their probabilities, shape ``(m,)`` each: one entry for each two tokens that
-        occur in a pair, ordered by source and then target token. Those of a source token sum to 1, unless no target
-        was ever attributed to it; then they are 0.
+        occur in a pair, ordered by source and then target token. The probabilities of a source token sum to 1, or are
+        all 0 if no target token was attributed to it.
 
     Raises:
         ValueError: If the numbers of sources and targets differ, or ``iterations`` is below 1.
@@ -38,7 +38,7 @@ def translation_table(
         Linguistics 19(2), 1993, section 4.1.
     """
     if len(sources) != len(targets):
-        raise ValueError(f"targets: expected {len(sources)} texts, one a source, got {len(targets)}")
+        raise ValueError(f"targets: expected {len(sources)} texts, one per source, got {len(targets)}")
     if iterations < 1:
         raise ValueError(f"iterations: expected at least 1, got {iterations}")
     pairs = [
@@ -48,7 +48,8 @@ def translation_table(
     ]
     if not pairs:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    # A cell is a source position (none is token -1) and a target position of a pair; those of a target are neighbours.
+    # A cell is a source position (the empty token is -1) and a target position of a pair; cells of a target position
+    # are neighbours.
     f = np.concatenate([np.tile(np.append(source, -1), len(target)) for source, target in pairs])
     e = np.concatenate([np.repeat(target, len(source) + 1) for source, target in pairs])
     sizes = np.concatenate([np.full(len(target), len(source) + 1) for source, target in pairs])
@@ -63,7 +64,7 @@ def translation_table(
     for _ in range(iterations):
         share = t[entry]
         total = np.add.reduceat(share, starts)
-        # Where all sources of a target have come to 0, nothing is attributed.
+        # If the probabilities of all sources of a target are 0, nothing is attributed.
         share /= np.repeat(np.where(total > 0, total, 1.0), sizes)
         counts = np.bincount(entry, weights=share, minlength=len(keys))
         sums = np.bincount(source_of, weights=counts)

@@ -1,10 +1,10 @@
-"""SentencePiece's character map, applied as SentencePiece applies it.
+"""SentencePiece's character map, with SentencePiece's longest-match rule.
 
 The ``Precompiled`` normalizer of the ``tokenizers`` library applies the map to grapheme clusters, takes the shortest
-match and drops the rest of the cluster: the circumflex of a decomposed Vietnamese letter, the mark after an Arabic
-ligature. SentencePiece takes the longest match at each character. :class:`Charsmap` finds the texts on which the two
-can differ, and does SentencePiece's replacement on those. The normalizer sees them once more afterwards; what remains
-different is a replacement that itself combines with the mark after it (U+FD5A, an Arabic ligature, before U+0654).
+match and drops the rest of the cluster, e.g. the circumflex of a decomposed Vietnamese letter or the mark after an
+Arabic ligature. SentencePiece takes the longest match at each character. :class:`Charsmap` finds the texts on which the
+two can differ, and replaces there as SentencePiece does; the normalizer then runs on the result. One difference
+remains: a replacement that combines with the mark after it (U+FD5A, an Arabic ligature, before U+0654).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import struct
 import unicodedata
 from itertools import pairwise
 
-# Characters that can go on with a cluster or with a sequence of the map, besides the combining marks of the basic
-# plane: the line feed after a carriage return, Thai and Lao AM, joiners, jamo (conjoining, compatibility, half-width),
-# half-width voicing marks, and, as few ranges that hold more than needed, the other planes' marks and emoji modifiers
-# (`re` checks characters of those planes range by range, at every character of a text).
+# Characters that can continue a cluster or a sequence of the map, besides the combining marks of the basic plane: the
+# line feed after a carriage return, Thai and Lao AM, joiners, jamo (conjoining, compatibility, half-width), half-width
+# voicing marks, and the marks and emoji modifiers of the other planes. Those are a few wide ranges, because `re` tests
+# each range of the other planes at every character of a text.
 _FOLLOWERS = (
     "\n\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\u3131-\u3163\ud7b0-\ud7ff\uff9e-\uffdc"
     "\U000101fd-\U0001e94a\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef"
@@ -30,11 +30,11 @@ class Charsmap:
 
     Args:
         blob: A model's ``precompiled_charsmap``, in SentencePiece's format (``normalizer.cc``): the byte length of a
-            Darts double-array trie, the trie, and the replacements as zero-terminated UTF-8, to which the values in
-            the trie are offsets.
+            Darts double-array trie, the trie, and the replacements as zero-terminated UTF-8; a value in the trie is the
+            offset of its replacement.
 
     Raises:
-        ValueError: If the blob is cut short.
+        ValueError: If the blob is truncated.
     """
 
     def __init__(self, blob: bytes) -> None:
@@ -45,11 +45,11 @@ class Charsmap:
         self._texts = blob[4 + size :]
         marks = (chr(c) for c in range(0x0300, 0x10000) if unicodedata.category(chr(c))[0] == "M")
         self._cluster = re.compile(f"(?s:.)[{_FOLLOWERS}{''.join(marks)}]+")
-        # Clusters seen before on which both ways agree: texts repeat the same few.
+        # Cache of clusters on which both rules agree; texts repeat a few clusters.
         self._agreeing: set[str] = set()
 
     def needs_repair(self, text: str) -> bool:
-        """Whether grapheme-wise replacement may differ from the longest match on this text."""
+        """True if replacement by grapheme cluster may differ from the longest match on a text."""
         if text.isascii():
             return False
         clusters = set(self._cluster.findall(text)) - self._agreeing
@@ -61,7 +61,7 @@ class Charsmap:
         return False
 
     def normalize(self, text: str) -> str:
-        """Replace, from left to right, the longest sequence of the map that starts at each character."""
+        """Replaces, from left to right, the longest sequence of the map that starts at each character."""
         data = text.encode("utf-8", "surrogatepass")
         out = bytearray()
         at = 0
@@ -75,7 +75,7 @@ class Charsmap:
         return out.decode("utf-8", "surrogatepass")
 
     def _may_differ(self, cluster: str) -> bool:
-        """Whether a character that another follows is in the map by itself, or the two begin a sequence in it."""
+        """True if the map has, for neighbours in the cluster, the first one or a sequence that starts with both."""
         for pair in map("".join, pairwise(cluster)):
             data = pair.encode("utf-8", "surrogatepass")
             length, _, walked = self._longest_match(data, 0)
@@ -84,14 +84,14 @@ class Charsmap:
         return False
 
     def _longest_match(self, data: bytes, start: int) -> tuple[int, bytes | None, int]:
-        """Bytes of the longest key that starts at ``start`` and its replacement, and the bytes that lie in the trie."""
+        """Byte length of the longest key at ``start``, its replacement, and the byte length of the path in the trie."""
         units = self._units
         length, value = 0, -1
         node = _child_base(units[0], 0)
         at = start
         while at < len(data):
             node ^= data[at]
-            # The low byte is a unit's label, and the top bit marks a value instead of a node.
+            # The low byte of a unit is its label; the top bit marks a value instead of a node.
             if node >= len(units) or units[node] & 0x800000FF != data[at]:
                 break
             unit = units[node]

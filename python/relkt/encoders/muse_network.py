@@ -1,7 +1,7 @@
 """The network of the multilingual universal sentence encoder (mUSE): n-gram convolutions, sum, deep averaging network.
 
 Reference: Yang et al., "Multilingual Universal Sentence Encoder for Semantic Retrieval", ACL 2020, section 3 (the CNN
-model), in the form in which version 3 was published.
+model), as in the published version 3.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from torch import Tensor, nn
 from relkt.encoders.piece_embedding import PieceEmbedding
 
 NGRAM_ORDERS = (2, 3, 5)
-"""Window widths of the three branches. A window of n tokens reaches (n - 1) // 2 tokens to the left of its own."""
+"""Window widths of the three branches. A window of n tokens starts (n - 1) // 2 tokens to the left of its token."""
 
 _GAP_ROWS = max(n // 2 for n in NGRAM_ORDERS)
-# Rows are a multiple of this, so that they can be cut into as many images (see _rowwise_linear).
+# The number of rows is a multiple of this, so that they can be cut into as many images (see _rowwise_linear).
 _IMAGES = 16
-# Tokens of one pass when no gradient is wanted: it bounds the memory (about 20 kB a token), and on a CPU keeps the
-# working set near the cache.
+# Tokens per pass without gradients. It bounds the memory (about 20 kB per token), and on a CPU the working set stays
+# close to the size of the cache.
 _PASS_TOKENS = {"cpu": 2048}
 _PASS_TOKENS_ELSEWHERE = 65536
 
 
 @dataclass(frozen=True)
 class MuseConfig:
-    """Sizes of the network; the defaults are those of the published model.
+    """Sizes of the network; the defaults are the published model's.
 
     Args:
-        vocab_size: Pieces of the tokenizer.
+        vocab_size: Number of pieces of the tokenizer.
         embedding_dim: Width of a piece's embedding.
         ngram_dim: Width of each n-gram branch.
         hidden_dim: Width of the first block of the deep averaging network.
         output_dim: Width of a text's embedding.
-        epsilon: Added to variances, and the smallest squared norm divided by.
+        epsilon: Added to variances; also the lower bound of squared norms in divisions.
     """
 
     vocab_size: int = 128_000
@@ -53,21 +53,19 @@ class MuseConfig:
 
 
 class MuseNetwork(nn.Module):
-    """Token ids of many texts, one after the other, to one unit vector a text.
+    """The network: from the concatenated token ids of several texts to one unit vector per text.
 
     With e(t) the embedding of token t and LN layer normalisation:
 
-    - p = LN(W e + b), cut into three branches of ``ngram_dim``, one per order n;
-    - in each branch h = p + relu(conv_n(p)), then g = h + relu(conv_n(h)), where a convolution sees zeros beyond the
-      ends of its text;
+    - p = LN(W e + b), split into three branches of ``ngram_dim``, one per order n;
+    - in each branch h = p + relu(conv_n(p)), then g = h + relu(conv_n(h)), with zero padding at both ends of a text;
     - f = LN([e, g_2, g_3, g_5]), s = sum over the tokens of (V f + c), divided by the square root of their number;
     - u = relu(A s + B relu(C s)), v = tanh(D u + E relu(F u)), and the embedding is v / |v|.
 
-    The texts share one flat batch without padding: two zero rows between neighbours are what keeps a window of one
-    text from reaching into the next. Convolutions run on the flat batch as a channels-last image one row high, which
-    needs no copy of the windows.
+    The texts are one flat batch without padding; two zero rows between neighbours separate their windows. Convolutions
+    treat the flat batch as a channels-last image one row high, which needs no copy of the windows.
 
-    Parameters are allocated and not initialised; load them, or call :meth:`reset_parameters`.
+    Parameters are allocated but not initialised; load them, or call :meth:`reset_parameters`.
     """
 
     def __init__(self, config: MuseConfig | None = None) -> None:
@@ -84,13 +82,13 @@ class MuseNetwork(nn.Module):
         self.output_block = _ResidualBlock(config.hidden_dim, config.output_dim, config.output_dim)
 
     def replace_embedding(self, table: Tensor) -> None:
-        """Use another table of token embeddings.
+        """Replaces the table of token embeddings.
 
         Args:
-            table: Shape ``(vocab_size, embedding_dim)``, any number of rows.
+            table: Shape ``(vocab_size, embedding_dim)``, with any number of rows.
 
         Raises:
-            ValueError: If it has another width.
+            ValueError: If the table has another width.
         """
         if table.ndim != 2 or table.shape[1] != self.config.embedding_dim:
             raise ValueError(f"table: expected {self.config.embedding_dim} columns, got the shape {tuple(table.shape)}")
@@ -101,7 +99,7 @@ class MuseNetwork(nn.Module):
         self.embedding = embedding
 
     def reset_parameters(self) -> None:
-        """Give every parameter a random start: normal with variance 1 / fan-in; norms are 1 and 0, biases 0."""
+        """Initialises weights at random (normal, variance 1 / fan-in), norms with 1 and 0, and biases with 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -113,15 +111,15 @@ class MuseNetwork(nn.Module):
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Embed texts.
+        """Embeds texts.
 
         Args:
-            ids: int64, shape ``(tokens,)``: the ids of all texts, one text after the other.
-            lengths: int64, shape ``(n,)``: tokens of each text, at least 1; they add up to ``tokens``.
+            ids: int64, shape ``(tokens,)``: the concatenated ids of all texts.
+            lengths: int64, shape ``(n,)``: number of tokens of each text, at least 1; the sum is ``tokens``.
 
         Returns:
-            Shape ``(n, output_dim)``, unit rows. A text's row does not depend on the others beyond the rounding of
-            matrix products (1e-6).
+            Shape ``(n, output_dim)``, unit rows. The other texts of a batch change a row only by rounding of matrix
+            products (1e-6).
         """
         if torch.is_grad_enabled():
             return self._embed(ids, lengths)
@@ -148,7 +146,7 @@ class MuseNetwork(nn.Module):
         features = self.feature_norm(torch.cat([embedded, *grams], dim=1))  # (rows, embedding_dim + ngram_dims)
 
         summed = _sum_texts(features, rows_of, lengths)
-        # The sum over tokens and the linear layer commute; summing first leaves one row a text to multiply.
+        # The sum over tokens and the linear layer commute; summing first leaves one row per text to multiply.
         count = lengths.to(summed.dtype).unsqueeze(1)
         pooled = F.linear(summed, self.pooling.weight) + count * self.pooling.bias
         hidden = torch.relu(self.hidden_block(pooled * count.rsqrt()))
@@ -157,7 +155,7 @@ class MuseNetwork(nn.Module):
 
 
 class _NgramBranch(nn.Module):
-    """Two residual convolutions of one order."""
+    """Two residual convolutions of the same order."""
 
     def __init__(self, order: int, dim: int) -> None:
         super().__init__()
@@ -165,8 +163,8 @@ class _NgramBranch(nn.Module):
         self.second = _RowConv(order, dim)
 
     def forward(self, x: Tensor, is_token: Tensor) -> Tensor:
-        """``x`` (rows, dim), zero in the gaps -> (rows, dim), anything in the gaps."""
-        # The gaps must be zero again before the second convolution looks into them.
+        """(rows, dim), zero in the gaps -> (rows, dim), undefined in the gaps."""
+        # The gaps must be zero again before the second convolution reads them.
         hidden = (x + torch.relu(self.first(x))) * is_token
         return hidden + torch.relu(self.second(hidden))
 
@@ -174,8 +172,7 @@ class _NgramBranch(nn.Module):
 class _RowConv(nn.Module):
     """A convolution over rows: (rows, dim) -> (rows, dim), with zeros beyond the first and the last row.
 
-    ``weight`` has shape (out, taps, in): seen as a convolution's (out, in, 1, taps), that is channels-last order, the
-    one in which the kernels want it.
+    ``weight`` has shape (out, taps, in), which is (out, in, 1, taps) in channels-last order, as the kernels need it.
     """
 
     def __init__(self, order: int, dim: int) -> None:
@@ -189,7 +186,7 @@ class _RowConv(nn.Module):
         padding = order - 1 - left
         image = x.unsqueeze(0).unsqueeze(0).permute(0, 3, 1, 2)  # (1, dim, 1, rows), channels last
         out = F.conv2d(image, self.weight.permute(0, 2, 1).unsqueeze(2), self.bias, padding=(0, padding))
-        # Even orders reach further to the right, and the padding is the same on both sides: drop the extra row.
+        # Windows of even order extend further to the right, but both sides have the same padding: drop the extra row.
         return out.permute(0, 2, 3, 1)[0, 0].narrow(0, padding - left, x.shape[0])
 
 
@@ -211,9 +208,9 @@ class _ResidualBlock(nn.Module):
 def _rowwise_linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """``layer(x)`` for x (rows, in), rows a multiple of _IMAGES.
 
-    On a CPU PyTorch gives float32 matrix products to MKL, which uses half the vector width on processors that are not
-    Intel's, and convolutions to oneDNN, which does not (unless it is a pointwise one of fewer than 16 images): twice
-    the speed for the same product.
+    On a CPU, PyTorch computes float32 matrix products with MKL, which uses half the vector width on processors other
+    than Intel's, and convolutions with oneDNN, which uses the full width (except for pointwise convolutions of fewer
+    than 16 images). The convolution is twice as fast for the same product.
     """
     if x.device.type != "cpu":
         return F.linear(x, layer.weight, layer.bias)
@@ -224,14 +221,14 @@ def _rowwise_linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def _sum_texts(features: Tensor, rows_of: Tensor, lengths: Tensor) -> Tensor:
-    """Sum of each text's rows, (rows, dim) -> (n, dim), in float32 at least."""
+    """Sum of each text's rows, (rows, dim) -> (n, dim), at least in float32."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     starts = lengths.cumsum(0) - lengths
     return F.embedding_bag(rows_of, features, starts, mode="sum")
 
 
 def _texts_per_pass(lengths: list[int], pass_tokens: int) -> list[int]:
-    """How many texts each pass takes, in order, so that a pass has at most ``pass_tokens`` tokens or one text."""
+    """Number of texts in each pass, in order; a pass has at most ``pass_tokens`` tokens, or a single text."""
     counts: list[int] = []
     tokens = pass_tokens
     for length in lengths:

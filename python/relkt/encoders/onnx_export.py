@@ -1,4 +1,4 @@
-"""Encoders as ONNX files, checked against the encoder before they are left behind."""
+"""Export of encoders to ONNX files, with a comparison of the files with the encoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundErr
 GRAPH, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx_settings.json"
 """The files of an export."""
 OUTPUT = "sentence_embedding"
-"""The graph's output."""
+"""Name of the graph's output."""
 TEXTS = (
     "?",
     "How high is the highest mountain on Earth, and who was the first to stand on its top?",
@@ -40,28 +40,28 @@ TEXTS = (
     "E = mc², 3.14159 % & <s> </s> [SEP] \U0001f30a\tend\n",
     "The Pacific is the largest and deepest of the five oceans, and it borders on Asia, Australia and America. " * 40,
 )
-"""What every export is compared on: short, long, in many scripts."""
+"""Texts on which every export is compared: short, long, in many scripts."""
 TOLERANCE = 1e-5
-"""How far a component of a unit row may be off. float32 in another order of summation is off by some 1e-7."""
+"""Largest allowed difference in a component of a unit row. The order of summation in float32 changes about 1e-7."""
 
-_IN_ONE_FILE = 1_500_000_000  # bytes of weights; protobuf takes no more than 2 GB
+_IN_ONE_FILE = 1_500_000_000  # bytes of weights; protobuf files are limited to 2 GB
 _INSTALL = "pip install 'relkt[onnx]'"
 
 
 class ExportDiffersError(RuntimeError):
-    """The exported files embed a text otherwise than the model; nothing was written."""
+    """The exported files do not embed a text as the model does; no file was written."""
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was exported.
+    """A finished export.
 
     Args:
-        folder: Where it is.
+        folder: Folder of the files.
         inputs: Names of the graph's inputs.
         dimension: Width of an embedding.
         max_difference: Largest difference in a component between the graph's unit rows and the model's.
-        num_texts: How many texts were compared.
+        num_texts: Number of compared texts.
     """
 
     folder: Path
@@ -78,52 +78,52 @@ def export_onnx(
     texts: Sequence[str] = (),
     tolerance: float = TOLERANCE,
 ) -> OnnxExport:
-    """Write an encoder as an ONNX graph with its tokenizer, and check that together they embed as the encoder does.
+    """Exports an encoder as an ONNX graph with its tokenizer, and checks that both embed as the encoder does.
 
     The folder gets
 
-    - ``model.onnx``: ``input_ids`` and ``attention_mask`` (and ``token_type_ids``, if the model has them), int64 of
-      shape (n, longest), to ``sentence_embedding``, float32 of shape (n, dim). Pooling and all that follows is in the
-      graph, and rows are unit rows, also where the model's own are not. Weights of more than 1.5 GB are in
-      ``model.onnx.data`` beside it;
-    - ``tokenizer.json``, for the package ``tokenizers``; it pads, and cuts at the model's limit;
-    - ``onnx_settings.json``: inputs, output, dimension, limit, prompts (which are to be put before texts), and how far
-      the graph was off.
+    - ``model.onnx``: from ``input_ids`` and ``attention_mask`` (and ``token_type_ids``, if the model uses them), int64
+      of shape (n, longest), to ``sentence_embedding``, float32 of shape (n, dim). The graph includes pooling and all
+      later modules; its rows are unit rows, even if the model's are not. Weights of more than 1.5 GB are in
+      ``model.onnx.data``;
+    - ``tokenizer.json``, for the package ``tokenizers``; it pads, and truncates at the model's limit;
+    - ``onnx_settings.json``: inputs, output, dimension, limit, prompts (to be put before texts), and the largest
+      difference in the check.
 
-    The check runs ONNX Runtime on the CPU over these files, each text by itself and all in one batch, and compares with
-    :func:`~relkt.encoders.encode_passages`. The folder appears only if all is well.
+    The check runs ONNX Runtime on the CPU with these files, on each text alone and on all texts in one batch, and
+    compares the rows with :func:`~relkt.encoders.encode_passages`. The folder is created only if the check passes.
 
-    mUSE's tokenizer file differs from its tokenizer on rare sequences of combining marks, which
-    :meth:`~relkt.encoders.MuseEncoder.repair` rewrites first.
+    mUSE's tokenizer file differs from its tokenizer on rare sequences of combining marks, because
+    :meth:`~relkt.encoders.MuseEncoder.repair` rewrites them before tokenization.
 
     Args:
-        model: A transformer encoder or mUSE, with weights in float32; it is left as it was.
-        folder: Must not exist, or be empty.
-        texts: Compared besides those that always are.
-        tolerance: The largest difference allowed in any component of a unit row; default 1e-5.
+        model: A transformer encoder or mUSE, with weights in float32; it stays unchanged.
+        folder: Folder to write; must be new or empty.
+        texts: Further texts to compare.
+        tolerance: Largest difference allowed in any component of a unit row; default 1e-5.
 
     Returns:
-        What was written, and how far it is off.
+        The export, with the largest difference.
 
     Raises:
         ImportError: If ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        ValueError: If the model has a module that cannot be exported, weights not in float32 or no tokenizer file; or
-            ``tolerance`` is not above 0.
-        ExportDiffersError: If the files embed a text otherwise: the message says by how much, and which text.
-        FileExistsError: If the folder has files.
-        FileNotFoundError: If the folder to put it in does not exist.
-        OSError: If it cannot be written.
+        ArgumentError: If a module of the model cannot be exported, its weights are not float32 or its tokenizer has no
+            file; or ``tolerance`` is not above 0.
+        ExportDiffersError: If the difference is larger than ``tolerance``; the message has the difference and the text.
+        ArgumentExistsError: If the folder has files; a ``FileExistsError``.
+        ArgumentNotFoundError: If the parent folder does not exist; a ``FileNotFoundError``.
+        OSError: If the folder cannot be written.
     """
     _require_packages()
     if not tolerance > 0:
         raise ArgumentError("tolerance", "a number above 0", repr(tolerance))
     if isinstance(texts, str):
-        raise ValueError("texts: expected a sequence of texts, got one text; put it in a list")
+        raise ArgumentError("texts", "a sequence of texts", "one text", hint="put it in a list")
     target = Path(folder).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArgumentExistsError("folder", "a new or empty folder", target)
     if not target.parent.is_dir():
-        raise ArgumentNotFoundError("folder", problem=f"the folder of {target} does not exist")
+        raise ArgumentNotFoundError("folder", problem=f"the parent folder of {target} does not exist")
     compared = [*TEXTS, *texts]
     with _on_cpu(model), tempfile.TemporaryDirectory(prefix=".relkt-", dir=target.parent) as work:
         written = Path(work) / "onnx"
@@ -157,12 +157,12 @@ def _require_packages() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"exporting to ONNX needs {error.name}: {_INSTALL}") from error
+        raise ImportError(f"export to ONNX requires {error.name}: {_INSTALL}") from error
 
 
 @contextmanager
 def _on_cpu(model: SentenceTransformer) -> Iterator[None]:
-    """The model on the CPU and in evaluation mode, and as it was afterwards."""
+    """Moves the model to the CPU in evaluation mode, and back at the end."""
     device, was_training = model.device, model.training
     model.eval().to("cpu")
     try:
@@ -175,10 +175,10 @@ def _on_cpu(model: SentenceTransformer) -> Iterator[None]:
 def _write_graph(graph: EncoderGraph, model: SentenceTransformer, path: Path) -> tuple[str, ...]:
     features = model.preprocess(["the first text", "another, of several more words"])
     if (modality := features.get("modality", "text")) != "text":
-        raise ValueError(f"model: expected an encoder of plain texts, got one of the modality {modality!r}")
+        raise ArgumentError("model", "an encoder of plain texts", f"one of the modality {modality!r}")
     tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
     if unknown := set(tensors) - set(INPUTS):
-        raise ValueError(f"model: expected no inputs but {', '.join(INPUTS)}, got {', '.join(sorted(unknown))}")
+        raise ArgumentError("model", f"no inputs except {', '.join(INPUTS)}", ", ".join(sorted(unknown)))
     inputs = tuple(name for name in INPUTS if name in tensors)
     n, longest = torch.export.Dim("n"), torch.export.Dim("longest")
     size = sum(weight.nbytes for weight in graph.state_dict().values())
@@ -199,7 +199,7 @@ def _write_graph(graph: EncoderGraph, model: SentenceTransformer, path: Path) ->
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that it would support, and on two inputs having the same axes."""
+    """Suppresses the exporter's notes on optional packages and on axes shared by several inputs."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -226,7 +226,7 @@ def _write_tokenizer(model: SentenceTransformer, folder: Path) -> Tokenizer:
             "direction": first.tokenizer.padding_side,
         }
     if not path.is_file():
-        raise ValueError(f"model: expected a tokenizer with the file {TOKENIZER}, got {type(first.tokenizer).__name__}")
+        raise ArgumentError("model", f"a tokenizer with the file {TOKENIZER}", type(first.tokenizer).__name__)
     tokenizer = Tokenizer.from_file(str(path))
     if model.max_seq_length is not None:
         tokenizer.enable_truncation(
@@ -245,10 +245,10 @@ def _check(
     expected: NDArray[np.float32],
     tolerance: float,
 ) -> float:
-    """The largest difference between the rows of the files and those expected, in any component.
+    """Returns the largest difference in any component between the exported files' rows and the expected ones.
 
     Raises:
-        ExportDiffersError: If it is above the tolerance.
+        ExportDiffersError: If the difference is above the tolerance.
     """
     import onnxruntime
 
@@ -268,7 +268,7 @@ def _check(
 
     one_by_one = np.concatenate([run([text]) for text in texts])
     worst = 0.0
-    for rows, how in ((one_by_one, "by itself"), (run(texts), "in a batch")):
+    for rows, how in ((one_by_one, "alone"), (run(texts), "in a batch")):
         if rows.shape != expected.shape:
             raise ExportDiffersError(
                 f"model: the exported graph gives rows of shape {rows.shape}, not {expected.shape}"
@@ -277,8 +277,8 @@ def _check(
         at = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
         if not difference[at] <= tolerance:
             raise ExportDiffersError(
-                f"the exported files embed a text {how} otherwise than the model, by {difference[at]:.2g} in a "
-                f"component where {tolerance:.2g} is allowed: {texts[at][:80]!r}. Nothing was written"
+                f"the embedding of a text {how} differs from the model's by {difference[at]:.2g} in a component, more "
+                f"than the tolerance of {tolerance:.2g}; no file was written. The text: {texts[at][:80]!r}"
             )
         worst = max(worst, float(difference[at]))
     return worst

@@ -1,4 +1,4 @@
-"""An encoder as one function of token ids, for export: network, pooling, everything behind it, and unit rows."""
+"""An encoder as one function of token ids, for export: network, pooling, later modules, and normalisation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.muse_network import MuseNetwork
+from relkt.errors import ArgumentError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a graph may take, all int64 of shape (n, longest)."""
+"""Possible inputs of a graph, all int64 of shape (n, longest)."""
 
 _AFTER_THE_NETWORK = (Dense, Dropout, LayerNorm, Normalize, Pooling)
 
@@ -34,37 +35,36 @@ class EncoderGraph(nn.Module):
         model: The encoder; its weights are shared.
 
     Raises:
-        ValueError: If a module of the encoder is none that can be exported, prompts are left out of its pooling, or
-            weights are not float32.
+        ArgumentError: If a module of the encoder cannot be exported, its pooling leaves out prompts, or weights are not
+            float32.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
         first, *others = list(model)
         if not isinstance(first, MuseEncoder | Transformer):
-            raise ValueError(
-                f"model: expected it to begin with a Transformer or mUSE, got {type(first).__name__}: only these are "
-                "exported"
-            )
+            raise ArgumentError("model", "a Transformer or mUSE as the first module", type(first).__name__)
         for module in others:
             if type(module) not in _AFTER_THE_NETWORK:
                 known = ", ".join(kind.__name__ for kind in _AFTER_THE_NETWORK)
-                raise ValueError(f"model: expected {known} behind the network, got {type(module).__name__}")
+                raise ArgumentError("model", f"{known} after the network", type(module).__name__)
             if isinstance(module, Pooling) and not module.include_prompt:
-                raise ValueError("model: expected pooling over all tokens, got one without the prompt's")
+                raise ArgumentError("model", "pooling over all tokens", "pooling without the prompt's tokens")
         for name, weight in model.named_parameters():
             if weight.is_floating_point() and weight.dtype is not torch.float32:
-                raise ValueError(f"model: expected weights in float32, got {weight.dtype} in {name}; see .float()")
+                raise ArgumentError(
+                    "model", "weights in float32", f"{weight.dtype} in {name}", hint="convert the model with .float()"
+                )
         self.network = PaddedMuse(first.network) if isinstance(first, MuseEncoder) else first
         self.others = nn.ModuleList(others)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Embed texts.
+        """Embeds texts.
 
         Args:
             input_ids: int64, (n, longest).
             attention_mask: int64, (n, longest), 1 for tokens and 0 for padding.
-            token_type_ids: int64, (n, longest), if the network has them.
+            token_type_ids: int64, (n, longest), if the network uses them.
 
         Returns:
             (n, dim) float32, unit rows.
@@ -79,8 +79,8 @@ class EncoderGraph(nn.Module):
 class PaddedMuse(nn.Module):
     """mUSE's network on padded batches, in operations that every runtime has.
 
-    :class:`~relkt.encoders.muse_network.MuseNetwork` lays texts out without padding, with operations chosen for
-    PyTorch's speed; the same function in plain ones is written down here, and compared after each export.
+    :class:`~relkt.encoders.muse_network.MuseNetwork` concatenates texts without padding, with operations chosen for
+    speed in PyTorch. This class computes the same function with basic operations; each export compares the two.
 
     Args:
         network: Its weights are shared.
@@ -91,7 +91,7 @@ class PaddedMuse(nn.Module):
         self.network = network
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add ``sentence_embedding``, (n, output_dim), to ``input_ids`` and ``attention_mask``, (n, longest)."""
+        """Adds ``sentence_embedding``, (n, output_dim), to ``input_ids`` and ``attention_mask``, (n, longest)."""
         network = self.network
         mask = features["attention_mask"].unsqueeze(-1).to(torch.float32)  # (n, longest, 1)
         embedded = network.embedding(features["input_ids"])
@@ -108,7 +108,7 @@ class PaddedMuse(nn.Module):
 
 
 def _convolve(x: Tensor, layer: Any) -> Tensor:
-    """The convolution of a branch over (n, longest, dim), with zeros beyond both ends."""
+    """Convolution of a branch over (n, longest, dim), with zero padding at both ends."""
     weight: Tensor = layer.weight  # (out, taps, in)
     order = weight.shape[1]
     left = (order - 1) // 2

@@ -1,4 +1,4 @@
-"""Where a model came from, for what is written about models trained from it."""
+"""The origin of a model, for the cards of models trained from it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a model's origin.
+    """The origin of a model, as far as it is known.
 
     Args:
-        name: What it is called: its name on the Hub, that of its folder (never the whole path, which is nobody's
-            business), or that of mUSE; None if not known.
-        hub_id: Its name on the Hub, or that of the model it was trained from; None if not known.
-        license: Its license, by the Hub's identifier; None if not known.
-        is_muse: Whether its encoder is mUSE.
+        name: Name on the Hub, name of the folder (without its path, which is private), or ``mUSE``; None if unknown.
+        hub_id: Name on the Hub of the model or of the model it was trained from; None if unknown.
+        license: Identifier of the license on the Hub; None if unknown.
+        is_muse: Whether the encoder is mUSE.
     """
 
     name: str | None
@@ -38,17 +37,17 @@ class Origin:
 
 
 def is_local(name: str) -> bool:
-    """Whether a model's name is that of a folder of this machine, there or not, which says nothing elsewhere."""
+    """True if a model's name is a folder on this machine, existing or not, so that other machines cannot load it."""
     return Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))
 
 
 def note_origin(model: SentenceTransformer, name: str) -> None:
-    """Let a model know under which name it was loaded."""
+    """Records in a model the name that it was loaded by."""
     setattr(model, _ATTRIBUTE, name)
 
 
 def origin_of(model: SentenceTransformer) -> Origin:
-    """Where a model came from, from what was noted, its own card and its configuration; asks no Hub."""
+    """Returns the origin of a model, from the recorded name, its card and its configuration, without the Hub."""
     noted: str | None = getattr(model, _ATTRIBUTE, None)
     card = _card_data(model)
     is_muse = any(isinstance(module, MuseEncoder) for module in model)
@@ -72,7 +71,7 @@ def _network_name(model: SentenceTransformer) -> str | None:
 
 
 def _card_data(model: SentenceTransformer) -> dict[str, Any]:
-    """The metadata of the card that came with a model; empty if there was none, or none that can be read."""
+    """Metadata of the model's card; empty if the card is missing or unreadable."""
     text: str | None = getattr(model, "_model_card_text", None)
     try:
         data = ModelCard(text, ignore_metadata_errors=True).data if text else None

@@ -1,4 +1,4 @@
-"""An embedding table of which all rows, some rows or no row is trained."""
+"""An embedding table that trains all rows, some rows or no row."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 class PieceEmbedding(nn.Module):
     """Embedding lookup whose training cost can be limited to the rows that a training set uses.
 
-    A dense gradient of a large table, and the optimiser's pass over it, cost more than everything else in a training
-    step. Rows whose token never occurs have a zero gradient, and Adam leaves a parameter that only ever sees zero
-    gradients where it is (weight decay apart), so training only the rows that occur gives the same model.
-    :meth:`limit_training` holds them in a small parameter of their own, ``active``; the state dict always holds the
-    one full table, ``weight``, whichever rows are trained.
+    The dense gradient of a large table, and the optimiser's update of it, cost more than everything else in a training
+    step. Rows whose token never occurs have a zero gradient, and Adam does not change a parameter whose gradients were
+    always zero (except by weight decay). So training only the rows that occur gives the same model.
+    :meth:`limit_training` copies these rows into a small parameter, ``active``. The state dict always has only the full
+    table, ``weight``.
 
     Args:
-        num_rows: Rows of the table.
+        num_rows: Number of rows of the table.
         dim: Width of a row.
     """
 
@@ -32,12 +32,12 @@ class PieceEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_rows, dim))
         self.register_parameter("active", None)
-        # Row number of each row of `active`, and the reverse: row of `active`, or -1, for each row of `weight`.
+        # Row of `weight` for each row of `active`, and the inverse: row of `active`, or -1, for each row of `weight`.
         self.register_buffer("active_rows", None, persistent=False)
         self.register_buffer("slots", None, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Rows of the table.
+        """Looks up rows of the table.
 
         Args:
             ids: int64, any shape.
@@ -53,27 +53,27 @@ class PieceEmbedding(nn.Module):
         return torch.where((slots >= 0).unsqueeze(-1), trained, rows)
 
     def train_all(self) -> None:
-        """Train every row (the state of a new module)."""
+        """Trains every row, which is the state of a new module."""
         self._drop_active()
         self.weight.requires_grad_(True)
 
     def freeze(self) -> None:
-        """Train no row."""
+        """Trains no row."""
         self._drop_active()
         self.weight.requires_grad_(False)
 
     def limit_training(self, rows: Tensor) -> None:
-        """Train only some rows; call it before the optimiser is made.
+        """Trains only some rows; call it before creating the optimiser.
 
         Args:
             rows: int64, shape ``(n,)``, n > 0, row numbers in any order; repeats count once.
 
         Raises:
-            ValueError: If there is no row, or one lies outside the table.
+            ValueError: If ``rows`` is empty, or a row is out of range.
         """
         rows = torch.unique(rows.to(device=self.weight.device, dtype=torch.int64))
         if rows.numel() == 0:
-            raise ValueError("rows: expected at least one row to train, got none; freeze() trains no row")
+            raise ValueError("rows: expected at least one row to train, got none; to train no row, call freeze()")
         lowest, highest = int(rows[0]), int(rows[-1])
         if lowest < 0 or highest >= self.weight.shape[0]:
             outside = lowest if lowest < 0 else highest
@@ -85,7 +85,7 @@ class PieceEmbedding(nn.Module):
         self.active = nn.Parameter(self.weight.detach()[rows])
 
     def _write_back(self) -> None:
-        """Copy the trained rows into the table."""
+        """Copies the trained rows into the table."""
         if self.active is not None and self.active_rows is not None:
             with torch.no_grad():
                 self.weight[self.active_rows] = self.active.to(self.weight.dtype)
@@ -94,8 +94,8 @@ class PieceEmbedding(nn.Module):
         self._write_back()
         self.active, self.active_rows, self.slots = None, None, None
 
-    # The two hooks below keep `active` out of the state dict, so a checkpoint does not depend on which rows were
-    # trained, and any checkpoint loads into any module.
+    # The two hooks below keep `active` out of the state dict, so that a checkpoint does not depend on which rows are
+    # trained, and loads into every module.
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         self._write_back()
@@ -112,7 +112,7 @@ class PieceEmbedding(nn.Module):
                 active.copy_(self.weight[self.active_rows])
 
     def extra_repr(self) -> str:
-        """Size of the table and how much of it is trained."""
+        """Size of the table and number of trained rows."""
         rows, dim = self.weight.shape
         trained = rows if self.weight.requires_grad else 0 if self.active is None else self.active.shape[0]
         return f"{rows}, {dim}, trained rows: {trained}"

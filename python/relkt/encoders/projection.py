@@ -1,4 +1,4 @@
-"""A linear map from one model's embeddings to another's, as modules at the end of the first."""
+"""An affine map from one model's embeddings to another's, appended to the first model as modules."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from relkt.encoders.muse import MuseEncoder
 def fit_projection(
     source: NDArray[np.float32], target: NDArray[np.float32], *, ridge: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The affine map of embeddings onto other embeddings of the same texts, by least squares.
+    """Fits an affine map from embeddings to other embeddings of the same texts, by least squares.
 
-    Minimises ``sum_i |W s_i + b - t_i|^2 + r |W|^2`` over W and b, with ``r = ridge * v`` and v the mean over the
-    source's dimensions of ``sum_i (s_i - mean(s))^2``, so that a ridge means the same for any number of texts and any
-    scale. The bias carries the means, which are not shrunk. Solved in double precision.
+    Minimises ``sum_i |W s_i + b - t_i|^2 + r |W|^2`` over W and b, in double precision. ``r = ridge * v``, where v is
+    the mean over the source's dimensions of ``sum_i (s_i - mean(s))^2``, so that the effect of a ridge depends neither
+    on the number of texts nor on the scale. The bias contains the means, which are not shrunk.
 
     Args:
         source: (n, d) float32.
         target: (n, e) float32, of the same texts.
-        ridge: At least 0; above 0 where there may be no more texts than dimensions.
+        ridge: At least 0; above 0 if there may be fewer texts than dimensions.
 
     Returns:
         The weights W, (e, d) float32, and the bias b, (e,) float32.
@@ -48,7 +48,8 @@ def fit_projection(
     s, t = source.astype(np.float64), target.astype(np.float64)
     s_mean, t_mean = s.mean(axis=0), t.mean(axis=0)
     s, t = s - s_mean, t - t_mean
-    # Rows sqrt(r) e_j with targets 0 add r |W|^2 to the squares; unlike s.T @ s, this does not square the condition.
+    # Rows sqrt(r) e_j with targets 0 add r |W|^2 to the sum of squares. Normal equations (s.T @ s) would square the
+    # condition number.
     shrink = np.sqrt(ridge * np.square(s).sum() / s.shape[1]) * np.eye(s.shape[1])
     padded = np.concatenate([t, np.zeros((s.shape[1], t.shape[1]))])
     weights = np.linalg.lstsq(np.concatenate([s, shrink]), padded, rcond=None)[0].T  # (e, d)
@@ -56,11 +57,11 @@ def fit_projection(
 
 
 def append_projection(model: SentenceTransformer, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-    """Let a model end in an affine map of its unit embeddings, and unit rows again; both are saved with it.
+    """Appends to a model an affine map of its unit embeddings, followed by normalisation; both are saved with it.
 
     Args:
-        model: Changed in place: it gets the modules ``Dense`` and ``Normalize`` of sentence-transformers, and another
-            ``Normalize`` before them if its embeddings are not unit rows yet.
+        model: Changed in place. It gets the modules ``Dense`` and ``Normalize`` of sentence-transformers, preceded by
+            another ``Normalize`` if its embeddings are not unit rows yet.
         weights: (e, d) float32, with the d dimensions of the model's embeddings.
         bias: (e,) float32.
     """
@@ -80,11 +81,11 @@ def append_projection(model: SentenceTransformer, weights: NDArray[np.float32], 
 
 
 def take_projection(model: SentenceTransformer, saved: SentenceTransformer) -> None:
-    """Let a model end as another one of the same kind does, which has more modules.
+    """Appends the projection of another model of the same kind.
 
     Args:
         model: Changed in place.
-        saved: The same model with a projection; nothing happens if it has none.
+        saved: The same model with a projection; without a projection, the model stays unchanged.
     """
     added: list[Any] = list(saved)[len(model) :]
     for module in added:

@@ -1,4 +1,4 @@
-"""What a model puts before a text, and how much of the text it then sees."""
+"""Prompts of a model, and passages that it truncates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
-"""Names of the prompt that passages have; the first one that a model knows counts."""
+"""Names of the passages' prompt, in order of precedence."""
 
 
 def prompt_of(model: SentenceTransformer, *names: str) -> str:
-    """The prompt of the first of some names that a model knows, its default one otherwise; empty if it has none."""
-    # The same choice as encode_query and encode_document make: an empty prompt of a name keeps the default one away.
+    """Returns the prompt of the first name that a model has, otherwise its default prompt, or an empty string."""
+    # As in encode_query and encode_document, an empty prompt of a name overrides the default prompt.
     for name in (*names, model.default_prompt_name):
         if name is not None and name in model.prompts:
             return str(model.prompts[name] or "")
@@ -21,13 +21,13 @@ def prompt_of(model: SentenceTransformer, *names: str) -> str:
 
 
 def num_truncated(model: SentenceTransformer, passages: Sequence[str], *, prompt: str | None = None) -> int:
-    """How many passages are longer than a model's ``max_seq_length``, so that it sees their start only.
+    """Counts the passages that are longer than a model's ``max_seq_length``, whose end it does not read.
 
     Args:
-        model: Any sentence-transformers model. None is too long for one without a limit, such as mUSE, and none is
-            counted for one whose tokenizer is not of transformers.
+        model: Any sentence-transformers model. The count is 0 if the model has no limit, such as mUSE, or if its
+            tokenizer is not from transformers.
         passages: The passages.
-        prompt: Put before each of them; default: the model's.
+        prompt: Text put before each passage. Default: the model's prompt.
     """
     limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
     if limit is None or not isinstance(tokenizer, PreTrainedTokenizerBase):

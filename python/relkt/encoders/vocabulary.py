@@ -1,4 +1,4 @@
-"""New pieces for a mUSE: words of languages that its vocabulary lacks, learned from parallel texts."""
+"""New pieces for mUSE, for languages that its vocabulary lacks, learned from parallel texts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.muse_tokenizer import UNKNOWN_ID, vocabulary, with_pieces
 
 TRANSLATIONS = 8
-"""English pieces, at most, whose embeddings a new piece's is made of."""
+"""Maximum number of English pieces whose embeddings make up the embedding of a new piece."""
 
 
 @dataclass(frozen=True)
 class NewPieces:
-    """What :func:`extend_vocabulary` added.
+    """The pieces that :func:`extend_vocabulary` added.
 
     Args:
-        pieces: The pieces, in the order of their ids, which follow those that were there.
-        per_language: How many of them occur in the texts of each language; a piece may occur in several.
+        pieces: The pieces, in the order of their ids, which follow the existing ids.
+        per_language: Number of new pieces in the texts of each language; a piece may occur in several languages.
     """
 
     pieces: tuple[str, ...]
@@ -37,30 +37,29 @@ class NewPieces:
 def extend_vocabulary(
     encoder: MuseEncoder, parallel: Mapping[str, Sequence[tuple[str, str]]], *, num_pieces: int
 ) -> NewPieces:
-    """Give mUSE pieces, and embeddings of them, for languages that it falls into letters or does not know at all.
+    """Adds pieces with embeddings for languages whose words mUSE's tokenizer splits into letters or does not know.
 
-    The pieces of a language are those of byte-pair encoding (on characters) over its texts that mUSE does not have.
-    Pieces of ASCII characters alone are left out, so that text in ASCII is cut as before; other text may be cut
-    otherwise, in every language. The log probability of a
-    piece is that of its share in the text. Each new piece has the mean of the embeddings of the English pieces that it
-    stands for, weighted by the translation probabilities of :func:`~relkt.encoders.alignment.translation_table`: so it
-    means something before any training.
+    Byte-pair encoding (on characters) learns the pieces of a language from its texts; pieces that mUSE already has are
+    left out. So are pieces of ASCII characters only, so that the segmentation of ASCII text does not change; that of
+    other text may change, in every language. The log probability of a piece is the logarithm of its share in the texts.
+    The embedding of a new piece is the mean of the embeddings of the English pieces that translate it, weighted by the
+    probabilities of :func:`~relkt.encoders.alignment.translation_table`, so it is meaningful before any training.
 
     Args:
         encoder: The encoder; its tokenizer and embedding table grow.
-        parallel: Language -> pairs of a text and its English translation. The shorter the better.
-        num_pieces: Pieces learned for each language, its single characters and those that mUSE has among them; at
-            least 1.
+        parallel: Language -> pairs of a text and its English translation; short texts align best.
+        num_pieces: Number of pieces to learn for each language, including single characters and pieces that mUSE
+            already has; at least 1.
 
     Returns:
-        What was added. The same texts in the same order give the same pieces and embeddings.
+        The added pieces. The same texts in the same order give the same pieces and embeddings.
 
     Raises:
         ValueError: If ``num_pieces`` is below 1, or a language has no pair.
 
     Reference:
         The paper evaluates mUSE on languages that its vocabulary lacks (section 3, Greek, Hindi, Romanian and
-        Vietnamese); this extension is ours. Pieces: Sennrich et al., ACL 2016.
+        Vietnamese); this extension is relkt's. Pieces: Sennrich et al., ACL 2016.
     """
     if num_pieces < 1:
         raise ValueError(f"num_pieces: expected at least 1, got {num_pieces}")
@@ -77,7 +76,7 @@ def extend_vocabulary(
                 scores[piece] = max(score, scores.get(piece, -math.inf))
     candidates = list(scores.items())
 
-    # Only pieces that the texts are then cut into can have an embedding.
+    # Only pieces that occur in the segmented texts can have an embedding.
     first = tokenizer.get_vocab_size()
     trial = with_pieces(tokenizer, candidates)
     occurring = {language: {i for row in _cut(trial, texts[language]) for i in row if i >= first} for language in texts}
@@ -93,7 +92,7 @@ def extend_vocabulary(
         rows, embeddings = _translated(cut[language], english, table, first)
         sums[rows] += embeddings
         languages[rows] += 1
-    # With the others gone, a text may be cut otherwise, and a piece be left without one.
+    # Without the dropped pieces, the segmentation may change, and a chosen piece may no longer occur.
     sums[languages == 0] = table[UNKNOWN_ID]
     means = sums / np.maximum(languages, 1)[:, None]
     encoder.add_pieces(chosen, torch.from_numpy(means).float())
@@ -101,7 +100,7 @@ def extend_vocabulary(
 
 
 def _merges(texts: Sequence[str], num_pieces: int, normalizer: Normalizer) -> list[tuple[str, float]]:
-    """Pieces that byte-pair encoding cuts texts into, most frequent first, with the logarithms of their shares."""
+    """Pieces of the texts by byte-pair encoding, most frequent first, with the logarithms of their shares."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -115,18 +114,18 @@ def _merges(texts: Sequence[str], num_pieces: int, normalizer: Normalizer) -> li
 
 
 def _cut(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of the pieces of texts, without the start and the end."""
+    """Ids of the pieces of each text, without the start and end tokens."""
     return [encoding.ids[1:-1] for encoding in tokenizer.encode_batch_fast(texts)]
 
 
 def _translated(
     sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], table: NDArray[np.float64], first: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """New pieces that have translations, counted from ``first``, and their embeddings."""
+    """Rows, counted from ``first``, of new pieces with translations, and the embeddings of these pieces."""
     source, target, probability = translation_table(sources, targets)
     new = (source >= first) & (probability > 0)
     source, target, probability = source[new] - first, target[new], probability[new]
-    # By source token, then the most likely first, then the lower target token.
+    # By source token, then falling probability, then target token.
     order = np.lexsort((target, -probability, source))
     source, target, probability = source[order], target[order], probability[order]
     rows, starts, counts = np.unique(source, return_index=True, return_counts=True)

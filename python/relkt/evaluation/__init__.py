@@ -1,4 +1,4 @@
-"""How well a model retrieves: exact ranking, ir-measures, intervals."""
+"""Evaluation of retrieval: exact ranking, metrics by ir-measures, bootstrap intervals."""
 
 from relkt.evaluation.evaluate import evaluate, evaluate_embeddings, measure
 from relkt.evaluation.full_ranking import average_precision

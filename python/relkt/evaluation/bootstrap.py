@@ -1,27 +1,27 @@
-"""Percentile bootstrap over questions, and the paired test."""
+"""Percentile bootstrap over questions, and a paired bootstrap test."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_WEIGHTS_AT_ONCE = 4_000_000  # of float64: 32 MB
+_WEIGHTS_AT_ONCE = 4_000_000  # float64 values: 32 MB
 _ROUNDING = 1e-12
 
 
 def resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], *, num_resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Means over questions that are drawn with replacement, with all their translations.
+    """Means over questions drawn with replacement, each with all its translations.
 
-    Languages share the difficulty of a question, so drawing queries one by one would make an average over languages
-    look more certain than it is.
+    The difficulty of a question is similar in all languages, so drawing single queries would make intervals of averages
+    over languages too narrow.
 
     Args:
-        sums: (m, languages, questions), for m measures: sum of a question's values in a language, 0 if it has none.
-        counts: (languages, questions): the number of these values.
-        num_resamples: Resamples.
-        seed: Of the resampling; the same seed draws the same questions, for any sums and counts.
+        sums: (m, languages, questions), for m metrics: sum of a question's values in a language, 0 without values.
+        counts: (languages, questions): number of these values.
+        num_resamples: Number of resamples.
+        seed: Seed of the draws; the same seed draws the same questions, for any sums and counts.
 
     Returns:
         (m, num_resamples, languages) float64; NaN where a resample has no question in a language.
@@ -32,7 +32,7 @@ def resampled_means(
     step = max(1, _WEIGHTS_AT_ONCE // questions)
     for start in range(0, num_resamples, step):
         size = min(step, num_resamples - start)
-        # How often each question was drawn. The draws come one after the other: they do not depend on the step.
+        # Number of draws of each question. The generator draws sequentially, so the draws do not depend on the step.
         draws = generator.integers(questions, size=(size, questions)) + questions * np.arange(size)[:, None]
         weights = np.bincount(draws.ravel(), minlength=size * questions).reshape(size, questions).astype(np.float64)
         totals = weights @ counts.T  # (size, languages)
@@ -42,10 +42,10 @@ def resampled_means(
 
 
 def percentile_interval(resampled: NDArray[np.float64], *, confidence: float = 0.95) -> NDArray[np.float64]:
-    """The interval that holds a share of the resampled values.
+    """Interval that contains a central share of the resampled values.
 
     Args:
-        resampled: (m, num_resamples), the statistics of m measures; a resample in which one is NaN is left out.
+        resampled: (m, num_resamples), the statistics of m metrics; a resample with a NaN is left out.
         confidence: Share of the resamples inside the interval.
 
     Returns:
@@ -66,15 +66,15 @@ def bootstrap_macro_mean(
     seed: int,
     confidence: float = 0.95,
 ) -> NDArray[np.float64]:
-    """Interval of the mean over languages of the mean over questions.
+    """Interval of the mean over languages of the means over questions.
 
     A resample in which a language has no question is left out.
 
     Args:
         sums: As for :func:`resampled_means`.
         counts: As for :func:`resampled_means`.
-        num_resamples: Resamples.
-        seed: Of the resampling.
+        num_resamples: Number of resamples.
+        seed: Seed of the draws.
         confidence: Share of the resamples inside the interval.
 
     Returns:
@@ -91,28 +91,28 @@ def bootstrap_macro_mean(
 def paired_bootstrap_p(
     differences: NDArray[np.float64], resampled_differences: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Two-sided p-values of the hypothesis that two systems are equally good on questions like these.
+    """Two-sided p-values of the hypothesis that two systems are equally good.
 
-    The resampled differences d* scatter around the observed difference d as d would around 0 if the hypothesis held, so
-    p is the share of them at least as far from d as d is from 0, the observed one counted in::
+    The resampled differences d* are distributed around the observed difference d as d would be around 0 under the
+    hypothesis. So p is the share of them that are at least as far from d as d is from 0, including d itself::
 
         p = (1 + #{|d* - d| >= |d|}) / (1 + #{d*})
 
     Args:
-        differences: (m,), of m measures: that of one system less that of the other.
-        resampled_differences: (m, num_resamples), the same with resampled questions, the same questions for both
-            systems (:func:`resampled_means` with the same seed); NaN where a resample does not count.
+        differences: (m,), for m metrics: value of one system minus value of the other.
+        resampled_differences: (m, num_resamples), the same for resampled questions, with the same questions for both
+            systems (:func:`resampled_means` with the same seed); NaN for a resample to ignore.
 
     Returns:
-        (m,) float64 in (0, 1]; NaN where no resample counts.
+        (m,) float64 in (0, 1]; NaN if all resamples are ignored.
 
     Reference:
-        Efron and Tibshirani (1993), chapter 16, and Sakai (2006), the shift of the bootstrap distribution (we compare
-        differences as they are, not divided by their standard errors); Davison and Hinkley (1997), chapter 4, the one
-        added.
+        Efron and Tibshirani (1993), chapter 16, and Sakai (2006) for the shift of the bootstrap distribution (relkt
+        compares plain differences, not divided by their standard errors); Davison and Hinkley (1997), chapter 4, for
+        counting the observed difference.
     """
     distances = np.abs(resampled_differences - differences[:, None])
-    # Differences that are equal but for rounding count as equal.
+    # Differences that are equal except for rounding count as equal.
     further = (distances >= np.abs(differences)[:, None] - _ROUNDING).sum(axis=1)
     counted = (~np.isnan(distances)).sum(axis=1)
     return np.where(counted > 0, (1 + further) / (1 + counted), np.nan)

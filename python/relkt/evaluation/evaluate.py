@@ -1,4 +1,4 @@
-"""Texts to embeddings to measures."""
+"""Evaluation of a model, or of embeddings, on a data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relkt.data import Level, Query, RetrievalData, Split, parse_member, sort_languages
+from relkt.errors import ArgumentError
 from relkt.evaluation.bootstrap import bootstrap_macro_mean
 from relkt.evaluation.full_ranking import average_precision
 from relkt.evaluation.ranking import Ranker, Ranking, check_rows
@@ -17,7 +18,7 @@ from relkt.evaluation.result import MEAN_AVERAGE_PRECISION, METRICS, Average, Es
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_DEPTH = 10  # The deepest metric's cutoff.
+_DEPTH = 10  # largest cutoff of the metrics
 _IR_MEASURES = {
     "P@1": "Success@1",
     "P@5": "Success@5",
@@ -43,29 +44,29 @@ def evaluate(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Encodes candidates and queries once, ranks exactly, and measures.
+    """Encodes candidates and queries once, ranks exactly, and computes the metrics.
 
     Args:
         model: A sentence-transformers model; its query and document prompts are applied.
-        data: The data set. Candidates are all its passages or documents, whatever the split.
-        split: Which queries; None for all.
-        level: What counts as a candidate; see :class:`relkt.data.Level`.
-        languages: Which queries' languages; None for all.
-        trained_languages: The languages the model was trained on, for separate averages; None if not known.
-        full_ranking: Also measure mAP (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), for which all candidates are
-            ranked for every query.
-        batch_size: Texts encoded at once.
-        k: Candidates kept for each query, for the exported run; at least 10.
-        num_resamples: Bootstrap resamples for the intervals; 0 for none.
-        seed: Of the bootstrap.
-        threads: For the search; default: all that the process may use.
-        progress: Called with the number of texts encoded since the last call; in all, candidates plus queries.
+        data: The data set. All its passages or documents are candidates for every split.
+        split: Split of the queries; None for all queries.
+        level: Unit that is ranked; see :class:`relkt.data.Level`.
+        languages: Languages of the queries; None for all.
+        trained_languages: Languages that the model was trained on, for separate averages; None if unknown.
+        full_ranking: Whether to compute mAP, too (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), which ranks all
+            candidates for every query.
+        batch_size: Texts per batch.
+        k: Number of top-ranked candidates to keep for the exported run; at least 10.
+        num_resamples: Number of bootstrap resamples for the intervals; 0 for no intervals.
+        seed: Seed of the bootstrap.
+        threads: Threads of the search; default: all that the process may use.
+        progress: Called with the number of texts encoded since the last call; the total is candidates plus queries.
 
     Returns:
-        The report, with the metrics P@1, P@5, P@10, MRR@10 and nDCG@10, after mAP if it is measured.
+        The report, with mAP if requested, P@1, P@5, P@10, MRR@10 and nDCG@10.
 
     Raises:
-        ValueError: If an argument is out of its range, or no query is left to evaluate.
+        ArgumentError: If an argument is out of range, or there is no query to evaluate.
     """
     from relkt.encoders import encode_passages, encode_queries
 
@@ -102,13 +103,13 @@ def evaluate_embeddings(
     seed: int = 0,
     threads: int | None = None,
 ) -> Report:
-    """Ranks exactly and measures, from embeddings.
+    """Ranks embeddings exactly, and computes the metrics.
 
     Args:
         query_embeddings: (q, d) float32, row i for ``data.queries[i]``, of any norm.
         candidate_embeddings: (n, d) float32, row i for row i of ``data.candidates(level)``, of any norm.
         data: The data set, with exactly the queries to evaluate (see :meth:`RetrievalData.select`).
-        split: Which split these queries are, for the report only.
+        split: Split of these queries; used in the report only.
         level: As in :func:`evaluate`.
         trained_languages: As in :func:`evaluate`.
         full_ranking: As in :func:`evaluate`.
@@ -118,12 +119,12 @@ def evaluate_embeddings(
         threads: As in :func:`evaluate`.
 
     Raises:
-        ValueError: If the rows do not match, an argument is out of its range, or there is no query.
+        ValueError: If the rows do not match, an argument is out of range, or there is no query.
         TypeError: If the embeddings are not float32.
     """
     _check(k, num_resamples)
     if not data.queries:
-        raise ValueError(f"data: data set {data.name!r} has no query to evaluate")
+        raise ArgumentError("data", problem=f"data set {data.name!r} has no query to evaluate")
     level = parse_member(Level, level, "level")
     trained = None if trained_languages is None else _trained(trained_languages, data.languages)
     check_rows("query_embeddings", query_embeddings, len(data.queries), "queries")
@@ -152,23 +153,23 @@ def evaluate_embeddings(
 
 
 def measure(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> NDArray[np.float64]:
-    """The value of each metric for each query, by ir-measures.
+    """Computes each metric for each query with ir-measures.
 
-    ir-measures sorts by score and breaks ties by id; it is given the places of the ranking as scores, so that the
-    order measured is the order ranked.
+    ir-measures sorts by score and breaks ties by id. The scores passed to it are negated ranks, so that it keeps the
+    order of the ranking.
 
     Args:
-        ranking: At least 10 candidates a query, or all there are.
+        ranking: At least 10 candidates per query, or all candidates.
         qrels: Query id -> candidate id -> relevance.
 
     Returns:
-        (metrics, q) float64, in the orders of ``METRICS`` and of the ranking.
+        (metrics, q) float64, in the order of ``METRICS`` and of the ranking's queries.
     """
-    # Imported here: ir_measures installs a log handler when it is imported.
+    # Imported here: ir_measures installs a log handler at import.
     import ir_measures
 
     measures = {ir_measures.parse_measure(_IR_MEASURES[name]): row for row, name in enumerate(METRICS)}
-    # Queries and candidates go by their numbers: any id is safe then, and none is encoded twice.
+    # Numbers instead of ids, so that ids may contain any character.
     number_of = {candidate: str(row) for row, candidate in enumerate(ranking.candidate_ids)}
     judged = {
         str(number): {number_of[candidate]: relevance for candidate, relevance in qrels[query].items()}
@@ -182,7 +183,7 @@ def measure(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> NDArray
     for metric in ir_measures.iter_calc(list(measures), judged, run):
         values[measures[metric.measure], int(metric.query_id)] = metric.value
     if np.isnan(values).any():
-        raise RuntimeError("ir-measures left queries without a value; please report this as a bug of relkt")
+        raise RuntimeError("ir-measures returned no value for a query (a bug in relkt): please report it")
     return values
 
 
@@ -194,7 +195,7 @@ def _summarise(
     num_resamples: int,
     seed: int,
 ) -> tuple[dict[str, dict[str, Estimate]], dict[str, dict[Average, Estimate]]]:
-    """Estimates per language and per average, from each metric's (q,) values."""
+    """Estimates per language and per average, from the (q,) values of each metric."""
     row_of = {language: row for row, language in enumerate(languages)}
     questions = {parallel: column for column, parallel in enumerate(dict.fromkeys(q.parallel for q in queries))}
     language_rows = np.array([row_of[q.language] for q in queries])
@@ -238,26 +239,26 @@ def _summarise(
 def _select(data: RetrievalData, split: Split | str | None, languages: Iterable[str] | None) -> RetrievalData:
     if languages is not None:
         if isinstance(languages, str):
-            raise ValueError(f"languages: expected a list of language codes, got the string {languages!r}")
+            raise ArgumentError("languages", "a list of language codes", f"the string {languages!r}")
         languages = list(languages)
     selected = data.select(split=split, languages=languages)
     if not selected.queries:
         wanted = "" if languages is None else f" in {', '.join(languages)}"
         part = "no query" if split is None else f"no {Split(split).value} query"
-        raise ValueError(f"split: data set {data.name!r} has {part}{wanted}")
+        raise ArgumentError("split", problem=f"data set {data.name!r} has {part}{wanted}")
     return selected
 
 
 def _trained(trained: Iterable[str], evaluated: Iterable[str]) -> tuple[str, ...]:
     if isinstance(trained, str):
-        raise ValueError(f"trained_languages: expected a list of language codes, got the string {trained!r}")
+        raise ArgumentError("trained_languages", "a list of language codes", f"the string {trained!r}")
     return sort_languages(set(trained) & set(evaluated))
 
 
 def _check(k: int, num_resamples: int, batch_size: int = 1) -> None:
     if k < _DEPTH:
-        raise ValueError(f"k: expected at least {_DEPTH}, the cutoff of the metrics, got {k}")
+        raise ArgumentError("k", f"at least {_DEPTH}, the cutoff of the metrics", k)
     if num_resamples < 0:
-        raise ValueError(f"num_resamples: expected 0 or more, got {num_resamples}")
+        raise ArgumentError("num_resamples", "0 or more", num_resamples)
     if batch_size < 1:
-        raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
+        raise ArgumentError("batch_size", "1 or more", batch_size)

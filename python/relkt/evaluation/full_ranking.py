@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from relkt.evaluation.ranking import Ranker
 
-_RANKS_AT_ONCE = 4_000_000  # some 100 MB
+_RANKS_AT_ONCE = 4_000_000  # about 100 MB
 
 
 def average_precision(
@@ -18,17 +18,18 @@ def average_precision(
     query_ids: Sequence[str],
     qrels: Mapping[str, Mapping[str, int]],
 ) -> NDArray[np.float64]:
-    """The average precision of each query, over all candidates.
+    """Computes the average precision of each query over the ranking of all candidates.
 
-    The mean over a query's R relevant candidates of the precision at their ranks: ``sum_i (i / rank_i) / R`` with the
-    ranks in rising order. Nothing is cut off, so every relevant candidate counts, however far down; it is AP in
-    ir-measures. Candidates of equal score have their places in the order of their rows, as everywhere in relkt.
+    This is the mean over a query's R relevant candidates of the precision at their ranks, ``sum_i (i / rank_i) / R``
+    with rising ranks, without a cutoff (AP in ir-measures). Candidates of equal score are ranked by row, as everywhere
+    in relkt.
 
     Args:
         ranker: The candidates.
         query_embeddings: (q, d) float32, of any norm.
         query_ids: (q,) ids.
-        qrels: Query id -> candidate id -> relevance, which counts if it is above 0; at least one for each query.
+        qrels: Query id -> candidate id -> relevance. A candidate is relevant if it is above 0; every query has at least
+            one.
 
     Returns:
         (q,) float64 in (0, 1].
@@ -36,7 +37,7 @@ def average_precision(
     row_of = {candidate: row for row, candidate in enumerate(ranker.candidate_ids)}
     n = len(row_of)
     values = np.empty(len(query_ids))
-    # The ranking of all candidates takes memory in proportion to queries times candidates: a block at a time.
+    # The full ranking needs queries x candidates entries of memory, so it is computed in blocks of queries.
     step = max(1, _RANKS_AT_ONCE // n)
     for start in range(0, len(query_ids), step):
         rows, _ = ranker.best(query_embeddings[start : start + step], n)  # (b, n)

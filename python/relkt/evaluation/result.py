@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from relkt.data import Level, Split, parse_member
-from relkt.evaluation.ranking import Ranking, write_qrels, write_run
+from relkt.errors import ArgumentError
+from relkt.evaluation.ranking import Ranking
+from relkt.evaluation.trec import write_qrels, write_run
 
 METRICS = ("P@1", "P@5", "P@10", "MRR@10", "nDCG@10")
-"""What is measured. P@k is the share of queries with a positive among the first k (Success@k in ir-measures), as in the
-paper; MRR@10 the mean reciprocal rank of the first positive, 0 beyond 10; nDCG@10 weighs all positives."""
+"""The metrics. P@k is the share of queries with a positive among the first k (Success@k in ir-measures), as in the
+paper; MRR@10 is the mean reciprocal rank of the first positive, 0 beyond rank 10; nDCG@10 includes all positives."""
 
 MEAN_AVERAGE_PRECISION = "mAP"
-"""The mean over queries of the average precision over the ranking of all candidates, in which every positive counts
-(:func:`relkt.evaluation.average_precision`). Measured where it is asked for, as it ranks every candidate."""
+"""The mean over queries of the average precision over the ranking of all candidates
+(:func:`relkt.evaluation.average_precision`). Optional, as it ranks every candidate."""
 
 
 class Average(str, Enum):
-    """Which languages a macro-average is over: the mean of the languages' means, every language counting the same."""
+    """Languages of a macro-average, which is the unweighted mean of the languages' means."""
 
     TRAINED = "trained"
     UNTRAINED = "untrained"
@@ -35,15 +37,15 @@ class Estimate:
 
     Args:
         value: The mean over the queries.
-        interval: 95 % bootstrap interval (lower end, upper end); None if no resamples were drawn, or no resample had a
-            question in every language averaged.
+        interval: 95 % bootstrap interval (lower end, upper end); None without resamples, or if no resample had a
+            question in every averaged language.
     """
 
     value: float
     interval: tuple[float, float] | None = None
 
     def format(self, *, with_interval: bool = True) -> str:
-        """``0.794 [0.741, 0.845]``, or ``0.794``."""
+        """Formats as ``0.794 [0.741, 0.845]``, or ``0.794``."""
         text = f"{self.value:.3f}"
         if not with_interval or self.interval is None:
             return text
@@ -52,18 +54,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Report:
-    """How well a model retrieves, per language and on average.
+    """Results of an evaluation, per language and on average.
 
     Args:
         data: Name of the data set.
-        split: The queries' split; None if all queries were evaluated.
-        level: What was ranked.
-        num_candidates: How many candidates each query was ranked against.
-        num_queries: Language -> number of queries; the languages trained on first, then the others.
-        trained_languages: The languages among them that the model was trained on; None if not known.
+        split: Split of the queries; None if all queries were evaluated.
+        level: Unit that was ranked.
+        num_candidates: Number of candidates of each query.
+        num_queries: Language -> number of queries; first the languages that the model was trained on.
+        trained_languages: Evaluated languages that the model was trained on; None if unknown.
         estimates: Metric -> language -> estimate.
-        averages: Metric -> average -> estimate. Averages over no language are missing.
-        ranking: What was ranked; None in a report read from JSON.
+        averages: Metric -> average -> estimate, without averages over no language.
+        ranking: The ranking; None in a report read from JSON.
         qrels: Query id -> candidate id -> relevance; None in a report read from JSON.
     """
 
@@ -80,35 +82,35 @@ class Report:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages evaluated: those trained on first, then the others."""
+        """The evaluated languages, first those that the model was trained on."""
         return tuple(self.num_queries)
 
     def estimate(self, metric: str, language: str) -> Estimate:
-        """The estimate of a metric in a language.
+        """Returns the estimate of a metric in a language.
 
         Raises:
-            ValueError: If the metric or the language was not evaluated.
+            ArgumentError: If the metric or the language was not evaluated.
         """
         return _entry(self._of(metric, self.estimates), "language", language)
 
     def value(self, metric: str, language: str) -> float:
-        """The value of a metric in a language.
+        """Returns the value of a metric in a language.
 
         Raises:
-            ValueError: If the metric or the language was not evaluated.
+            ArgumentError: If the metric or the language was not evaluated.
         """
         return self.estimate(metric, language).value
 
     def average(self, metric: str = "P@1", over: Average | str = Average.ALL) -> Estimate:
-        """The macro-average of a metric over languages.
+        """Returns the macro-average of a metric over languages.
 
         Raises:
-            ValueError: If the metric was not evaluated, or there is no such language.
+            ArgumentError: If the metric was not evaluated, or the average is over no language.
         """
         return _entry(self._of(metric, self.averages), "over", parse_member(Average, over, "over"))
 
     def languages_of(self, over: Average | str) -> tuple[str, ...]:
-        """The languages an average is over."""
+        """Returns the languages of an average."""
         over = parse_member(Average, over, "over")
         trained = set(self.trained_languages or ())
         if over is Average.ALL:
@@ -116,7 +118,7 @@ class Report:
         return tuple(language for language in self.languages if (language in trained) == (over is Average.TRAINED))
 
     def to_markdown(self) -> str:
-        """A table with a row for each language and average, and a column for each metric."""
+        """Returns a Markdown table with a row for each language and average, and a column for each metric."""
         split = "all" if self.split is None else self.split.value
         lines = [
             f"{self.data}, {split} queries, level {self.level.value}, {self.num_candidates:,} candidates; "
@@ -141,7 +143,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """The report, without its ranking, as plain values for JSON."""
+        """Returns the report, without its ranking, as plain values for JSON."""
         return {
             "data": self.data,
             "split": None if self.split is None else self.split.value,
@@ -159,15 +161,15 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report, without its ranking, as JSON."""
+        """Returns the report, without its ranking, as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Report:
-        """The report of which :meth:`to_dict` gave the values.
+        """Makes a report from the values of :meth:`to_dict`.
 
         Raises:
-            ValueError: If the values are not those of a report.
+            ValueError: If the values do not describe a report.
         """
         try:
             trained = content["trained_languages"]
@@ -188,42 +190,42 @@ class Report:
                 },
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"content: expected the values of a report, got an error: {error!r}") from error
+            raise ValueError(f"content: expected the values of a report, got {error!r}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The report that :meth:`to_json` wrote.
+        """Makes a report from the text of :meth:`to_json`.
 
         Raises:
-            ValueError: If the text is no JSON, or not that of a report.
+            ValueError: If the text is not JSON, or does not describe a report.
         """
         return cls.from_dict(json.loads(text))
 
     def write_run(self, path: str | Path, tag: str = "relkt") -> None:
-        """Writes the ranking as a TREC run; equal scores are written one float32 step apart, to keep their order.
+        """Writes the ranking as a TREC run file, completely or not at all; see :func:`relkt.evaluation.trec.write_run`.
 
         Raises:
-            ValueError: If the report was read from JSON, which holds no ranking, or the tag is not one word.
+            ValueError: If the report was read from JSON, which has no ranking, or the tag is not one word.
         """
         write_run(self._ranked()[0], path, tag)
 
     def write_qrels(self, path: str | Path) -> None:
-        """Writes the evaluated queries' judgements, at the level evaluated, as TREC qrels.
+        """Writes the judgements of the evaluated queries as TREC qrels, completely or not at all.
 
         Raises:
-            ValueError: If the report was read from JSON, which holds no judgements.
+            ValueError: If the report was read from JSON, which has no judgements.
         """
         ranking, qrels = self._ranked()
         write_qrels(ranking.query_ids, qrels, path)
 
     def _ranked(self) -> tuple[Ranking, Mapping[str, Mapping[str, int]]]:
         if self.ranking is None or self.qrels is None:
-            raise ValueError("report: holds no ranking, since it was read from JSON; evaluate again to export one")
+            raise ValueError("report: has no ranking, since it was read from JSON; evaluate again to export one")
         return self.ranking, self.qrels
 
     def _of(self, metric: str, table: Mapping[str, Any]) -> Mapping[Any, Estimate]:
         if metric not in table:
-            raise ValueError(f"metric: expected one of {', '.join(table)}, got {metric!r}")
+            raise ArgumentError("metric", f"one of {', '.join(table)}", repr(metric))
         row: Mapping[Any, Estimate] = table[metric]
         return row
 
@@ -232,7 +234,7 @@ def _entry(row: Mapping[Any, Estimate], argument: str, key: str) -> Estimate:
     if key not in row:
         names = ", ".join(k.value if isinstance(k, Enum) else k for k in row)
         got = key.value if isinstance(key, Enum) else key
-        raise ValueError(f"{argument}: expected one of {names}, got {got!r}")
+        raise ArgumentError(argument, f"one of {names}", repr(got))
     return row[key]
 
 

@@ -11,30 +11,30 @@ from relkt.retrieval import RetrievedPassage, Retriever
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
 except ImportError as error:
-    raise ImportError(f"relkt's Haystack retriever needs {error.name}: pip install 'relkt[haystack]'") from error
+    raise ImportError(f"relkt's Haystack retriever requires {error.name}: pip install 'relkt[haystack]'") from error
 
 
-@component  # type: ignore[untyped-decorator]  # of unknown type where Haystack is not installed
+@component  # type: ignore[untyped-decorator]  # untyped if Haystack is not installed
 class RelktRetriever:
-    """Passages of an index as Haystack documents, best first. It embeds the question itself, so it takes a text.
+    """Retrieves passages of an index as Haystack documents, best first. Its input is a text, which it embeds itself.
 
-    A document has the passage's text and id, the cosine as its score, and as ``meta`` its title, document and language,
-    where it has them, and its further columns.
+    A document has the passage's text and id, and the cosine as its score. Its ``meta`` has the passage's title, document
+    and language, if it has them, and its further columns.
 
-    Filters are Haystack's, as far as the search knows them: comparisons by ``==`` and ``in``, alone or joined by
-    ``AND``; others are refused.
+    Filters have Haystack's format. Supported are comparisons by ``==`` and ``in``, alone or joined by ``AND``; other
+    filters are an error.
 
     Args:
-        index: The index file, as ``relkt index`` writes it, with its passages beside it. It is opened by
+        index: The index file from ``relkt index``, with its passages file in the same folder. It is opened by
             :meth:`warm_up`, or by the first question.
-        top_k: Documents for each question. Default 10.
-        filters: Which passages are considered. Default: all.
-        encoder: The encoder's name or folder, if it is elsewhere than when the index was built.
-        device: Where it runs; default: a GPU if there is one.
+        top_k: Number of documents per question. Default 10.
+        filters: Filter of the passages. Default: all passages.
+        encoder: Name or folder of the encoder, if it changed since the index was built.
+        device: Device of the encoder; default: a GPU if there is one.
 
     Raises:
-        TypeError: If ``index`` is no path.
-        ValueError: If ``top_k`` is below 1, or a filter is none that the search knows.
+        TypeError: If ``index`` is not a path.
+        ValueError: If ``top_k`` is below 1, or a filter is not supported.
     """
 
     def __init__(
@@ -57,13 +57,12 @@ class RelktRetriever:
         self._retriever: Retriever | None = None
 
     def warm_up(self) -> None:
-        """Open the index and load the encoder; nothing the second time.
+        """Opens the index and loads the encoder; has no effect when repeated.
 
         Raises:
-            OSError: If a file cannot be opened, or the encoder not be found.
-            IndexFileError: If the files are no index with its passages.
-            ValueError: If the encoder is not the one that embedded the passages, or the index has no column that is
-                filtered by.
+            OSError: If a file cannot be opened, or the encoder cannot be found.
+            IndexFileError: If the files are not an index with its passages.
+            ValueError: If another encoder embedded the passages, or the index lacks a column of the filter.
         """
         if self._retriever is None:
             retriever = Retriever.open(self.index, encoder=self.encoder, device=self.device)
@@ -72,7 +71,7 @@ class RelktRetriever:
             self._retriever = retriever
 
     def to_dict(self) -> dict[str, Any]:
-        """What :meth:`from_dict`, and a pipeline's YAML, makes the same component from."""
+        """Serializes the component for :meth:`from_dict` and a pipeline's YAML."""
         made: dict[str, Any] = default_to_dict(
             self, index=self.index, top_k=self.top_k, filters=self.filters, encoder=self.encoder, device=self.device
         )
@@ -80,24 +79,24 @@ class RelktRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RelktRetriever:
-        """The component that :meth:`to_dict` was called of."""
+        """Makes a component from the result of :meth:`to_dict`."""
         made: RelktRetriever = default_from_dict(cls, data)
         return made
 
     @component.output_types(documents=list[Document])  # type: ignore[untyped-decorator]
     def run(self, query: str, top_k: int | None = None, filters: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Search.
+        """Searches.
 
         Args:
-            query: A question, in any language.
-            top_k: As for the component; default: its own.
-            filters: Instead of the component's; default: those.
+            query: A question, in any language that the encoder supports.
+            top_k: Number of documents; default: the component's.
+            filters: Filter of the passages; default: the component's.
 
         Returns:
             ``{"documents": [...]}``, best first.
 
         Raises:
-            ValueError: If the question is blank, ``top_k`` is below 1, or a filter is none that the search knows.
+            ValueError: If the question is blank, ``top_k`` is below 1, or a filter is not supported.
         """
         where = self._where if filters is None else as_where(filters)
         self.warm_up()
@@ -107,17 +106,17 @@ class RelktRetriever:
 
 
 def as_where(filters: Mapping[str, Any] | None) -> dict[str, list[Any]]:
-    """Haystack's filters as those of :meth:`relkt.Retriever.search`.
+    """Converts Haystack's filters to those of :meth:`relkt.Retriever.search`.
 
     Args:
         filters: Comparisons by ``==`` and ``in`` of ``id`` or of fields of ``meta`` (``"meta.language"``, or
-            ``"language"``), joined by ``AND``. None or empty: no condition.
+            ``"language"``), joined by ``AND``. None or empty for no filter.
 
     Returns:
-        Column -> its wanted values; where two conditions are on one column, those that meet both.
+        Column -> allowed values; for several conditions on a column, the values that meet all of them.
 
     Raises:
-        ValueError: If there is another operator, or something is missing.
+        ValueError: If there is another operator, or a part of a comparison is missing.
     """
     where: dict[str, list[Any]] = {}
     for condition in _conditions(filters) if filters else ():
@@ -135,8 +134,7 @@ def _conditions(filters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if is_comparison and (operator == "==" or (operator == "in" and isinstance(filters["value"], list))):
         return [filters]
     raise ValueError(
-        "filters: expected comparisons by '==' or 'in' (of a list), alone or joined by 'AND', "
-        f"got {dict(filters)!r}: the search knows no others"
+        f"filters: expected comparisons by '==' or 'in' (of a list), alone or joined by 'AND', got {dict(filters)!r}"
     )
 
 

@@ -15,27 +15,27 @@ try:
     from langchain_core.retrievers import BaseRetriever
     from pydantic import ConfigDict, Field, field_validator
 except ImportError as error:
-    raise ImportError(f"relkt's LangChain retriever needs {error.name}: pip install 'relkt[langchain]'") from error
+    raise ImportError(f"relkt's LangChain retriever requires {error.name}: pip install 'relkt[langchain]'") from error
 
 SCORE = "relevance_score"
-"""The key of the cosine in a document's metadata, under the name that LangChain's rerankers give to theirs."""
+"""Key of the cosine in a document's metadata, the same as for the scores of LangChain's rerankers."""
 
 
-class RelktRetriever(BaseRetriever):  # type: ignore[misc]  # of unknown type where LangChain is not installed
-    """Passages of an index as LangChain documents, best first.
+class RelktRetriever(BaseRetriever):  # type: ignore[misc]  # untyped if LangChain is not installed
+    """Retrieves passages of an index as LangChain documents, best first.
 
-    A document has the passage's text and id, and as metadata its title, document and language, where it has them, its
-    further columns, and its cosine under ``relevance_score``.
+    A document has the passage's text and id. Its metadata has the passage's title, document and language, if it has
+    them, its further columns, and the cosine as ``relevance_score``.
 
-    ``k`` and ``where`` may be given for a single question, too: ``retriever.invoke(question, k=3)``.
+    ``k`` and ``where`` may also be passed for a single question: ``retriever.invoke(question, k=3)``.
 
     Args:
-        retriever: The index, its passages and their encoder; by name.
-        k: Documents for each question. Default 10.
-        where: Which passages are considered, as in :meth:`relkt.Retriever.search`. Default: all.
+        retriever: The index, with its passages and encoder (a keyword argument).
+        k: Number of documents per question. Default 10.
+        where: Filter of the passages, as in :meth:`relkt.Retriever.search`. Default: all passages.
 
     Raises:
-        ValueError: If ``k`` is below 1, the index has no such column as in ``where``, or one that is called
+        ValueError: If ``k`` is below 1, the index lacks a column of ``where``, or a column of the index is named
             ``relevance_score``.
     """
 
@@ -49,14 +49,14 @@ class RelktRetriever(BaseRetriever):  # type: ignore[misc]  # of unknown type wh
     @classmethod
     def _score_has_a_place(cls, retriever: Retriever) -> Retriever:
         if SCORE in retriever.passages.columns:
-            raise ValueError(f"retriever: its passages have a column {SCORE!r}, where the score is to be put")
+            raise ValueError(f"retriever: expected passages without a column {SCORE!r}, which is the key of the score")
         return retriever
 
     @override
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
         if self.where:
-            self.retriever.passages.mask(self.where)  # before the first question
+            self.retriever.passages.mask(self.where)  # fails before the first question
 
     @override
     def _get_relevant_documents(

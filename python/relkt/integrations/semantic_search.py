@@ -1,4 +1,4 @@
-"""The call of ``sentence_transformers.util.semantic_search``, on the exact search."""
+"""A replacement of ``sentence_transformers.util.semantic_search`` by relkt's exact search."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ def semantic_search(
     top_k: int = 10,
     score_function: Callable[..., Any] | None = None,
 ) -> list[list[dict[str, int | float]]]:
-    """The passages of highest cosine for each query, as ``sentence_transformers.util.semantic_search`` returns them.
+    """Finds the passages of highest cosine for each query, like ``sentence_transformers.util.semantic_search``.
 
     Arguments and result are the same, with these differences:
 
-    - The score is the cosine: another ``score_function`` is refused.
-    - Scores are those of :meth:`relkt.Index.search`, rounded once from double precision, and equal ones are in the
-      order of their rows; sentence-transformers' are off by rounding in float32, and its equal ones in any order.
-    - The matrix of all scores is never made, so the chunk sizes change nothing: neither results nor memory.
-    - Rows are searched as float32 or float16: bfloat16 is widened, which loses nothing, and float64 is rounded to
-      float32. Tensors of a GPU are copied from it.
-    - A row that is all zeros, has a NaN or an infinity is an error; it has no cosine.
+    - The score is the cosine; another ``score_function`` is an error.
+    - Scores are computed in double precision and rounded once, as in :meth:`relkt.Index.search`; equal scores are
+      ordered by row. Those of sentence-transformers have float32 rounding errors, and equal scores are in any order.
+    - The matrix of all scores is never stored, so the chunk sizes have no effect.
+    - Rows are searched as float32 or float16: bfloat16 is widened without loss, and float64 is rounded to float32. GPU
+      tensors are copied to the CPU.
+    - A zero row, or a row with a NaN or an infinity, is an error.
 
     Args:
         query_embeddings: (q, d) or (d,): a NumPy array, a torch tensor, or a list of such rows; of any norm.
-        corpus_embeddings: (n, d), the same; or a :class:`relkt.Index`, which need not be prepared for each call.
-        query_chunk_size: Of no effect.
-        corpus_chunk_size: Of no effect.
+        corpus_embeddings: (n, d), the same; or a :class:`relkt.Index`, which saves its preparation in each call.
+        query_chunk_size: No effect.
+        corpus_chunk_size: No effect.
         top_k: Results for each query; all n if there are fewer. Default 10.
-        score_function: None or ``sentence_transformers.util.cos_sim``, both of which mean the cosine.
+        score_function: None or ``sentence_transformers.util.cos_sim``; both are the cosine.
 
     Returns:
-        For each query, best first, ``{"corpus_id": row, "score": cosine}``; without queries an empty list, and without
-        passages an empty list for each query.
+        For each query, best first, ``{"corpus_id": row, "score": cosine}``. Without queries, an empty list; without
+        passages, an empty list for each query.
 
     Raises:
-        TypeError: If embeddings are sparse, or not numbers with a fraction.
-        ValueError: If ``score_function`` is another one, ``top_k`` is below 1, or as :meth:`relkt.Index.search`.
+        TypeError: If embeddings are sparse, or not floating-point numbers.
+        ValueError: If ``score_function`` is not the cosine, ``top_k`` is below 1, or as :meth:`relkt.Index.search`.
     """
     _check_cosine(score_function)
     for name, size in (("query_chunk_size", query_chunk_size), ("corpus_chunk_size", corpus_chunk_size)):
@@ -68,20 +68,22 @@ def semantic_search(
 
 
 def is_cosine(score_function: object) -> bool:
-    """Whether something is sentence-transformers' function of the cosine; does not import it, as whoever has it did."""
+    """True for ``sentence_transformers.util.cos_sim``; does not import it, since the caller who passes it has done so."""
     util = sys.modules.get("sentence_transformers.util")
     return util is not None and score_function is util.cos_sim
 
 
 def as_float_rows(name: str, embeddings: Any) -> Embeddings:
-    """An array or tensor as an array of float32 or float16: bfloat16 is widened, float64 rounded.
+    """Converts an array or tensor to an array of float32 or float16; bfloat16 is widened, float64 is rounded.
 
     Raises:
-        TypeError: If it is sparse, or of another type of numbers.
+        TypeError: If it is sparse or has another dtype.
     """
     if is_tensor(embeddings):
         if embeddings.layout is not sys.modules["torch"].strided:
-            raise TypeError(f"{name}: expected a dense tensor, got layout {embeddings.layout}; .to_dense() makes one")
+            raise TypeError(
+                f"{name}: expected a dense tensor, got layout {embeddings.layout}; convert it with .to_dense()"
+            )
         dtype = str(embeddings.dtype).removeprefix("torch.")
         if dtype == "bfloat16":
             embeddings = embeddings.float()
@@ -96,7 +98,7 @@ def as_float_rows(name: str, embeddings: Any) -> Embeddings:
 
 
 def _rows(name: str, embeddings: Any) -> Embeddings:
-    """Embeddings in any form that sentence-transformers takes, as an array (m, d)."""
+    """Converts embeddings in any form that sentence-transformers takes to an array (m, d)."""
     if isinstance(embeddings, list | tuple):
         parts = [as_float_rows(f"{name}: row {row}", part) for row, part in enumerate(embeddings)]
         if shapes := {part.shape for part in parts} - {parts[0].shape if parts else ()}:
@@ -116,6 +118,6 @@ def _check_cosine(score_function: object) -> None:
         return
     name = getattr(score_function, "__name__", repr(score_function))
     raise ValueError(
-        f"score_function: expected sentence_transformers.util.cos_sim or None, got {name}: relkt searches by cosine. "
-        "For unit rows the dot product is the cosine; anything else stays with sentence_transformers.util"
+        f"score_function: expected sentence_transformers.util.cos_sim or None, got {name}; relkt searches by cosine, which "
+        "equals the dot product for unit rows"
     )

@@ -1,4 +1,4 @@
-"""An evaluator for sentence-transformers' trainer that searches exactly and makes no matrix of scores."""
+"""An evaluator for the trainer of sentence-transformers that searches exactly, without a matrix of scores."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ COSINE = SimilarityFunction.COSINE.value
 
 
 class RetrievalEvaluator(InformationRetrievalEvaluator):
-    """sentence-transformers' ``InformationRetrievalEvaluator``, on relkt's search.
+    """``InformationRetrievalEvaluator`` of sentence-transformers, with relkt's search.
 
-    Same arguments, same keys of the result, same files. The values are the same too, except where the original's
-    rounding in float32 puts passages of nearly equal cosine in the wrong order: here the order is that of the exact
-    cosines. Equal cosines are in the order of their ids, as in the original.
+    It has the same arguments, result keys and files. The values are the same, too, except if float32 rounding in the
+    original swaps passages of nearly equal cosine; relkt ranks by the exact cosine. Equal cosines are ordered by id, as
+    in the original.
 
-    The original computes ``queries x corpus_chunk_size`` scores at a time; here no such matrix is made.
-    ``corpus_chunk_size`` is how many passages are encoded, held and searched at once.
+    The original stores ``queries x corpus_chunk_size`` scores; relkt stores only the top-k. ``corpus_chunk_size`` is
+    the number of passages that are encoded, stored and searched at once.
 
-    The score is the cosine. By default it is the model's similarity function, so a model with another one is refused
-    when it is evaluated; ``score_functions={"cosine": cos_sim}`` evaluates it by cosine all the same.
+    The score is the cosine. The default is the model's similarity function, so evaluating a model with another one is
+    an error; ``score_functions={"cosine": cos_sim}`` evaluates it by cosine.
 
     Args:
         *args: As ``InformationRetrievalEvaluator``: ``queries`` (id -> text), ``corpus`` (id -> text),
             ``relevant_docs`` (query id -> set of passage ids), ...; queries without relevant documents are left out.
-        **kwargs: The same by name, with the same defaults.
+        **kwargs: As ``InformationRetrievalEvaluator``, with the same defaults.
 
     Raises:
         ValueError: If no query has a relevant document, the corpus is empty, a score function is not
-            ``sentence_transformers.util.cos_sim`` or ``main_score_function`` not the cosine; on a call, if the model's
-            similarity is not the cosine, or it gives a text an embedding of zeros or with a NaN.
+            ``sentence_transformers.util.cos_sim``, or ``main_score_function`` is not the cosine. In a call, if the
+            model's similarity is not the cosine, or an embedding is zero or has a NaN.
     """
 
     __signature__ = inspect.signature(InformationRetrievalEvaluator)
@@ -57,7 +57,7 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
         for name, function in (self.score_functions or {}).items():
             if not is_cosine(function):
                 raise ValueError(
-                    f"score_functions: expected sentence_transformers.util.cos_sim, got {function!r} for {name!r}: "
+                    f"score_functions: expected sentence_transformers.util.cos_sim, got {function!r} for {name!r}; "
                     "relkt searches by cosine"
                 )
         names = [COSINE, *self.score_function_names] if self._similarity_is_the_models else self.score_function_names
@@ -70,32 +70,32 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
     @property
     @override
     def description(self) -> str:
-        """What the original calls itself in model cards."""
+        """Name of the original in model cards."""
         return "Information Retrieval"
 
     @override
-    def compute_all_metrics(  # type: ignore[override]  # the original's annotation of what it returns is wrong
+    def compute_all_metrics(  # type: ignore[override]  # the original's return annotation is wrong
         self,
         model: SentenceTransformer,
         corpus_model: SentenceTransformer | None = None,
         corpus_embeddings: Any = None,
         output_path: str | None = None,
     ) -> dict[str, dict[str, dict[int, float]]]:
-        """Encode, search and measure.
+        """Encodes, searches and computes the metrics.
 
         Args:
-            model: Encodes the queries.
-            corpus_model: Encodes the passages; default: the same.
-            corpus_embeddings: (n, d) The passages in the order of ``corpus``, an array or a tensor; default: encoded.
-            output_path: Folder for the predictions, if ``write_predictions`` was set.
+            model: Model that encodes the queries.
+            corpus_model: Model that encodes the passages; default: ``model``.
+            corpus_embeddings: (n, d), array or tensor of the passages in the order of ``corpus``; default: encode them.
+            output_path: Folder for the predictions, with ``write_predictions``.
 
         Returns:
-            Score function -> measure (``"accuracy@k"``, ...) -> k -> value.
+            Score function -> metric (``"accuracy@k"``, ...) -> k -> value.
         """
         if self._similarity_is_the_models and model.similarity_fn_name != COSINE:
             raise ValueError(
-                f"model: expected similarity_fn_name 'cosine', got {model.similarity_fn_name!r}: relkt searches by "
-                "cosine; score_functions={'cosine': sentence_transformers.util.cos_sim} evaluates it so"
+                f"model: expected similarity_fn_name 'cosine', got {model.similarity_fn_name!r}; to evaluate it by cosine, "
+                "pass score_functions={'cosine': sentence_transformers.util.cos_sim}"
             )
         hits = self._search(model, corpus_model or model, corpus_embeddings)
         scores: dict[str, dict[int, float]] = self.compute_metrics(hits)  # type: ignore[arg-type]
@@ -108,14 +108,14 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
     def _search(
         self, model: SentenceTransformer, corpus_model: SentenceTransformer, corpus_embeddings: Any
     ) -> list[list[dict[str, Any]]]:
-        """For each query its best passages, by falling score, equal ones by rising id."""
+        """The best passages of each query, by falling score, then by id."""
         ks = (self.accuracy_at_k, self.precision_recall_at_k, self.mrr_at_k, self.ndcg_at_k, self.map_at_k)
         depth = max(max(each) for each in ks)
         embedded = self.embed_inputs(
             model, self.queries, "query", prompt_name=self.query_prompt_name, prompt=self.query_prompt
         )
         queries = as_float_rows("queries", embedded)
-        # Among equal scores the lower row comes first, so rows stand in the order of their ids.
+        # The search orders equal scores by row, so the rows are sorted by id.
         by_id = sorted(range(len(self.corpus_ids)), key=self.corpus_ids.__getitem__)
         rank_of = np.empty(len(by_id), dtype=np.int64)
         rank_of[by_id] = np.arange(len(by_id))

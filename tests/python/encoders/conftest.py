@@ -1,4 +1,4 @@
-"""Encoders small enough to train in a test, and the published one."""
+"""Encoders small enough to train in a test, and the published mUSE."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ def table(sources: list[list[int]], targets: list[list[int]], **options: int) ->
 
 
 def test_one_round_by_hand() -> None:
-    # 10 -> 1, and (10, 20) -> (1, 2); in each pair nothing, too, may be the source. Shares at first: in the pair of
-    # one, 1/2 each; in the other 1/3 each. Counts of 10: 1/2 + 1/3 of token 1, 1/3 of token 2; of 20: 1/3 and 1/3.
+    # Pairs 10 -> 1 and (10, 20) -> (1, 2); each target may also come from the empty token. Initial shares: 1/2 each in
+    # the first pair, 1/3 each in the second. Counts of 10: 1/2 + 1/3 for token 1, 1/3 for token 2; of 20: 1/3 and 1/3.
     found = table([[10], [10, 20]], [[1], [1, 2]], iterations=1)
     assert found == pytest.approx({(10, 1): 5 / 7, (10, 2): 2 / 7, (20, 1): 1 / 2, (20, 2): 1 / 2})
 
 
-def test_what_occurs_together_is_told_apart() -> None:
-    # "das haus", "das buch", "ein buch" (Brown et al. give the same kind of example): das 1, haus 2, buch 3, ein 4.
+def test_words_that_occur_together_are_disambiguated() -> None:
+    # "das haus", "das buch", "ein buch": das 1, haus 2, buch 3, ein 4.
     found = table([[1, 2], [1, 3], [4, 3]], [[11, 12], [11, 13], [14, 13]], iterations=50)
     for source in (1, 2, 3, 4):
         best = max((p, e) for (f, e), p in found.items() if f == source)
@@ -29,7 +29,7 @@ def test_what_occurs_together_is_told_apart() -> None:
 
 
 def plainly(sources: list[list[int]], targets: list[list[int]], iterations: int) -> dict[tuple[int, int], float]:
-    """The same by dictionaries and loops."""
+    """Reference implementation with dictionaries and loops."""
     t = {(f, e): 1.0 for s, w in zip(sources, targets, strict=True) if s for f in (*s, -1) for e in w}
     for _ in range(iterations):
         counts = dict.fromkeys(t, 0.0)
@@ -46,7 +46,7 @@ def plainly(sources: list[list[int]], targets: list[list[int]], iterations: int)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_plain_loops(seed: int) -> None:
+def test_equals_the_reference_implementation(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sources = [rng.integers(0, 9, rng.integers(0, 6)).tolist() for _ in range(12)]
     targets = [rng.integers(0, 7, rng.integers(0, 5)).tolist() for _ in range(12)]
@@ -61,8 +61,8 @@ def test_nothing_to_align() -> None:
     assert table([], []) == table([[], [3]], [[1], []]) == {}
 
 
-def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="targets: expected 2 texts, one a source, got 1"):
+def test_argument_errors() -> None:
+    with pytest.raises(ValueError, match="targets: expected 2 texts, one per source, got 1"):
         translation_table([[1], [2]], [[1]])
     with pytest.raises(ValueError, match="iterations: expected at least 1, got 0"):
         translation_table([[1]], [[1]], iterations=0)

@@ -1,4 +1,4 @@
-"""The character map against the sentencepiece library, from whose model it comes."""
+"""The character map, compared with the sentencepiece library."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def test_normalizes_as_the_library_does(charsmap, processor):
     alphabet += ["ﾞ", "ﾟ", "\u093c", "\u200d", "\u0345"]
     for _ in range(3000):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randint(0, 8)))
-        # The library also marks spaces and the start; the map has no say in these.
+        # The library also marks spaces and the start, which is not part of the map.
         expected = processor.normalize(text).replace("▁", "")
         assert charsmap.normalize(text).replace(" ", "") == expected, ascii(text)
 
 
 @pytest.mark.parametrize("text", ["plain English", "Grüße aus Köln", "tiếng Việt", "今天天气很好", "สวัสดีครับ", "हिन्दी"])
-def test_leaves_ordinary_text_to_the_fast_way(charsmap, text):
+def test_ordinary_text_needs_no_repair(charsmap, text):
     assert not charsmap.needs_repair(text)
-    assert not charsmap.needs_repair(text)  # the second time from memory
+    assert not charsmap.needs_repair(text)  # from the cache
 
 
 @pytest.mark.parametrize("text", [unicodedata.normalize("NFD", "tiếng Việt"), "ｶﾞ", "ﻼ\u064e", "\u00a0\u0301"])
@@ -84,12 +84,12 @@ def test_finds_the_texts_that_need_repair(charsmap, text):
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x00\x00\x00\x00", b"\x08\x00\x00\x00abcd", b"\x03\x00\x00\x00abcdef"])
-def test_a_blob_cut_short_is_refused(blob):
+def test_a_truncated_blob_is_refused(blob):
     with pytest.raises(ValueError, match=f"got {len(blob)} bytes"):
         Charsmap(blob)
 
 
-def test_memory_of_clusters_is_bounded(charsmap, monkeypatch):
+def test_the_cache_of_clusters_is_bounded(charsmap, monkeypatch):
     monkeypatch.setattr("relkt.encoders.charsmap._MAX_CLUSTERS", 10)
     for c in range(0x4E00, 0x4E40):
         charsmap.needs_repair(chr(c) + "\u0f71")

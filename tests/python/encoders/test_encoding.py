@@ -1,3 +1,5 @@
+"""Encoding of queries and passages with any model."""
+
 from __future__ import annotations
 
 import random
@@ -18,7 +20,7 @@ def prompted(tiny_encoder: MuseEncoder) -> SentenceTransformer:
 
 
 @pytest.mark.parametrize("encode", [encode_queries, encode_passages])
-def test_gives_unit_rows_in_the_order_given(tiny_model, encode):
+def test_unit_rows_in_the_order_of_the_texts(tiny_model, encode):
     embeddings = encode(tiny_model, TEXTS, batch_size=3)
     assert embeddings.shape == (7, 6)
     assert embeddings.dtype == np.float32
@@ -85,7 +87,7 @@ class _Dropout(torch.nn.Module):
         return {**features, "sentence_embedding": dropped}
 
 
-def test_rows_of_a_model_that_does_not_normalise_are_unit_too(tiny_encoder):
+def test_unit_rows_from_a_model_that_does_not_normalise(tiny_encoder):
     model = SentenceTransformer(modules=[tiny_encoder, _Scale()], device="cpu")
     np.testing.assert_allclose(np.linalg.norm(encode_queries(model, TEXTS), axis=1), 1, rtol=0, atol=1e-6)
     assert np.linalg.norm(model.encode("cat")) == pytest.approx(7, abs=1e-5)
@@ -100,7 +102,7 @@ def test_no_texts_give_no_rows(tiny_model):
     assert encode_queries(tiny_model, []).shape == (0, 6)
 
 
-def test_truncated_dimensions_are_kept_apart(tiny_model):
+def test_truncated_dimensions(tiny_model):
     tiny_model.truncate_dim = 4
     embeddings = encode_queries(tiny_model, TEXTS)
     assert embeddings.shape == (7, 4)
@@ -112,7 +114,7 @@ def test_one_text_is_refused(tiny_model):
         encode_queries(tiny_model, "cat")
 
 
-def test_what_is_no_text_is_refused_with_its_row(tiny_model):
+def test_an_element_that_is_not_a_text_is_named_with_its_row(tiny_model):
     with pytest.raises(TypeError, match="got int in row 2"):
         encode_queries(tiny_model, ["a", "b", 3])
 
@@ -122,8 +124,8 @@ def test_batch_size_below_one_is_refused(tiny_model):
         encode_queries(tiny_model, TEXTS, batch_size=0)
 
 
-def test_an_embedding_that_is_not_finite_is_refused_with_its_row(tiny_model):
+def test_an_embedding_that_is_not_finite_is_named_with_its_row(tiny_model):
     with torch.no_grad():
         tiny_model[0].network.embedding.weight[4] = torch.nan  # ▁cat
-    with pytest.raises(ValueError, match="row 1 an embedding of norm nan"):
+    with pytest.raises(ValueError, match="embedding of row 1 has the norm nan"):
         encode_queries(tiny_model, ["a dog", "a cat"])

@@ -1,3 +1,5 @@
+"""Loading encoders by name, and the trust that they need."""
+
 from __future__ import annotations
 
 import json
@@ -30,7 +32,7 @@ TEXTS = ["the cat sat", "a dog"]
 
 @pytest.fixture
 def bert_folder(tmp_path: Path) -> Path:
-    """A plain transformers model of random weights."""
+    """A plain transformers model with random weights."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "a", "dog", "ask", "tell", ":"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -67,7 +69,7 @@ def test_saved_muse_needs_no_trust(tiny_model, tmp_path):
     np.testing.assert_array_equal(load_encoder(str(tmp_path), device="cpu").encode(TEXTS), tiny_model.encode(TEXTS))
 
 
-def test_weights_that_the_files_lack_are_the_same_each_time(bert_folder):
+def test_random_weights_are_the_same_each_time(bert_folder):
     weights = load_file(bert_folder / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler")}
     assert len(kept) < len(weights)
@@ -99,7 +101,7 @@ IDENTITY = {"activation_function": "torch.nn.modules.linear.Identity"}
         ([DENSE], IDENTITY, False),
     ],
 )
-def test_only_muse_and_a_projection_of_it_are_trusted(monkeypatch, tmp_path, types, dense, trusted):
+def test_only_muse_with_or_without_a_projection_is_trusted(monkeypatch, tmp_path, types, dense, trusted):
     modules = [{"idx": i, "name": str(i), "path": f"{i}_x" if i else "", "type": kind} for i, kind in enumerate(types)]
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     if dense is not None and DENSE in types and types[0] == MUSE:
@@ -113,8 +115,8 @@ def test_only_muse_and_a_projection_of_it_are_trusted(monkeypatch, tmp_path, typ
 
     monkeypatch.setattr(loading, "SentenceTransformer", load)
     if not trusted and any(not kind.startswith("sentence_transformers.") for kind in types):
-        # Whatever the release of sentence-transformers: some would run it.
-        with pytest.raises(ValueError, match="brings code of its own, the module"):
+        # relkt refuses by itself: some releases of sentence-transformers would run the code.
+        with pytest.raises(ValueError, match="comes with its own code, the module"):
             load_encoder(tmp_path)
         assert asked == []
     else:
@@ -155,33 +157,33 @@ def test_prompts_come_with_the_model(bert_folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/no-such-folder-of-relkt", "a/b/c"])
 def test_a_folder_that_does_not_exist(name):
-    with pytest.raises(FileNotFoundError, match=r"name_or_path: .* no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"name_or_path: .*no such folder"):
         load_encoder(name)
 
 
 def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no modules\.json and no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"neither modules\.json nor config\.json"):
         load_encoder(tmp_path)
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_instead_of_a_folder(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_encoder(tmp_path / "model.bin")
 
 
-def test_a_hub_out_of_reach(monkeypatch):
+def test_no_connection_to_the_hub(monkeypatch):
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to the Hub\nsecond line")
 
     monkeypatch.setattr(loading, "SentenceTransformer", unreachable)
-    monkeypatch.setattr(loading, "load_file_path", lambda *_: None)  # as it answers then, after some tries
+    monkeypatch.setattr(loading, "load_file_path", lambda *_: None)  # its answer without a connection
     assert not is_muse("some/model")
     with pytest.raises(OSError, match=r"could not load 'some/model': .*\(We couldn't connect to the Hub\)$"):
         load_encoder("some/model")
 
 
-def test_a_misspelt_muse_is_not_looked_for_on_the_hub(monkeypatch):
+def test_a_misspelt_muse_is_not_requested_from_the_hub(monkeypatch):
     monkeypatch.setattr(loading, "load_file_path", lambda *_: pytest.fail("asked"))
     with pytest.raises(FileNotFoundError, match=r"expected 'muse', or another model's name, got 'mus'$"):
         load_encoder("mus")
@@ -190,12 +192,12 @@ def test_a_misspelt_muse_is_not_looked_for_on_the_hub(monkeypatch):
 def test_e5():
     folder = os.environ.get("RELKT_E5")
     if not folder:
-        pytest.skip("RELKT_E5 names no folder with multilingual-e5-small")
+        pytest.skip("RELKT_E5 is not set to a folder with multilingual-e5-small")
     model = load_encoder(folder, device="cpu")
     questions = ["What is the capital of Poland?", "Wie viele Beine hat eine Spinne?"]
     passages = ["Spiders have eight legs.", "Warsaw is the capital of Poland.", "Bread is baked from flour."]
-    asked, told = encode_queries(model, questions), encode_passages(model, passages)
-    assert asked.shape == (2, 384)
-    assert (asked @ told.T).argmax(axis=1).tolist() == [1, 0]
+    queries, candidates = encode_queries(model, questions), encode_passages(model, passages)
+    assert queries.shape == (2, 384)
+    assert (queries @ candidates.T).argmax(axis=1).tolist() == [1, 0]
     prompted = model.encode(["query: " + question for question in questions], normalize_embeddings=True)
-    np.testing.assert_allclose(asked, prompted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(queries, prompted, rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""mUSE as a sentence-transformers model: the tiny one for the mechanics, the published one for parity."""
+"""mUSE as a sentence-transformers model: mechanics on a tiny model, parity on the published one."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TEXTS = ["the cat sat far", "a dog", "", "the bird flew far far away from the fi
 def xquad_folder() -> Path:
     folder = os.environ.get("RELKT_XQUAD")
     if not folder:
-        pytest.skip("RELKT_XQUAD names no folder with XQuAD")
+        pytest.skip("RELKT_XQUAD is not set to a folder with XQuAD")
     return Path(folder)
 
 
 class SameTokens:
-    """Stands in for the numpy package's tokenizer, which splits runs of unknown characters."""
+    """Replaces the NumPy package's tokenizer, which splits runs of unknown characters."""
 
     def __init__(self, encoder: MuseEncoder) -> None:
         self.encoder = encoder
@@ -63,7 +63,7 @@ def test_features_are_padded_ids_and_their_mask(tiny_encoder):
     assert {tensor.dtype for tensor in features.values()} == {torch.int64}
 
 
-def test_a_prompt_is_put_in_front(tiny_encoder):
+def test_a_prompt_is_put_before_the_text(tiny_encoder):
     assert torch.equal(
         tiny_encoder.preprocess(["cat"], prompt="the ")["input_ids"], tiny_encoder.preprocess(["the cat"])["input_ids"]
     )
@@ -73,17 +73,17 @@ def test_tokenize_is_preprocess(tiny_model):
     assert torch.equal(tiny_model.tokenize(["the cat"])["input_ids"], tiny_model.preprocess(["the cat"])["input_ids"])
 
 
-def test_no_texts_make_an_empty_batch(tiny_encoder):
+def test_no_texts(tiny_encoder):
     assert tiny_encoder.preprocess([])["input_ids"].shape == (0, 0)
 
 
 @pytest.mark.parametrize("wrong", [("a", "b"), {"text": "a"}, 3, None])
-def test_only_texts_are_taken(tiny_encoder, wrong):
+def test_inputs_that_are_not_texts_are_refused(tiny_encoder, wrong):
     with pytest.raises(TypeError, match=f"got {type(wrong).__name__} in row 1"):
         tiny_encoder.preprocess(["a", wrong])
 
 
-def test_white_space_is_an_empty_text(tiny_model):
+def test_white_space_equals_an_empty_text(tiny_model):
     empty = tiny_model.encode("")
     assert np.isclose(np.linalg.norm(empty), 1, atol=1e-6)
     for text in (" ", "   "):
@@ -96,7 +96,7 @@ def test_text_of_unknown_characters_only(tiny_model):
     assert not np.allclose(embeddings[0], embeddings[2])
 
 
-def test_nothing_is_cut_off_by_default(tiny_model):
+def test_texts_are_not_truncated_by_default(tiny_model):
     assert tiny_model.max_seq_length is None
     start = "the cat ran far " * 5000
     assert tiny_model.preprocess([start])["input_ids"].shape == (1, 20_002)
@@ -168,15 +168,15 @@ def test_threads_agree(tiny_model):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_embed_alike(tiny_model, copied):
+def test_copies_give_the_same_embeddings(tiny_model, copied):
     np.testing.assert_array_equal(copied(tiny_model).encode(TEXTS), tiny_model.encode(TEXTS))
 
 
-def test_encodes_in_other_processes(tiny_model):
+def test_encodes_in_a_worker_process(tiny_model):
     np.testing.assert_allclose(tiny_model.encode(TEXTS, device=["cpu"]), tiny_model.encode(TEXTS), rtol=0, atol=1e-6)
 
 
-def test_saved_and_loaded_is_the_same(tiny_model, tmp_path):
+def test_saving_and_loading_keeps_the_model(tiny_model, tmp_path):
     tiny_model.max_seq_length = 9
     tiny_model[0].network.embedding.limit_training(torch.tensor([4, 5]))
     tiny_model.save(str(tmp_path))
@@ -236,12 +236,12 @@ def train(model: SentenceTransformer, loss: torch.nn.Module, folder: Path, **arg
 
 
 @pytest.mark.parametrize("loss_type", [losses.MultipleNegativesRankingLoss, losses.CachedMultipleNegativesRankingLoss])
-def test_trains_with_the_trainer(tiny_model, tmp_path, loss_type):
+def test_trains_with_the_trainer_of_sentence_transformers(tiny_model, tmp_path, loss_type):
     history = train(tiny_model, loss_type(tiny_model), tmp_path)
     assert np.mean(history[-4:]) < 0.5 * np.mean(history[:2])
 
 
-def test_trains_on_worker_processes(tiny_model, tmp_path):
+def test_trains_with_a_data_loader_worker(tiny_model, tmp_path):
     history = train(tiny_model, losses.MultipleNegativesRankingLoss(tiny_model), tmp_path, dataloader_num_workers=1)
     assert history[-1] < history[0]
 
@@ -260,7 +260,7 @@ def test_the_best_checkpoint_is_loaded_back(tiny_model, tmp_path):
             max_steps=4,
             learning_rate=1e-2,
             metric_for_best_model="eval_loss",
-            greater_is_better=True,  # the loss falls, so that the first checkpoint counts as the best
+            greater_is_better=True,  # the loss falls, so the first checkpoint counts as the best
             per_device_train_batch_size=2,
             eval_strategy="steps",
             eval_steps=1,
@@ -307,12 +307,12 @@ def test_published_model_equals_the_numpy_package_on_xquad(muse):
     assert cosines.min() >= 0.9999
 
 
-# The share of the 1,190 questions whose paragraph is the nearest of the 240 English ones. Greek and Hindi (.075 and
-# .029 with the numpy package's tokens) hold runs of unknown characters, which the package splits.
+# P@1 over 1,190 questions and 240 English paragraphs. Greek and Hindi contain runs of unknown characters, which the
+# NumPy package splits (its P@1 is .075 and .029).
 @pytest.mark.parametrize(
     ("language", "share"), [("en", 0.794), ("ar", 0.606), ("zh", 0.668), ("el", 0.074), ("hi", 0.024)]
 )
-def test_published_model_finds_what_it_should_on_xquad(muse, language, share):
+def test_precision_of_the_published_model_on_xquad(muse, language, share):
     data = load_data("xquad", path=xquad_folder(), languages=[language])
     rows = {passage.id: row for row, passage in enumerate(data.passages)}
     passages = encode_passages(muse, [passage.text for passage in data.passages])

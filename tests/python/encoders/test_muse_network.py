@@ -1,3 +1,5 @@
+"""mUSE's network, compared with its formulas in NumPy."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +19,7 @@ def make_network(dtype: torch.dtype = torch.float32, config: MuseConfig = TINY) 
     network.reset_parameters()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if "norm" in name or "bias" in name:  # the start values 1 and 0 would hide mistakes
+            if "norm" in name or "bias" in name:  # the initial values 1 and 0 would hide errors
                 parameter += 0.3 * torch.randn_like(parameter)
     return network.to(dtype)
 
@@ -27,7 +29,7 @@ def flat(texts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def embed_plainly(network: MuseNetwork, ids: list[int]) -> np.ndarray:
-    """One text, step by step as the docstring's formulas say, in numpy."""
+    """Embeds one text by the formulas of the docstring, in NumPy."""
     p = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
@@ -74,14 +76,14 @@ def test_rows_are_unit():
     torch.testing.assert_close(norms, torch.ones(len(TEXTS)), rtol=0, atol=1e-6)
 
 
-def test_a_text_alone_and_among_others_is_the_same():
+def test_other_texts_do_not_change_an_embedding():
     network = make_network()
     together = network(*flat(TEXTS))
     for text, row in zip(TEXTS, together, strict=True):
         torch.testing.assert_close(network(*flat([text]))[0], row, rtol=0, atol=1e-6)
 
 
-def test_neighbours_do_not_touch_each_other():
+def test_neighbours_in_the_flat_batch_are_independent():
     network = make_network(torch.float64)
     first = network(*flat([TEXTS[1], TEXTS[2], TEXTS[1]]))
     second = network(*flat([TEXTS[1], [1, 29, 2], TEXTS[1]]))
@@ -105,7 +107,7 @@ def test_passes_take_as_many_texts_as_fit(lengths, counts):
     assert muse_network._texts_per_pass(lengths, pass_tokens=5) == counts
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_equal_finite_differences():
     network = make_network(torch.float64)
     ids, lengths = flat(TEXTS[:3])
     parameters = dict(network.named_parameters())
@@ -118,7 +120,7 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(embed, values, eps=1e-6, atol=1e-5)
 
 
-def test_every_parameter_is_trained():
+def test_every_parameter_gets_a_gradient():
     network = make_network()
     (network(*flat(TEXTS)) @ torch.randn(TINY.output_dim)).sum().backward()
     for name, parameter in network.named_parameters():
@@ -136,7 +138,7 @@ def test_works_under_autocast():
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters())
 
 
-def test_the_linear_layer_done_as_a_convolution_is_the_linear_layer():
+def test_the_linear_layer_as_a_convolution_gives_the_same_result():
     layer = torch.nn.Linear(5, 3)
     x = torch.randn(32, 5)
     torch.testing.assert_close(muse_network._rowwise_linear(x, layer), layer(x), rtol=0, atol=1e-6)

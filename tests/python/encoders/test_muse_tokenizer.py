@@ -1,4 +1,4 @@
-"""The tokenizer against the sentencepiece library, reading the same model."""
+"""The tokenizer, compared with the sentencepiece library on the same model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = [
     "Có bao nhiêu người sống ở Warszawa?",
     "🙂🙂 👩‍👩‍👧 x",
     "½ ﬁne Ⅷ № １２３",
-    "<s> is no token </s>, <unk> neither",
+    "<s> is not a token </s>, <unk> neither",
     "extra_token_id_1",
     "▁ marks ▁▁spaces",
     "\u200b \u200f\ufeff\u00a0\x00\x0b\x85",
@@ -56,7 +56,7 @@ def test_equals_the_library(muse, processor, form):
 
 
 def test_equals_the_library_on_every_character(muse, processor):
-    # Every third assigned place of the first two planes, alone and between letters.
+    # Every third code point of the first two planes, alone and before a letter.
     texts = [f"{c}{b}" for n in range(0, 0x20000, 3) if not 0xD800 <= n < 0xE000 for c in [chr(n)] for b in ("", "a")]
     for text, ids in zip(texts, muse[0].tokenize_texts(texts), strict=True):
         assert ids == expected_ids(processor, text), ascii(text)
@@ -65,7 +65,7 @@ def test_equals_the_library_on_every_character(muse, processor):
 def test_equals_the_library_on_xquad(muse, processor):
     folder = os.environ.get("RELKT_XQUAD")
     if not folder:
-        pytest.skip("RELKT_XQUAD names no folder with XQuAD")
+        pytest.skip("RELKT_XQUAD is not set to a folder with XQuAD")
     texts = []
     for file in sorted(Path(folder).glob("xquad.*.json")):
         for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
@@ -80,7 +80,7 @@ def test_equals_the_library_on_xquad(muse, processor):
     assert different == []
 
 
-def test_unknown_characters_in_a_row_are_one_token(muse):
+def test_a_run_of_unknown_characters_is_one_token(muse):
     assert muse[0].tokenize_texts(["\u0d05\u0d06\u0d07", "\u0d05"]) == [[1, 6, 0, 2], [1, 6, 0, 2]]
 
 
@@ -90,7 +90,7 @@ def test_the_best_segmentation_wins():
     assert unigram_tokenizer(pieces).encode("ab").ids == [1, 3, 4, 2]
 
 
-def test_other_models_are_refused(tmp_path):
+def test_a_model_of_another_type_is_refused(tmp_path):
     proto = sentencepiece_model_pb2.ModelProto()
     proto.trainer_spec.model_type = proto.trainer_spec.BPE
     (tmp_path / "bpe.model").write_bytes(proto.SerializeToString())

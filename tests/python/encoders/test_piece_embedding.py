@@ -1,3 +1,5 @@
+"""An embedding table of which only some rows are trained."""
+
 from __future__ import annotations
 
 import copy
@@ -16,12 +18,12 @@ def make_table(rows: int = 10, dim: int = 3) -> PieceEmbedding:
     return table
 
 
-def test_looks_rows_up():
+def test_lookup():
     table = make_table()
     assert table(torch.tensor([[0, 2]])).tolist() == [[[0.0, 1.0, 2.0], [6.0, 7.0, 8.0]]]
 
 
-def test_lookup_is_the_same_when_training_is_limited():
+def test_limited_training_does_not_change_the_lookup():
     table = make_table()
     ids = torch.tensor([[9, 0, 3], [3, 5, 9]])
     before = table(ids)
@@ -34,11 +36,11 @@ def test_only_limited_rows_get_a_gradient():
     table.limit_training(torch.tensor([9, 3, 3]))
     table(torch.tensor([3, 5, 3])).sum().backward()
     assert table.weight.grad is None
-    # Rows 3 and 9 in order; row 3 was looked up twice, row 9 not at all, and row 5 is not trained.
+    # Rows 3 and 9, in order: row 3 was looked up twice, row 9 never. Row 5 is not trained.
     assert table.active.grad.tolist() == [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
 
 
-def test_limited_training_gives_the_weights_that_training_the_whole_table_gives():
+def test_limited_training_equals_training_the_whole_table():
     torch.manual_seed(3)
     batches = [torch.randint(0, 4, (5,)) * 2 for _ in range(20)]  # even rows below 8
     target = torch.randn(3)
@@ -55,7 +57,7 @@ def test_limited_training_gives_the_weights_that_training_the_whole_table_gives(
     torch.testing.assert_close(limited.weight, whole.weight, rtol=0, atol=0)
 
 
-def test_state_dict_is_the_whole_table_however_much_is_trained():
+def test_the_state_dict_is_always_the_whole_table():
     table = make_table()
     table.limit_training(torch.tensor([1]))
     with torch.no_grad():
@@ -80,7 +82,7 @@ def test_loading_without_the_table_is_an_error():
         make_table().load_state_dict({})
 
 
-def test_freeze_and_train_all_keep_what_was_trained():
+def test_freeze_and_train_all_keep_trained_rows():
     table = make_table()
     table.limit_training(torch.tensor([1]))
     with torch.no_grad():

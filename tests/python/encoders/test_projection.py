@@ -1,4 +1,4 @@
-"""The least-squares map between embeddings, against NumPy, and as modules of a model."""
+"""The least-squares map between embeddings, compared with NumPy, and as modules of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def random(rows: int, columns: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
 
 
-def test_without_a_ridge_it_is_lstsq_with_a_column_of_ones() -> None:
+def test_without_a_ridge_equals_lstsq_with_a_column_of_ones() -> None:
     source, target = random(50, 6, 0), random(50, 4, 1)
     weights, bias = fit_projection(source, target, ridge=0.0)
     ones = np.concatenate([source, np.ones((50, 1), np.float32)], axis=1).astype(np.float64)
@@ -27,7 +27,7 @@ def test_without_a_ridge_it_is_lstsq_with_a_column_of_ones() -> None:
     np.testing.assert_allclose(bias, expected[6], atol=1e-6)
 
 
-def test_an_affine_map_is_found() -> None:
+def test_an_affine_map_is_recovered() -> None:
     source, weights, bias = random(40, 5, 2), random(7, 5, 3), random(1, 7, 4)[0]
     found, found_bias = fit_projection(source, source @ weights.T + bias, ridge=0.0)
     np.testing.assert_allclose(found, weights, atol=1e-5)
@@ -41,12 +41,12 @@ def test_a_ridge_by_hand() -> None:
     weights, bias = fit_projection(source, target, ridge=1.0)
     assert weights.item() == pytest.approx(1.0)
     assert bias.item() == pytest.approx(12.0 - 2.0)
-    # The same for each text twice, and for a source ten times as large but for its unit.
+    # Invariant to repeating every text, and equivariant to the scale of the source.
     assert fit_projection(source.repeat(2, 0), target.repeat(2, 0), ridge=1.0)[0].item() == pytest.approx(1.0)
     assert fit_projection(10 * source, target, ridge=1.0)[0].item() == pytest.approx(0.1)
 
 
-def test_the_ridge_is_that_of_the_normal_equations_with_fewer_texts_than_dimensions() -> None:
+def test_equals_the_normal_equations_with_fewer_texts_than_dimensions() -> None:
     source, target = random(5, 9, 5), random(5, 3, 6)
     weights, _ = fit_projection(source, target, ridge=0.3)
     s, t = (m.astype(np.float64) - m.mean(axis=0, dtype=np.float64) for m in (source, target))
@@ -62,7 +62,7 @@ def test_the_ridge_is_that_of_the_normal_equations_with_fewer_texts_than_dimensi
         (random(3, 2, 0), random(3, 2, 0), -1.0, "ridge: expected a number of at least 0, got -1.0"),
     ],
 )
-def test_what_cannot_be_fitted(source: np.ndarray, target: np.ndarray, ridge: float, message: str) -> None:
+def test_argument_errors(source: np.ndarray, target: np.ndarray, ridge: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_projection(source, target, ridge=ridge)
 
@@ -72,7 +72,7 @@ def test_a_projected_muse_is_saved_and_loaded_without_trust(tiny_model: Sentence
     width = before.shape[1]
     weights, bias = random(5, width, 7), random(1, 5, 8)[0]
     append_projection(tiny_model, weights, bias)
-    assert [type(module) for module in tiny_model][1:] == [Dense, Normalize]  # mUSE's rows have norm 1 already
+    assert [type(module) for module in tiny_model][1:] == [Dense, Normalize]  # mUSE's rows are unit rows already
     assert tiny_model.get_embedding_dimension() == 5
     expected = before @ weights.T + bias
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -85,11 +85,11 @@ def test_a_projected_muse_is_saved_and_loaded_without_trust(tiny_model: Sentence
     np.testing.assert_array_equal(plain.encode(TEXTS), tiny_model.encode(TEXTS))
 
 
-def test_the_projection_of_another_is_taken_over(tiny_model: SentenceTransformer, tmp_path) -> None:
+def test_take_projection_of_another_model(tiny_model: SentenceTransformer, tmp_path) -> None:
     tiny_model.save(str(tmp_path))
     projected = load_encoder(tmp_path, device="cpu")
     take_projection(tiny_model, projected)
-    assert len(tiny_model) == 1  # there was none
+    assert len(tiny_model) == 1  # the other model has no projection yet
     append_projection(projected, random(3, projected.get_embedding_dimension(), 0), np.zeros(3, np.float32))
     take_projection(tiny_model, projected)
     assert torch.equal(tiny_model[1].linear.weight, projected[1].linear.weight)

@@ -1,4 +1,4 @@
-"""New pieces for mUSE, and what their embeddings are made of."""
+"""New pieces for mUSE, and their embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from relkt.encoders import MuseEncoder, encode_queries, extend_vocabulary, load_encoder
 from relkt.encoders.muse_tokenizer import vocabulary, with_pieces
 
-# Greek letters are unknown to the tiny encoder; each word stands for one English one.
+# The tiny encoder does not know Greek letters; each word translates one English word.
 GREEK = [
     ("γάτα", "cat"),
     ("σκύλος", "dog"),
@@ -27,7 +27,7 @@ def row(encoder: MuseEncoder, piece: str) -> torch.Tensor:
     return encoder.network.embedding.weight.detach()[encoder.tokenizer.token_to_id(piece)]
 
 
-def test_a_word_is_where_its_translation_is(tiny_encoder):
+def test_a_new_piece_is_close_to_its_translation(tiny_encoder):
     before = {word: row(tiny_encoder, f"▁{word}").clone() for word in ("cat", "dog", "ran")}
     found = extend_vocabulary(tiny_encoder, {"el": GREEK}, num_pieces=60)
     assert set(found.pieces) == {"▁γάτα", "▁σκύλος", "▁έτρεξε"}
@@ -39,13 +39,13 @@ def test_a_word_is_where_its_translation_is(tiny_encoder):
         assert float(near.max()) > 0.9
 
 
-def test_a_single_translation_is_taken_as_it_is(tiny_encoder):
+def test_a_single_translation_gives_its_own_embedding(tiny_encoder):
     fish = row(tiny_encoder, "▁fish").clone()
     extend_vocabulary(tiny_encoder, {"el": [("ψάρι", "fish")]}, num_pieces=50)
     assert torch.allclose(row(tiny_encoder, "▁ψάρι"), fish)
 
 
-def test_what_was_there_stays(tiny_encoder):
+def test_existing_pieces_and_ascii_texts_do_not_change(tiny_encoder):
     texts = ["the cat sat", "a bird flew far", ""]
     pieces = vocabulary(tiny_encoder.tokenizer)
     ids = tiny_encoder.tokenize_texts(texts)
@@ -56,11 +56,11 @@ def test_what_was_there_stays(tiny_encoder):
     assert tiny_encoder.tokenize_texts(texts) == ids
     with torch.no_grad():
         assert torch.equal(tiny_encoder(tiny_encoder.preprocess(texts))["sentence_embedding"], embedded)
-    # Pieces in ASCII alone would cut English otherwise.
+    # Pieces of ASCII characters only would change the segmentation of English.
     assert not any(piece.strip("▁").isascii() for piece in vocabulary(tiny_encoder.tokenizer)[len(pieces) :])
 
 
-def test_a_piece_of_two_languages_is_there_once(tiny_encoder):
+def test_a_piece_of_two_languages_is_added_once(tiny_encoder):
     found = extend_vocabulary(tiny_encoder, {"el": [("ψάρι", "fish")], "xx": [("ψάρι", "bird")]}, num_pieces=50)
     assert found.pieces == ("▁ψάρι",)
     assert found.per_language == {"el": 1, "xx": 1}
@@ -88,7 +88,7 @@ def test_an_extended_encoder_is_saved_and_loaded(tiny_model: SentenceTransformer
     assert loaded[0].vocab_size == len(vocabulary(loaded[0].tokenizer)) == 40 + 3
 
 
-def test_the_vocabulary_of_another_is_taken(tiny_model):
+def test_take_vocabulary_of_another_encoder(tiny_model):
     plain = MuseEncoder(tiny_model[0].tokenizer, tiny_model[0].network.config)
     extend_vocabulary(tiny_model[0], {"el": GREEK}, num_pieces=60)
     plain.take_vocabulary(tiny_model[0])
@@ -109,7 +109,7 @@ def test_new_pieces_can_be_trained(tiny_encoder):
     assert not torch.equal(row(tiny_encoder, "▁γάτα"), before)
 
 
-def test_wrong_arguments_are_named_and_change_nothing(tiny_encoder):
+def test_argument_errors_change_nothing(tiny_encoder):
     state = tiny_encoder.tokenizer.to_str()
     with pytest.raises(ValueError, match="num_pieces: expected at least 1, got 0"):
         extend_vocabulary(tiny_encoder, {"el": GREEK}, num_pieces=0)
