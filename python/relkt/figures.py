@@ -1,4 +1,4 @@
-"""What all plots share: colours, style, names of languages, and how a figure is written."""
+"""Common parts of all plots: colours, style, names of languages, and writing of figures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette keeps its colours apart for every kind of colour vision; shapes and fills differ as well.
+# Okabe and Ito's palette can be distinguished with every kind of colour vision; shapes and fills differ as well.
 BLUE, VERMILION, GREY, LIGHT = "#0072B2", "#D55E00", "#6B6B6B", "#D9D9D9"
 SERIES = (GREY, "#56B4E9", "#E69F00", BLUE, "#009E73", VERMILION, "#CC79A7", "#000000")
-"""Colours of several things in one plot, in their order."""
+"""Colours of the series of a plot, in their order."""
 LANGUAGE_NAMES = {
     "ar": "Arabic",
     "bn": "Bengali",
@@ -35,15 +35,15 @@ LANGUAGE_NAMES = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches."""
-    # Figure objects, not pyplot: no global state, no window, nothing to close.
+    """Makes an empty figure, with its size in inches."""
+    # Figure instead of pyplot: no global state, no window, no figure to close.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def style(axes: Axes) -> None:
-    """Give axes the look of all plots."""
+    """Applies the style of all plots."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", color="#EDEDED", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -51,14 +51,14 @@ def style(axes: Axes) -> None:
 
 
 def save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
-    """Write a figure as PNG and SVG.
+    """Writes a figure as PNG and SVG.
 
     Args:
         figure: The figure.
-        out: Where to, without extension (``.png`` or ``.svg`` is ignored); existing files are replaced.
+        out: Path without suffix (``.png`` or ``.svg`` is ignored); existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; equal figures give equal files.
+        The paths of the PNG and the SVG file. Equal figures give equal files.
     """
     from matplotlib import rc_context
 
@@ -68,7 +68,7 @@ def save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
     png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
     base.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=160)
-    # Without the date, and with ids that are not random, the same run gives the same file.
+    # No date and a fixed salt of the ids, so that the same run gives the same file.
     with rc_context({"svg.hashsalt": "relkt"}):
         figure.savefig(svg, metadata={"Date": None})
     return png, svg

@@ -1,4 +1,4 @@
-"""What a measurement was made on and with."""
+"""The machine and the package versions of a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The processor, the number of cores, and the versions of these packages ("?" where one is not installed)."""
+    """Returns the processor, the number of cores, and the versions of packages ("?" if one is not installed)."""
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -24,5 +24,5 @@ def _installed(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        # As when relkt is used where it is built.
+        # E.g. in an uninstalled checkout.
         return str(getattr(sys.modules.get(name), "__version__", "?"))

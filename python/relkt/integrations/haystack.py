@@ -18,8 +18,8 @@ except ImportError as error:
 class RelktRetriever:
     """Retrieves passages of an index as Haystack documents, best first. Its input is a text, which it embeds itself.
 
-    A document has the passage's text and id, and the cosine as its score. Its ``meta`` has the passage's title, document
-    and language, if it has them, and its further columns.
+    A document has the passage's text and id, and the cosine as its score. Its ``meta`` has the passage's title,
+    document and language, if it has them, and its further columns.
 
     Filters have Haystack's format. Supported are comparisons by ``==`` and ``in``, alone or joined by ``AND``; other
     filters are an error.

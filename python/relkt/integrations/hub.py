@@ -1,7 +1,7 @@
-"""Indexes and models on the Hugging Face Hub.
+"""Upload and download of indexes and models on the Hugging Face Hub.
 
-An index is a data set repository with the index file, its passages and a card; a model is a model repository, which
-:func:`relkt.load_encoder` loads by its name.
+An index is a data set repository with the index file, its passages file and a card. A model is a model repository,
+which :func:`relkt.load_encoder` loads by its name.
 """
 
 from __future__ import annotations
@@ -41,28 +41,29 @@ def upload_index(
     token: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Put an index with its passages on the Hub, with a card that says how to open it, in one commit.
+    """Uploads an index with its passages to the Hub, with a card that explains how to open it, in one commit.
 
     Args:
-        path: The index file, as ``relkt index`` writes it, with its passages beside it.
-        repo_id: The data set repository, e.g. ``"me/wiki"``; made if there is none. Its card is replaced,
-            and so are an index of this name and its passages.
-        encoder: The encoder's name, by which :func:`relkt.load_encoder` finds it on any machine. Needed if the index
-            was built with a model in a folder; the passages' file that is uploaded then names this one. When it is
-            loaded, its weights are compared with those that embedded the passages.
-        license: The passages' license, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``, for the card.
+        path: The index file from ``relkt index``, with its passages file in the same folder.
+        repo_id: The data set repository, e.g. ``"me/wiki"``; created if it does not exist. Its card is replaced, and so
+            are an index of the same name and its passages.
+        encoder: Name of the encoder, by which :func:`relkt.load_encoder` finds it on any machine; the uploaded passages
+            file contains it. Required if the index was built with a model in a folder. When the encoder is loaded, its
+            weights are compared with those that embedded the passages.
+        license: License of the passages for the card, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``.
         private: Whether a new repository is private.
-        revision: The branch to commit to; made, from main, if there is none. Default: main.
-        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
-        message: Of the commit.
+        revision: Branch of the commit; created from main if it does not exist. Default: main.
+        token: Access token. Default: the logged-in one, or ``HF_TOKEN``.
+        message: Message of the commit.
 
     Returns:
-        The repository's address.
+        The address of the repository.
 
     Raises:
         OSError: If a file cannot be opened, or the Hub cannot be reached or refuses.
-        IndexFileError: If the files are no index with its passages.
-        ValueError: If ``encoder`` is needed, or ``repo_id`` is no name of a repository.
+        IndexFileError: If the files are not an index with its passages.
+        ArgumentError: If ``encoder`` is required.
+        ValueError: If ``repo_id`` is not a repository name.
     """
     path = Path(path)
     retriever = Retriever.open(path)
@@ -84,7 +85,7 @@ def upload_index(
             CommitOperationAdd(CARD, _card(retriever, path.name, repo_id, name, license).encode()),
         ]
         address = _create(api, repo_id, _DATASET, private, revision)
-        # An index that replaced another has passages of another name.
+        # A replaced index had another passages file, which is deleted.
         for file in api.list_repo_files(repo_id, repo_type=_DATASET, revision=revision):
             if file != texts.name and IndexPaths(path).may_be_texts(file):
                 operations.append(CommitOperationDelete(file))
@@ -106,25 +107,25 @@ def download_index(
     revision: str | None = None,
     token: str | None = None,
 ) -> Path:
-    """An index from the Hub: ``relkt.Retriever.open(download_index("me/wiki"))``.
+    """Downloads an index from the Hub, e.g. for ``relkt.Retriever.open(download_index("me/wiki"))``.
 
     Args:
         repo_id: The data set repository.
-        name: The index file in it, e.g. ``"wiki.relkt"``; needed if it holds several.
-        folder: Where to put the files; made if there is none. Default: the cache of the Hub's files, in which they are
-            found again without a connection.
+        name: Name of the index file, e.g. ``"wiki.relkt"``; required if the repository has several.
+        folder: Folder for the files; created if it does not exist. Default: the Hub's cache, which also works without a
+            connection.
         revision: Branch, tag or commit. Default: main.
-        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
+        token: Access token. Default: the logged-in one, or ``HF_TOKEN``.
 
     Returns:
-        The index file, with its passages beside it; both were opened, not read.
+        The path of the index file, in the same folder as its passages file; both have been opened as a check.
 
     Raises:
-        FileExistsError: If ``folder`` has a file of that name.
-        FileNotFoundError: If the repository has no index, or none of that name.
-        OSError: If the Hub cannot be reached and the files are not in the cache, or there is no such repository.
-        IndexFileError: If a file is not what it should be.
-        ValueError: If the repository has several indexes and ``name`` was not given.
+        FileExistsError: If ``folder`` has a file of the same name.
+        FileNotFoundError: If the repository has no index, or no index of this name.
+        OSError: If the repository does not exist, or the Hub cannot be reached and the files are not in the cache.
+        IndexFileError: If the downloaded files are not an index with its passages.
+        ArgumentError: If the repository has several indexes and ``name`` is None.
     """
     patterns = [_INDEXES, _PASSAGES] if name is None else [name, f"{name.removesuffix('.relkt')}.passages*.arrow"]
     wanted: dict[str, Any] = {"repo_type": _DATASET, "revision": revision, "token": token, "allow_patterns": patterns}
@@ -154,24 +155,23 @@ def upload_model(
     token: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Put a model on the Hub, from where :func:`relkt.load_encoder` and sentence-transformers load it by its name.
+    """Uploads a model to the Hub; :func:`relkt.load_encoder` and sentence-transformers load it by its name.
 
     Args:
-        model: A model's folder, such as ``model`` in that of a training run, whose card goes with it; or a model, which
-            is saved first.
-        repo_id: The model repository, e.g. ``"me/retriever"``; made if there is none.
-        private: Whether a new repository is private.
-        revision: The branch to commit to; made, from main, if there is none. Default: main.
-        token: An access token. Default: the one that is logged in, or ``HF_TOKEN``.
-        message: Of the commit.
+        model: Folder of a model with its card, e.g. ``model`` in the folder of a training run; or a model.
+        repo_id: The model repository, e.g. ``"me/retriever"``; created if it does not exist.
+        private: As in :func:`upload_index`.
+        revision: As in :func:`upload_index`.
+        token: As in :func:`upload_index`.
+        message: As in :func:`upload_index`.
 
     Returns:
-        The repository's address.
+        The address of the repository.
 
     Raises:
         FileNotFoundError: If the folder holds no model.
         OSError: If the Hub cannot be reached, or refuses.
-        ValueError: If ``repo_id`` is no name of a repository.
+        ValueError: If ``repo_id`` is not a repository name.
     """
     with tempfile.TemporaryDirectory(prefix="relkt-") as saved:
         if isinstance(model, SentenceTransformer):
@@ -194,9 +194,9 @@ def upload_model(
 
 
 def _create(api: HfApi, repo_id: str, kind: str, private: bool, branch: str | None) -> str:
-    """Make a repository, and a branch in it, if there are none; the repository's address."""
+    """Creates a repository and a branch if they do not exist, and returns the address of the repository."""
     address = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
-    if branch is not None and not branch.startswith("refs/"):  # those of pull requests are the Hub's own
+    if branch is not None and not branch.startswith("refs/"):  # the Hub creates the branches of pull requests
         api.create_branch(repo_id, branch=branch, repo_type=kind, exist_ok=True)
     return str(address)
 
@@ -217,7 +217,7 @@ def _the_index(repo_id: str, found: list[str], name: str | None) -> str:
 
 @contextmanager
 def _naming(passages: PassageStore, encoder: str) -> Iterator[Path]:
-    """The passages' file if it names this encoder, otherwise a copy that does."""
+    """Yields the passages file if it names this encoder, otherwise a temporary copy that does."""
     assert passages.path is not None
     if passages.notes.get("encoder") == encoder:
         yield passages.path
@@ -236,7 +236,7 @@ def _card(retriever: Retriever, file: str, repo_id: str, encoder: str, license: 
     store, index = retriever.passages, retriever.index
     languages = {code: count for code, count in store.values(LANGUAGE).items() if code}
     known = sorted(code for code in languages if re.fullmatch("[a-z]{2,3}", code))
-    # The Hub's viewer of tables takes Arrow files for data sets of its own kind.
+    # Without this, the Hub's table viewer would try to read the Arrow file as a data set.
     head = ["---", *([f"license: {license}"] if license else []), "viewer: false", "tags:", "- relkt", "- retrieval"]
     head += ["language:", *(f"- {code!r}" for code in known)] if known else []
     named = ", ".join(f"{code} ({count:,})" for code, count in languages.items()) or "not named"
@@ -247,8 +247,8 @@ def _card(retriever: Retriever, file: str, repo_id: str, encoder: str, license: 
             "---",
             f"# {repo_id.rsplit('/', 1)[-1]}",
             "",
-            f"An index of {len(store):,} passages, to be searched with relkt: exactly, by cosine, with questions in "
-            "any language that its encoder knows.",
+            f"An index of {len(store):,} passages for exact search with relkt, by cosine, with questions in any "
+            "language that its encoder supports.",
             "",
             "| | |",
             "|---|---|",

@@ -68,7 +68,7 @@ def semantic_search(
 
 
 def is_cosine(score_function: object) -> bool:
-    """True for ``sentence_transformers.util.cos_sim``; does not import it, since the caller who passes it has done so."""
+    """True for ``sentence_transformers.util.cos_sim``. Not imported here: a caller that passes it has imported it."""
     util = sys.modules.get("sentence_transformers.util")
     return util is not None and score_function is util.cos_sim
 
@@ -118,6 +118,6 @@ def _check_cosine(score_function: object) -> None:
         return
     name = getattr(score_function, "__name__", repr(score_function))
     raise ValueError(
-        f"score_function: expected sentence_transformers.util.cos_sim or None, got {name}; relkt searches by cosine, which "
-        "equals the dot product for unit rows"
+        f"score_function: expected sentence_transformers.util.cos_sim or None, got {name}; relkt searches by cosine, "
+        "which equals the dot product for unit rows"
     )

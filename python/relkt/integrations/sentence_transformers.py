@@ -94,8 +94,8 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
         """
         if self._similarity_is_the_models and model.similarity_fn_name != COSINE:
             raise ValueError(
-                f"model: expected similarity_fn_name 'cosine', got {model.similarity_fn_name!r}; to evaluate it by cosine, "
-                "pass score_functions={'cosine': sentence_transformers.util.cos_sim}"
+                f"model: expected similarity_fn_name 'cosine', got {model.similarity_fn_name!r}; to evaluate it by "
+                "cosine, pass score_functions={'cosine': sentence_transformers.util.cos_sim}"
             )
         hits = self._search(model, corpus_model or model, corpus_embeddings)
         scores: dict[str, dict[int, float]] = self.compute_metrics(hits)  # type: ignore[arg-type]

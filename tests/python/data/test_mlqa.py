@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_english_paragraphs_are_candidates_whatever_the_language(folder: Path) -> None:
+def test_all_english_paragraphs_are_candidates_for_every_language(folder: Path) -> None:
     data = load_data("mlqa", path=folder, languages=["de"])
     assert len(data.passages) == 14
     assert data.languages == ("de",)

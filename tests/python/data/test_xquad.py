@@ -64,7 +64,7 @@ def test_passage_language(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("split_by", ["question", "document", "auto", "paper"])
-def test_a_query_keeps_its_split_whatever_the_languages(folder: Path, split_by: str) -> None:
+def test_a_query_keeps_its_split_for_any_languages(folder: Path, split_by: str) -> None:
     fractions = (0.3, 0.4, 0.3)
     all_three = load_data(
         "xquad", path=folder, languages=["en", "de", "th"], split_by=split_by, split_fractions=fractions

@@ -1,4 +1,4 @@
-"""The Haystack retriever, in Haystack."""
+"""The retriever for Haystack."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_documents_are_the_passages_found(component: Any, retriever: relkt.Retri
         assert d.meta == {**named, **passage.fields}
 
 
-def test_it_is_a_part_of_a_pipeline_that_can_be_stored(component: Any, retriever: relkt.Retriever) -> None:
+def test_a_pipeline_can_be_serialized(component: Any, retriever: relkt.Retriever) -> None:
     pipeline = Pipeline()
     pipeline.add_component("retriever", component)
-    # Haystack 3 wants to hear which modules outside of it a pipeline may come from.
+    # Haystack 3 requires a list of the modules that a pipeline may use.
     trusted = {"allowed_modules": ["relkt.integrations.haystack"]}
     known = inspect.signature(Pipeline.loads).parameters
     again = Pipeline.loads(pipeline.dumps(), **(trusted if "allowed_modules" in known else {}))
@@ -84,7 +84,7 @@ def test_other_filters_are_refused(filters: dict[str, Any]) -> None:
         RelktRetriever("wiki.relkt", filters=filters)
 
 
-def test_bad_arguments_are_refused(component: Any, tmp_path: Any) -> None:
+def test_argument_errors(component: Any, tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="top_k: expected an integer of at least 1, got 0"):
         RelktRetriever("wiki.relkt", top_k=0)
     with pytest.raises(ValueError, match="k: expected an integer of at least 1, got 0"):

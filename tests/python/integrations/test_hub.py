@@ -1,4 +1,4 @@
-"""Indexes and models to a Hub and back; the Hub is a server of this test."""
+"""Upload and download of indexes and models, with a fake Hub."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TOKEN = "hf_secret"
 
 
 class FakeHub(ThreadingHTTPServer):
-    """As much of the Hub as uploads of small files and downloads need.
+    """The parts of the Hub that downloads and uploads of small files need.
 
     Attributes:
-        repos: ``"datasets/me/wiki"`` -> file -> content; that of another branch is ``"datasets/me/wiki@branch"``.
+        repos: ``"datasets/me/wiki"`` -> file -> content; another branch is ``"datasets/me/wiki@branch"``.
         commits: The messages of all commits.
-        private: The repositories that were made private.
+        private: The private repositories.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)/branch/([^/]+)", path):
             repo, branch = match.groups()
             if branch == "main" or f"{repo}@{branch}" in self.server.repos:
-                return self.answer(409, {"error": "there is one"})
+                return self.answer(409, {"error": "the branch exists"})
             self.server.repos[f"{repo}@{branch}"] = dict(self.server.repos[repo])
             return self.answer(200, {})
         if match := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)/(preupload|commit)/([^/]+)", path):
@@ -161,9 +161,7 @@ def ids(retriever: relkt.Retriever, question: str = "w1 w2") -> list[tuple[str, 
     return [(hit.passage.id, hit.score) for hit in retriever.search(question, 5)]
 
 
-def test_an_index_goes_to_the_hub_and_comes_back(
-    hub: FakeHub, retriever: relkt.Retriever, model: SentenceTransformer
-) -> None:
+def test_upload_and_download_of_an_index(hub: FakeHub, retriever: relkt.Retriever, model: SentenceTransformer) -> None:
     assert retriever.path is not None
     address = upload_index(retriever.path, "me/wiki", encoder="me/model", license="cc0-1.0", private=True, token=TOKEN)
     assert address == f"{hub.address}/datasets/me/wiki"
@@ -176,7 +174,7 @@ def test_an_index_goes_to_the_hub_and_comes_back(
     assert list(again.passages) == list(retriever.passages)
     assert again.encoder_name == "me/model"
     assert {**again.passages.notes, "encoder": None} == {**retriever.passages.notes, "encoder": None}
-    # No path of this machine goes with it.
+    # The upload contains no path of this machine.
     assert str(Path(str(retriever.encoder_name))).encode() not in b"".join(hub.repos["datasets/me/wiki"].values())
 
 
@@ -187,7 +185,7 @@ def test_an_index_replaces_its_predecessor(hub: FakeHub, retriever: relkt.Retrie
     for name in others:
         relkt.Retriever.build(["w1", "w2"], tmp_path / f"{name}.relkt", **build)
         upload_index(tmp_path / f"{name}.relkt", "me/wiki", token=TOKEN)
-    hub.repos["datasets/me/wiki"]["wiki.passages-raw.arrow"] = b"of somebody"
+    hub.repos["datasets/me/wiki"]["wiki.passages-raw.arrow"] = b"not by relkt"
     before = set(hub.repos["datasets/me/wiki"])
     for texts in (["w1"], ["w2", "w3"]):
         relkt.Retriever.build(texts, path, **build, overwrite=True)
@@ -196,7 +194,7 @@ def test_an_index_replaces_its_predecessor(hub: FakeHub, retriever: relkt.Retrie
     assert len(relkt.Retriever.open(download_index("me/wiki", name="wiki.relkt"))) == 2
 
 
-def test_a_branch_is_made_if_there_is_none(hub: FakeHub, retriever: relkt.Retriever, model_folder: str) -> None:
+def test_a_missing_branch_is_created(hub: FakeHub, retriever: relkt.Retriever, model_folder: str) -> None:
     assert retriever.path is not None
     for _ in range(2):
         upload_index(retriever.path, "me/wiki", encoder="me/model", revision="next", token=TOKEN)
@@ -207,7 +205,7 @@ def test_a_branch_is_made_if_there_is_none(hub: FakeHub, retriever: relkt.Retrie
     assert "modules.json" in hub.repos["models/me/model@next"]
 
 
-def test_the_card_says_how_to_open_it(hub: FakeHub, retriever: relkt.Retriever) -> None:
+def test_the_card_explains_how_to_open_the_index(hub: FakeHub, retriever: relkt.Retriever) -> None:
     assert retriever.path is not None
     upload_index(retriever.path, "me/wiki", encoder="muse", license="cc0-1.0", token=TOKEN, message="New passages")
     assert hub.commits == ["New passages"]
@@ -227,7 +225,7 @@ def test_the_card_says_how_to_open_it(hub: FakeHub, retriever: relkt.Retriever) 
     compile(code, "card", "exec")
 
 
-def test_a_model_goes_to_the_hub_and_comes_back(hub: FakeHub, model: SentenceTransformer, model_folder: str) -> None:
+def test_upload_and_download_of_a_model(hub: FakeHub, model: SentenceTransformer, model_folder: str) -> None:
     assert upload_model(model_folder, "me/model", token=TOKEN) == f"{hub.address}/me/model"
     assert upload_model(model, "me/other", token=TOKEN, private=True) == f"{hub.address}/me/other"
     assert hub.private == {"models/me/other"}
@@ -237,7 +235,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub: FakeHub, model: SentenceTra
     np.testing.assert_array_equal(relkt.load_encoder("me/model").encode(["w1 w2"]), model.encode(["w1 w2"]))
 
 
-def test_an_index_can_be_put_into_a_folder(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
+def test_download_into_a_folder(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
     assert retriever.path is not None
     upload_index(retriever.path, "me/wiki", encoder="me/model", token=TOKEN)
     path = download_index("me/wiki", folder=tmp_path / "here")
@@ -275,7 +273,7 @@ def test_without_a_connection_the_cache_is_used(
         download_index("me/none")
 
 
-def test_what_is_no_index_or_model_is_refused(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
+def test_upload_and_download_errors(hub: FakeHub, retriever: relkt.Retriever, tmp_path: Path) -> None:
     assert retriever.path is not None
     with pytest.raises(ValueError, match=r"encoder: the index was built with '.*', a folder of this machine"):
         upload_index(retriever.path, "me/wiki", token=TOKEN)
@@ -312,7 +310,7 @@ def test_the_commands(
     assert result.stdout == f"{hub.address}/datasets/me/wiki\n"
     result = run(app, ["download", "me/wiki", "--output", str(tmp_path / "here")])
     assert result.stdout == f"{tmp_path / 'here' / 'wiki.relkt'}\n"
-    # The encoder that the downloaded index names is on the Hub, too.
+    # The encoder named in the downloaded index is loaded from the Hub.
     found = relkt.Retriever.open(tmp_path / "here" / "wiki.relkt", device="cpu")
     assert ids(found) == ids(retriever)
     again = run(app, ["download", "me/wiki", "--output", str(tmp_path / "here")])

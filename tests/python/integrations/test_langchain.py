@@ -1,4 +1,4 @@
-"""The LangChain retriever, in LangChain."""
+"""The retriever for LangChain."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_question_may_have_its_own_k_and_filter(retriever: relkt.Retriever) ->
     assert len(found) > 0
 
 
-def test_it_is_a_part_of_a_chain_and_runs_in_batches_and_asynchronously(retriever: relkt.Retriever) -> None:
+def test_in_a_chain_in_batches_and_asynchronously(retriever: relkt.Retriever) -> None:
     lang = RelktRetriever(retriever=retriever, k=2)
     chain = lang | RunnableLambda(lambda documents: [document.id for document in documents])
     expected = [[hit.passage.id for hit in hits] for hits in retriever.search(["w1", "w2 w3"], 2)]
@@ -54,7 +54,7 @@ def test_it_is_a_part_of_a_chain_and_runs_in_batches_and_asynchronously(retrieve
     assert asyncio.run(chain.ainvoke("w1")) == expected[0]
 
 
-def test_bad_arguments_are_refused_at_once(retriever: relkt.Retriever) -> None:
+def test_argument_errors(retriever: relkt.Retriever) -> None:
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         RelktRetriever(retriever=retriever, k=0)
     with pytest.raises(ValueError, match=r"where: expected a column among id, text, .*, got 'nothing'"):
@@ -64,5 +64,5 @@ def test_bad_arguments_are_refused_at_once(retriever: relkt.Retriever) -> None:
     scored = relkt.Retriever(
         relkt.Index(retriever.index.embeddings([0])), [{"text": "x", "relevance_score": 1.0}], retriever.encoder
     )
-    with pytest.raises(ValueError, match="its passages have a column 'relevance_score'"):
+    with pytest.raises(ValueError, match="expected passages without a column 'relevance_score'"):
         RelktRetriever(retriever=scored)

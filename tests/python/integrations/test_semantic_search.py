@@ -1,4 +1,4 @@
-"""The drop-in, beside the function whose place it takes."""
+"""The replacement of semantic_search, compared with the original."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CORPUS = RNG.normal(size=(120, 16)).astype(np.float32) * RNG.uniform(0.1, 9, siz
 
 def assert_same(found: list[Any], expected: list[Any], tolerance: float = 1e-6) -> None:
     assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert [hit["corpus_id"] for hit in ours] == [hit["corpus_id"] for hit in theirs]
-        assert [hit["score"] for hit in ours] == pytest.approx([hit["score"] for hit in theirs], abs=tolerance)
-        assert all(type(hit["corpus_id"]) is int and type(hit["score"]) is float for hit in ours)
-        assert all(list(hit) == ["corpus_id", "score"] for hit in ours)
+    for hits, original in zip(found, expected, strict=True):
+        assert [hit["corpus_id"] for hit in hits] == [hit["corpus_id"] for hit in original]
+        assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in original], abs=tolerance)
+        assert all(type(hit["corpus_id"]) is int and type(hit["score"]) is float for hit in hits)
+        assert all(list(hit) == ["corpus_id", "score"] for hit in hits)
 
 
 @pytest.mark.parametrize("top_k", [1, 10, 500])
@@ -40,19 +40,19 @@ def assert_same(found: list[Any], expected: list[Any], tolerance: float = 1e-6) 
     ],
     ids=["tensor", "array", "tensors", "arrays", "float64", "gradient"],
 )
-def test_results_are_those_of_the_original(kind: Any, top_k: int) -> None:
+def test_results_equal_the_original(kind: Any, top_k: int) -> None:
     expected = util.semantic_search(torch.from_numpy(QUERIES), torch.from_numpy(CORPUS), top_k=top_k)
     assert_same(semantic_search(kind(QUERIES), kind(CORPUS), top_k=top_k), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_rows_are_searched_as_they_are(dtype: torch.dtype) -> None:
+def test_half_precision_rows(dtype: torch.dtype) -> None:
     queries, corpus = torch.from_numpy(QUERIES).to(dtype), torch.from_numpy(CORPUS).to(dtype)
     found = semantic_search(queries, corpus, top_k=4)
     assert_same(found, util.semantic_search(queries.double(), corpus.double(), top_k=4))
 
 
-def test_chunks_one_query_and_the_function_of_the_cosine() -> None:
+def test_a_single_query_chunk_sizes_and_cos_sim() -> None:
     assert_same(
         semantic_search(QUERIES[0], CORPUS, 2, 7, 5, util.cos_sim),
         util.semantic_search(QUERIES[0], CORPUS, 2, 7, 5, util.cos_sim),
@@ -60,21 +60,20 @@ def test_chunks_one_query_and_the_function_of_the_cosine() -> None:
 
 
 @pytest.mark.parametrize(("queries", "passages"), [(0, 5), (3, 0), (0, 0)])
-def test_nothing_finds_nothing(queries: int, passages: int) -> None:
-    ours = semantic_search(QUERIES[:queries], CORPUS[:passages])
-    assert ours == [[] for _ in range(queries)]
+def test_no_queries_or_no_passages(queries: int, passages: int) -> None:
+    assert semantic_search(QUERIES[:queries], CORPUS[:passages]) == [[] for _ in range(queries)]
 
 
-def test_an_index_may_be_the_corpus() -> None:
+def test_an_index_as_the_corpus() -> None:
     index = relkt.Index(CORPUS, ids=[f"p{row}" for row in range(len(CORPUS))])
     assert relkt.semantic_search(QUERIES, index, top_k=3) == relkt.semantic_search(QUERIES, CORPUS, top_k=3)
 
 
-def test_the_arguments_are_those_of_the_original() -> None:
-    ours, theirs = (inspect.signature(f).parameters for f in (semantic_search, util.semantic_search))
-    assert list(ours) == list(theirs)
-    defaults = {name: parameter.default for name, parameter in theirs.items() if name != "score_function"}
-    assert {name: parameter.default for name, parameter in ours.items() if name != "score_function"} == defaults
+def test_the_arguments_equal_the_original() -> None:
+    found, expected = (inspect.signature(f).parameters for f in (semantic_search, util.semantic_search))
+    assert list(found) == list(expected)
+    defaults = {name: parameter.default for name, parameter in expected.items() if name != "score_function"}
+    assert {name: parameter.default for name, parameter in found.items() if name != "score_function"} == defaults
 
 
 @pytest.mark.parametrize(
@@ -90,6 +89,6 @@ def test_the_arguments_are_those_of_the_original() -> None:
         ({"corpus_embeddings": np.zeros((2, 16), np.float32)}, ValueError, "passages: .*row 0"),
     ],
 )
-def test_what_has_no_cosine_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_argument_errors(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         semantic_search(**{"query_embeddings": QUERIES, "corpus_embeddings": CORPUS, **arguments})

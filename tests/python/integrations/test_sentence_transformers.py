@@ -1,4 +1,4 @@
-"""The evaluator, beside the one whose place it takes."""
+"""The evaluator, compared with the original of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def make_data(seed: int = 0, passages: int = 150) -> tuple[Texts, Texts, dict[st
         {"main_score_function": SimilarityFunction.COSINE},
     ],
 )
-def test_values_are_those_of_the_original(model: SentenceTransformer, options: dict[str, Any]) -> None:
+def test_values_equal_the_original(model: SentenceTransformer, options: dict[str, Any]) -> None:
     data = make_data()
-    ours, theirs = RetrievalEvaluator(*data, **options), InformationRetrievalEvaluator(*data, **options)
-    found, expected = ours(model), theirs(model)
+    evaluator, original = RetrievalEvaluator(*data, **options), InformationRetrievalEvaluator(*data, **options)
+    found, expected = evaluator(model), original(model)
     assert list(found) == list(expected)
     assert found == pytest.approx(expected, abs=1e-12)
-    assert ours.primary_metric == theirs.primary_metric
-    assert ours.description == theirs.description
-    assert 0 < found[ours.primary_metric] < 1
+    assert evaluator.primary_metric == original.primary_metric
+    assert evaluator.description == original.description
+    assert 0 < found[evaluator.primary_metric] < 1
 
 
-def test_files_are_those_of_the_original(model: SentenceTransformer, tmp_path: Path) -> None:
+def test_files_equal_the_original(model: SentenceTransformer, tmp_path: Path) -> None:
     written: list[tuple[str, list[Any]]] = []
     for kind in (RetrievalEvaluator, InformationRetrievalEvaluator):
         folder = tmp_path / kind.__name__
@@ -71,11 +71,11 @@ def test_files_are_those_of_the_original(model: SentenceTransformer, tmp_path: P
     (table, predictions), (expected_table, expected) = written
     assert table == expected_table
     assert len(predictions) == len(expected) > 0
-    for ours, theirs in zip(predictions, expected, strict=True):
-        assert {**ours, "results": None} == {**theirs, "results": None}
-        assert [hit["corpus_id"] for hit in ours["results"]] == [hit["corpus_id"] for hit in theirs["results"]]
-        scores = [hit["score"] for hit in theirs["results"]]
-        assert [hit["score"] for hit in ours["results"]] == pytest.approx(scores, abs=1e-6)
+    for line, original in zip(predictions, expected, strict=True):
+        assert {**line, "results": None} == {**original, "results": None}
+        assert [hit["corpus_id"] for hit in line["results"]] == [hit["corpus_id"] for hit in original["results"]]
+        scores = [hit["score"] for hit in original["results"]]
+        assert [hit["score"] for hit in line["results"]] == pytest.approx(scores, abs=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [2, 50])
@@ -89,7 +89,7 @@ def test_equal_passages_are_in_the_order_of_their_ids(model: SentenceTransformer
     assert values[0]["cosine_mrr@5"] == 0.5
 
 
-def test_embeddings_of_the_corpus_may_be_given(model: SentenceTransformer) -> None:
+def test_given_embeddings_of_the_corpus(model: SentenceTransformer) -> None:
     data = make_data()
     evaluator = RetrievalEvaluator(*data, corpus_chunk_size=40)
     embeddings = model.encode_document(list(data[1].values()), convert_to_tensor=True)
@@ -97,7 +97,7 @@ def test_embeddings_of_the_corpus_may_be_given(model: SentenceTransformer) -> No
     assert evaluator(model, corpus_embeddings=embeddings.numpy()) == evaluator(model)
 
 
-def test_the_trainer_takes_it(model: SentenceTransformer, tmp_path: Path) -> None:
+def test_in_the_trainer(model: SentenceTransformer, tmp_path: Path) -> None:
     queries, corpus, relevant = make_data()
     evaluator = RetrievalEvaluator(queries, corpus, relevant, name="dev")
     pairs = Dataset.from_dict({"anchor": list(queries.values()), "positive": list(corpus.values())[: len(queries)]})
@@ -114,7 +114,7 @@ def test_the_trainer_takes_it(model: SentenceTransformer, tmp_path: Path) -> Non
     assert logged[-1] == evaluator(model)["dev_cosine_ndcg@10"]
 
 
-def test_the_constructor_has_the_arguments_of_the_original() -> None:
+def test_the_arguments_equal_the_original() -> None:
     assert inspect.signature(RetrievalEvaluator) == inspect.signature(InformationRetrievalEvaluator)
 
 
