@@ -61,7 +61,7 @@ fn dot_f64(criterion: &mut Criterion) {
             let (query, row) = (values(dim), values(2 * dim).split_off(dim));
             group.throughput(Throughput::Elements(2 * dim as u64));
             group.bench_function(BenchmarkId::from_parameter(dim), |b| {
-                b.iter(|| kernel.dot_f64(Row::Single(black_box(&query)), Row::Single(black_box(&row))));
+                b.iter(|| kernel.dot_f64(Row::F32(black_box(&query)), Row::F32(black_box(&row))));
             });
         }
         group.finish();

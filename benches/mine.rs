@@ -1,5 +1,5 @@
-//! Mining beside a plain search of as many results: a window far below the best passages, hard and semi-hard negatives
-//! around good positives, and around poor ones, where very many passages lie near the window's edge.
+//! Mining compared with a plain search of as many results: a window far below the best passages, hard and semi-hard negatives
+//! around good positives, and around poor ones, where many passages are close to the window's limits.
 //!
 //!     cargo bench -p relkt-core --bench mine
 
@@ -22,19 +22,19 @@ fn values(count: usize, mut state: u64) -> Vec<f32> {
 }
 
 fn matrix(name: &'static str, values: &[f32]) -> Matrix {
-    let execution = Execution::new(None).expect("threads");
+    let execution = Execution::new(Kernel::detect(), None).expect("threads");
     let rows = values.len() / DIM;
-    let values = Values::Single(Buffer::copy_of(name, values).expect("memory"));
-    Matrix::new(name, values, rows, DIM, Kernel::detect(), &execution).expect("valid rows")
+    let values = Values::F32(Buffer::copy_of(values).expect("memory"));
+    Matrix::new(name, values, rows, DIM, &execution).expect("valid rows")
 }
 
 fn mining(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mine");
     group.sample_size(10);
     group.throughput(Throughput::Elements((QUERIES * ROWS) as u64));
-    let (kernel, execution) = (Kernel::detect(), Execution::new(Some(1)).expect("threads"));
+    let execution = Execution::new(Kernel::detect(), Some(1)).expect("threads");
     let stored = values(ROWS * DIM, 1);
-    let passages = Passages::new(matrix("passages", &stored), kernel, &execution).expect("memory");
+    let passages = Passages::new(matrix("passages", &stored), &execution).expect("memory");
     // Each query lies near its first passage, whose row is its own.
     let noise = values(QUERIES * DIM, 2);
     let asked: Vec<f32> = stored.iter().zip(&noise).map(|(x, noise)| x + 2.0 * noise).collect();
@@ -44,7 +44,7 @@ fn mining(criterion: &mut Criterion) {
         [("good", (0..QUERIES as i64).collect::<Vec<_>>()), ("poor", (10_000..10_000 + QUERIES as i64).collect())]
     {
         let positives = RowLists::new("positives", &starts, &positives);
-        let lowest = lowest_positive(kernel, &queries, &passages, positives, &execution).expect("valid");
+        let lowest = lowest_positive(&queries, &passages, positives, &execution).expect("valid");
         let windows = |above: f64, below: f64, relative: bool| -> Vec<Window> {
             let at = |&s: &f32| if relative { f64::from(s) } else { 0.0 };
             lowest.iter().map(|s| Window { above: at(s) + above, below: at(s) + below }).collect()
@@ -59,13 +59,13 @@ fn mining(criterion: &mut Criterion) {
             let options =
                 MiningOptions { lists: &lists, positives, exclude: None, groups: None, max_positive_similarity: None };
             group.bench_function(BenchmarkId::new(*case, format!("{name} positives")), |b| {
-                b.iter(|| mine(kernel, &queries, &passages, &options, &execution));
+                b.iter(|| mine(&queries, &passages, &options, &execution));
             });
         }
     }
     for k in [5, 100] {
         group.bench_function(BenchmarkId::new("search", k), |b| {
-            b.iter(|| search(kernel, &queries, &passages, k, None, &execution));
+            b.iter(|| search(&queries, &passages, k, None, &execution));
         });
     }
     group.finish();

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use relkt_core::kernel::{Half, ROW_LEVELS, Row};
+use relkt_core::kernel::{F16, ROW_LEVELS, Row};
 use relkt_core::quantize::Codes;
 use relkt_core::{Buffer, Execution, Kernel, Matrix, Values};
 
@@ -17,8 +17,8 @@ fn singles(count: usize) -> Vec<f32> {
 }
 
 /// float16 from -1 to -1/2 and from 1/2 to 1.
-fn halves(count: usize) -> Vec<Half> {
-    (0..count).map(|i| Half(0x3800 | ((i * 2_654_435_761) >> 7) as u16 & 0x83ff)).collect()
+fn halves(count: usize) -> Vec<F16> {
+    (0..count).map(|i| F16(0x3800 | ((i * 2_654_435_761) >> 7) as u16 & 0x83ff)).collect()
 }
 
 fn rows(criterion: &mut Criterion) {
@@ -27,7 +27,7 @@ fn rows(criterion: &mut Criterion) {
         for dim in [384, 768, 1023] {
             let (single, half) = (singles(dim), halves(dim));
             let mut codes = vec![0i8; dim];
-            for (name, row, bytes) in [("f32", Row::Single(&single), 4), ("f16", Row::Half(&half), 2)] {
+            for (name, row, bytes) in [("f32", Row::F32(&single), 4), ("f16", Row::F16(&half), 2)] {
                 let norm = kernel.dot_f64(row, row).sqrt();
                 group.throughput(Throughput::Bytes((bytes * dim) as u64));
                 group.bench_function(BenchmarkId::new(name, dim), |b| {
@@ -44,16 +44,16 @@ fn matrices(criterion: &mut Criterion) {
     group.sample_size(10);
     let kernel = Kernel::detect();
     for dim in [384, 768] {
-        let single = Values::Single(Buffer::copy_of("rows", &singles(ROWS * dim)).expect("memory"));
-        let half = Values::Half(Buffer::copy_of("rows", &halves(ROWS * dim)).expect("memory"));
+        let single = Values::F32(Buffer::copy_of(&singles(ROWS * dim)).expect("memory"));
+        let half = Values::F16(Buffer::copy_of(&halves(ROWS * dim)).expect("memory"));
         for (name, values, bytes) in [("f32", single, 4), ("f16", half, 2)] {
-            let all = Execution::new(None).expect("threads");
-            let matrix = Matrix::new("rows", values, ROWS, dim, kernel, &all).expect("valid rows");
+            let all = Execution::new(kernel, None).expect("threads");
+            let matrix = Matrix::new("rows", values, ROWS, dim, &all).expect("valid rows");
             group.throughput(Throughput::Bytes((ROWS * dim * bytes) as u64));
             for threads in [1, 2] {
-                let execution = Execution::new(Some(threads)).expect("threads");
+                let execution = Execution::new(kernel, Some(threads)).expect("threads");
                 group.bench_function(BenchmarkId::new(name, format!("d{dim} t{threads}")), |b| {
-                    b.iter_with_large_drop(|| Codes::of("rows", &matrix, kernel, &execution).expect("memory"));
+                    b.iter_with_large_drop(|| Codes::of(&matrix, &execution).expect("memory"));
                 });
             }
         }

@@ -21,10 +21,10 @@ fn values(count: usize) -> Vec<f32> {
 }
 
 fn matrix(name: &'static str, values: &[f32], dim: usize) -> Matrix {
-    let execution = Execution::new(None).expect("threads");
+    let execution = Execution::new(Kernel::detect(), None).expect("threads");
     let rows = values.len() / dim;
-    let values = Values::Single(Buffer::copy_of(name, values).expect("memory"));
-    Matrix::new(name, values, rows, dim, Kernel::detect(), &execution).expect("valid rows")
+    let values = Values::F32(Buffer::copy_of(values).expect("memory"));
+    Matrix::new(name, values, rows, dim, &execution).expect("valid rows")
 }
 
 /// All scores at once, then the best k of each query.
@@ -74,8 +74,8 @@ fn searches(criterion: &mut Criterion) {
     let kernel = Kernel::detect();
     for dim in [384, 768] {
         let stored = values(ROWS * dim);
-        let all = Execution::new(None).expect("threads");
-        let passages = Passages::new(matrix("passages", &stored, dim), kernel, &all).expect("memory");
+        let all = Execution::new(kernel, None).expect("threads");
+        let passages = Passages::new(matrix("passages", &stored, dim), &all).expect("memory");
         let percent: Vec<u8> =
             (0..ROWS).map(|row| u8::from(((row * 2_654_435_761) >> 8).is_multiple_of(100))).collect();
         let allow = Allow::mask(&percent);
@@ -83,12 +83,12 @@ fn searches(criterion: &mut Criterion) {
             let asked = values(queries * dim);
             let matrix = matrix("queries", &asked, dim);
             for threads in [1, 2] {
-                let execution = Execution::new(Some(threads)).expect("threads");
+                let execution = Execution::new(kernel, Some(threads)).expect("threads");
                 for k in [10, 100, 1000] {
                     let id = format!("q{queries} d{dim} k{k} t{threads}");
                     group.throughput(Throughput::Elements((queries * ROWS) as u64));
                     group.bench_function(BenchmarkId::new("relkt", &id), |b| {
-                        b.iter(|| search(kernel, &matrix, &passages, k, None, &execution));
+                        b.iter(|| search(&matrix, &passages, k, None, &execution));
                     });
                     group.bench_function(BenchmarkId::new("gemm and select", &id), |b| {
                         b.iter(|| gemm_and_select(&asked, &stored, dim, k, threads));
@@ -97,7 +97,7 @@ fn searches(criterion: &mut Criterion) {
                 group.throughput(Throughput::Elements((queries * allow.len()) as u64));
                 let id = format!("q{queries} d{dim} k10 t{threads}");
                 group.bench_function(BenchmarkId::new("relkt, 1 % allowed", &id), |b| {
-                    b.iter(|| search(kernel, &matrix, &passages, 10, Some(&allow), &execution));
+                    b.iter(|| search(&matrix, &passages, 10, Some(&allow), &execution));
                 });
             }
         }

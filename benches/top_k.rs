@@ -22,7 +22,7 @@ impl Exact for List<'_> {
         self.0[row as usize].score
     }
 
-    fn announce(&mut self, _row: u32) {}
+    fn prefetch(&mut self, _row: u32) {}
 }
 
 fn hits() -> Vec<Hit> {
@@ -41,9 +41,9 @@ fn top_k(criterion: &mut Criterion) {
                 let mut top = TopK::new(k, Window::ALL);
                 for hit in black_box(&hits) {
                     // Kernels pass on only what their limit lets through.
-                    if hit.score + ERROR >= top.floor() {
+                    if hit.score + ERROR >= top.threshold() {
                         let (lower, upper) = (hit.score - ERROR, hit.score + ERROR);
-                        top.offer(Candidate { row: hit.row, lower, upper }, &mut exact);
+                        top.push(Candidate { row: hit.row, lower, upper }, &mut exact);
                     }
                 }
                 top.finish(&mut exact)

@@ -41,13 +41,13 @@ impl Drop for Folder {
 }
 
 fn execution() -> Execution {
-    Execution::new(Some(2)).expect("threads")
+    Execution::new(Kernel::detect(), Some(2)).expect("threads")
 }
 
 fn hits(passages: &Passages, queries: &[f32]) -> Hits {
     let kernel = Kernel::detect();
     let queries = matrix("queries", queries, passages.dim(), kernel);
-    let hits = search(kernel, &queries, passages, passages.rows().min(20), None, &execution()).expect("valid search");
+    let hits = search(&queries, passages, passages.rows().min(20), None, &execution()).expect("valid search");
     // What it cost depends on which way was faster.
     Hits { scored: Vec::new(), ..hits }
 }
@@ -61,8 +61,8 @@ fn texts(count: usize) -> Ids {
             Some(*end)
         })
         .collect();
-    let texts = Buffer::copy_of("ids", names.concat().as_bytes()).expect("memory");
-    Ids::Texts { ends: Buffer::copy_of("ids", &ends).expect("memory"), texts }
+    let texts = Buffer::copy_of(names.concat().as_bytes()).expect("memory");
+    Ids::Texts { ends: Buffer::copy_of(&ends).expect("memory"), texts }
 }
 
 fn same_ids(a: &Ids, b: &Ids) -> bool {
@@ -78,10 +78,10 @@ fn same_ids(a: &Ids, b: &Ids) -> bool {
 
 fn half_passages(values: &[f32], dim: usize) -> Passages {
     let halves: Vec<_> = values.iter().map(|&v| half(v)).collect();
-    let (kernel, execution) = (Kernel::detect(), execution());
-    let values = Values::Half(Buffer::copy_of("passages", &halves).expect("memory"));
-    let matrix = Matrix::new("passages", values, halves.len() / dim, dim, kernel, &execution).expect("valid rows");
-    Passages::new(matrix, kernel, &execution).expect("memory")
+    let execution = execution();
+    let values = Values::F16(Buffer::copy_of(&halves).expect("memory"));
+    let matrix = Matrix::new("passages", values, halves.len() / dim, dim, &execution).expect("valid rows");
+    Passages::new(matrix, &execution).expect("memory")
 }
 
 #[test]
@@ -92,16 +92,16 @@ fn what_is_written_comes_back() {
         let (values, q) = (random.reals(rows * dim), random.reals(3 * dim));
         for stored in [passages(&values, dim, Kernel::detect()), half_passages(&values, dim)] {
             let numbers: Vec<i64> = (0..rows as i64).map(|i| i * 7 - 3).collect();
-            for ids in [Ids::Rows, Ids::Integers(Buffer::copy_of("ids", &numbers).expect("memory")), texts(rows)] {
+            for ids in [Ids::Rows, Ids::Integers(Buffer::copy_of(&numbers).expect("memory")), texts(rows)] {
                 let path = folder.file("index.relkt");
                 let metadata = HashMap::from([("texts".to_owned(), "päth/to.jsonl".to_owned())]);
                 save(&path, &stored, &ids, &metadata, &execution()).expect("saved");
                 let first = fs::read(&path).expect("readable");
                 for verify in [false, true] {
-                    let opened = open(&path, verify, Kernel::detect(), &execution()).expect("opened");
+                    let opened = open(&path, verify, &execution()).expect("opened");
                     assert_eq!(hits(&opened.passages, &q), hits(&stored, &q));
                     assert_eq!((opened.passages.rows(), opened.passages.dim()), (rows, dim));
-                    assert_eq!(opened.passages.is_half(), stored.is_half());
+                    assert_eq!(opened.passages.is_f16(), stored.is_f16());
                     assert_eq!(opened.metadata, metadata);
                     assert!(same_ids(&opened.ids, &ids));
                     // Over itself, while it is mapped; and the same index makes the same file.
@@ -123,10 +123,10 @@ fn a_sketch_is_kept() {
     let centres = random.reals(250 * dim);
     let values: Vec<f32> =
         (0..rows * dim).map(|i| centres[i / dim % 250 * dim + i % dim] + 0.3 * random.real()).collect();
-    let stored = passages(&values, dim, kernel).with_sketch(kernel, &execution()).expect("memory");
+    let stored = passages(&values, dim, kernel).with_sketch(&execution()).expect("memory");
     let width = stored.sketch().map(relkt_core::sketch::Sketch::width).expect("a sketch");
     save(&path, &stored, &Ids::Rows, &HashMap::new(), &execution()).expect("saved");
-    let opened = open(&path, true, kernel, &execution()).expect("opened").passages;
+    let opened = open(&path, true, &execution()).expect("opened").passages;
     assert_eq!(opened.sketch().map(relkt_core::sketch::Sketch::width), Some(width));
     assert_eq!(opened.nbytes(), stored.nbytes());
     assert_eq!(hits(&opened, &values[..5 * dim]), hits(&stored, &values[..5 * dim]));
@@ -148,7 +148,7 @@ fn batches_make_the_same_index() {
         let mut start = 0;
         for batch in batches {
             let batch_values = &values[start * dim..(start + batch) * dim];
-            writer.append(matrix("passages", batch_values, dim, kernel), kernel, &execution()).expect("written");
+            writer.append(matrix("passages", batch_values, dim, kernel), &execution()).expect("written");
             start += batch;
             assert_eq!(writer.written(), start);
         }
@@ -157,7 +157,7 @@ fn batches_make_the_same_index() {
             assert!(fs::read(folder.file("a")).expect("a") == fs::read(folder.file("b")).expect("b"));
         }
         // What codes are relative to is decided by the first batch; results do not depend on it.
-        let opened = open(&folder.file("b"), true, kernel, &execution()).expect("opened");
+        let opened = open(&folder.file("b"), true, &execution()).expect("opened");
         assert!(same_ids(&opened.ids, &ids));
         assert_eq!(hits(&opened.passages, &values[..dim]), hits(&passages(&values, dim, kernel), &values[..dim]));
     }
@@ -174,14 +174,14 @@ fn a_writer_that_is_given_up_leaves_nothing() {
     fs::write(&path, "what was there").expect("written");
 
     let mut short = create();
-    short.append(batch(), kernel, &execution()).expect("written");
+    short.append(batch(), &execution()).expect("written");
     assert_eq!(short.finish(&Ids::Rows, &execution()), Err(Error::RowCount { expected: 7, got: 5 }));
 
     let mut long = create();
-    long.append(batch(), kernel, &execution()).expect("written");
-    let too_many = long.append(batch(), kernel, &execution());
+    long.append(batch(), &execution()).expect("written");
+    let too_many = long.append(batch(), &execution());
     assert_eq!(too_many, Err(Error::RowCount { expected: 7, got: 10 }));
-    let narrow = long.append(matrix("passages", &[1.0; 3], 3, kernel), kernel, &execution());
+    let narrow = long.append(matrix("passages", &[1.0; 3], 3, kernel), &execution());
     assert_eq!(narrow, Err(Error::DimMismatch { name: "passages", expected: 4, got: 3 }));
     drop(long);
 
@@ -189,7 +189,7 @@ fn a_writer_that_is_given_up_leaves_nothing() {
     cancelled.cancel();
     let stored = passages(&[1.0; 20], dim, kernel);
     assert_eq!(save(&path, &stored, &Ids::Rows, &HashMap::new(), &cancelled), Err(Error::Interrupted));
-    let wrong = Ids::Integers(Buffer::copy_of("ids", &[1, 2]).expect("memory"));
+    let wrong = Ids::Integers(Buffer::copy_of(&[1, 2]).expect("memory"));
     let refused = save(&path, &stored, &wrong, &HashMap::new(), &execution());
     assert_eq!(refused, Err(Error::IdCount { expected: 5, got: 2 }));
 
@@ -215,11 +215,11 @@ fn damage_is_told() {
 
     for length in (0..good.len()).step_by(4096).chain([1, 7, 8, 9, 100, good.len() - 1]) {
         fs::write(&path, &good[..length]).expect("written");
-        let problem = problem(open(&path, false, Kernel::detect(), &execution()));
+        let problem = problem(open(&path, false, &execution()));
         assert!(problem.contains("cut short") || problem.contains("too few"), "{length}: {problem}");
     }
     fs::write(&path, [&good[..], b"more"].concat()).expect("written");
-    assert!(problem(open(&path, false, Kernel::detect(), &execution())).contains("do not fit together"));
+    assert!(problem(open(&path, false, &execution())).contains("do not fit together"));
 
     // A bit of every part of the header, and of every section.
     let header_end = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
@@ -229,21 +229,20 @@ fn damage_is_told() {
         let mut bad = good.clone();
         bad[byte] ^= 1;
         fs::write(&path, &bad).expect("written");
-        problem(open(&path, false, Kernel::detect(), &execution()));
+        problem(open(&path, false, &execution()));
     }
     for byte in (header_end..good.len()).step_by(97).chain([good.len() - 1]) {
         let mut bad = good.clone();
         bad[byte] ^= 0x40;
         fs::write(&path, &bad).expect("written");
-        let problem = problem(open(&path, true, Kernel::detect(), &execution()));
+        let problem = problem(open(&path, true, &execution()));
         assert!(problem.contains("was altered") || problem.contains("do not fit"), "{byte}: {problem}");
     }
 
     fs::write(&path, "this is some other file, longer than eight bytes").expect("written");
-    assert!(problem(open(&path, false, Kernel::detect(), &execution())).contains("no index file"));
-    assert!(problem(open(&folder.0, false, Kernel::detect(), &execution())).contains("not a file"));
-    let missing =
-        open(&folder.file("missing"), false, Kernel::detect(), &execution()).map(|_| ()).expect_err("missing");
+    assert!(problem(open(&path, false, &execution())).contains("not an index file"));
+    assert!(problem(open(&folder.0, false, &execution())).contains("not a file"));
+    let missing = open(&folder.file("missing"), false, &execution()).map(|_| ()).expect_err("missing");
     assert!(matches!(missing, Error::File { action: "open", code: Some(2), .. }), "{missing:?}");
 }
 
@@ -260,7 +259,7 @@ fn a_newer_version_and_a_stranger_are_refused() {
         let mut bad = good.clone();
         bad[at..at + from.len()].copy_from_slice(to.as_bytes());
         fs::write(&path, bad).expect("written");
-        problem(open(&path, false, Kernel::detect(), &execution()))
+        problem(open(&path, false, &execution()))
     };
     let newer = change(r#""version":"1""#, r#""version":"9""#);
     assert!(newer.contains("version 9, newer than 1"), "{newer}");
@@ -283,7 +282,7 @@ fn damage_of_numbers_is_told() {
         let mut bad = good.clone();
         bad[at..at + 4].copy_from_slice(&to.to_le_bytes());
         fs::write(&path, bad).expect("written");
-        open(&path, false, kernel, &execution())
+        open(&path, false, &execution())
     };
     // Places behind the last row.
     assert!(problem(change(scales + 25 * 4, 1.0)).contains("do not fit"));
@@ -292,7 +291,7 @@ fn damage_of_numbers_is_told() {
     for row in 0..rows {
         let broken = change(errors + row * 4, f32::NAN).expect("not looked at without verify").passages;
         let queries = matrix("queries", &[1.0; 5], dim, kernel);
-        let outcome = search(kernel, &queries, &broken, rows, None, &execution());
+        let outcome = search(&queries, &broken, rows, None, &execution());
         assert_eq!(outcome.map(|_| ()), Err(Error::Damaged));
     }
 }
@@ -336,7 +335,7 @@ fn an_opened_index_can_grow() {
     let mut random = Random::new(3);
     let (p, more, q) = (random.reals(37 * dim), random.reals(50 * dim), random.reals(2 * dim));
     save(&path, &passages(&p, dim, kernel), &Ids::Rows, &HashMap::new(), &execution()).expect("saved");
-    let mut opened = open(&path, true, Kernel::detect(), &execution()).expect("opened").passages;
-    opened.append(&matrix("passages", &more, dim, kernel), kernel, &execution()).expect("memory");
+    let mut opened = open(&path, true, &execution()).expect("opened").passages;
+    opened.append(&matrix("passages", &more, dim, kernel), &execution()).expect("memory");
     assert_eq!(hits(&opened, &q), hits(&passages(&[p, more].concat(), dim, kernel), &q));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, half, value_of};
 use relkt_core::kernel::{
-    BLOCK_ROWS, GROUP_BYTES, Half, Kernel, NAMES, Panel, QueryBlock, QueryCodes, Row, Survivor, Survivors, groups,
+    BLOCK_ROWS, F16, GROUP_BYTES, Kernel, NAMES, Panel, QueryBlock, QueryCodes, Row, Survivor, Survivors, groups,
 };
 
 /// Widths around every vector length and unrolling, and real ones.
@@ -26,6 +26,18 @@ fn which_kernels_run_here() {
     }
     assert!(available.contains(&"scalar"));
     assert!(Kernel::by_name("sse9").is_err());
+}
+
+/// Fails if a kernel in RELKT_REQUIRE_KERNELS (names as in RELKT_KERNEL, separated by commas) cannot run here, so that a CI
+/// machine with another processor does not skip a kernel unnoticed.
+#[test]
+fn required_kernels_run_here() {
+    let required = std::env::var("RELKT_REQUIRE_KERNELS").unwrap_or_default();
+    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if let Err(error) = Kernel::by_name(name) {
+            panic!("RELKT_REQUIRE_KERNELS={required}: {error}");
+        }
+    }
 }
 
 /// Codes of rows, as plain numbers, with the panel's memory made from them by the definition of the layout.
@@ -111,7 +123,7 @@ fn whole_numbers_are_scored_exactly() {
                         .collect();
                     let mut found = Survivors::default();
                     kernel.scan(&block, &panel, &mut found);
-                    assert_eq!(found.dropped, vec![0; count]);
+                    assert_eq!(found.above_window, vec![0; count]);
                     let mut found = found.rows;
                     let case = format!("{} dim {dim} blocks {blocks} queries {count}", kernel.name());
                     // Those of one query come in order of rows; queries of a tile come together.
@@ -164,7 +176,7 @@ fn windows_hold() {
                 let mut found = Survivors::default();
                 kernel.scan(&block, &panel, &mut found);
                 found.rows.sort_by_key(|s| (s.query, s.row));
-                (found.rows, found.dropped)
+                (found.rows, found.above_window)
             };
             let (all, dropped) = survivors(None);
             assert_eq!(dropped, [0; 7]);
@@ -256,10 +268,10 @@ fn codes_miss_no_more_than_they_say() {
     }
     for kernel in Kernel::available() {
         for values in &cases {
-            let norm = kernel.dot_f64(Row::Single(values), Row::Single(values)).sqrt();
+            let norm = kernel.dot_f64(Row::F32(values), Row::F32(values)).sqrt();
             for levels in [127, kernel.query_levels()] {
                 let mut codes = vec![0; values.len()];
-                let (scale, error) = kernel.quantize(Row::Single(values), norm, levels, &mut codes);
+                let (scale, error) = kernel.quantize(Row::F32(values), norm, levels, &mut codes);
                 assert!(codes.iter().all(|code| (-levels..=levels).contains(code)));
                 assert!(codes.iter().any(|code| code.abs() == levels));
                 let left = values.iter().zip(&codes);
@@ -301,16 +313,16 @@ fn double_precision_dot_is_the_same_for_every_kernel() {
     for dim in 0..1100 {
         let mut random = Random::new(dim as u64);
         let (a, b) = (random.reals(dim), random.reals(dim));
-        let halves: Vec<Half> = b.iter().map(|&x| half(x)).collect();
+        let halves: Vec<F16> = b.iter().map(|&x| half(x)).collect();
         let widened: Vec<f32> = halves.iter().map(|&h| value_of(h)).collect();
         let scalar = Kernel::by_name("scalar").expect("always there");
-        let expected = scalar.dot_f64(Row::Single(&a), Row::Single(&b));
-        let expected_half = scalar.dot_f64(Row::Single(&a), Row::Single(&widened));
+        let expected = scalar.dot_f64(Row::F32(&a), Row::F32(&b));
+        let expected_half = scalar.dot_f64(Row::F32(&a), Row::F32(&widened));
         assert!((expected - plain(&a, &b)).abs() <= 1e-15 * dim as f64, "dim {dim}");
         for kernel in Kernel::available() {
             let case = format!("{} dim {dim}", kernel.name());
-            assert_eq!(kernel.dot_f64(Row::Single(&a), Row::Single(&b)).to_bits(), expected.to_bits(), "{case}");
-            for (x, y) in [(Row::Single(&a), Row::Half(&halves)), (Row::Half(&halves), Row::Single(&a))] {
+            assert_eq!(kernel.dot_f64(Row::F32(&a), Row::F32(&b)).to_bits(), expected.to_bits(), "{case}");
+            for (x, y) in [(Row::F32(&a), Row::F16(&halves)), (Row::F16(&halves), Row::F32(&a))] {
                 assert_eq!(kernel.dot_f64(x, y).to_bits(), expected_half.to_bits(), "{case}");
             }
         }
@@ -320,10 +332,10 @@ fn double_precision_dot_is_the_same_for_every_kernel() {
 /// Every finite float16, subnormal ones included.
 #[test]
 fn every_half_has_its_value() {
-    let halves: Vec<Half> = (0..=u16::MAX).map(Half).filter(|h| h.0 & 0x7c00 != 0x7c00).collect();
+    let halves: Vec<F16> = (0..=u16::MAX).map(F16).filter(|h| h.0 & 0x7c00 != 0x7c00).collect();
     for kernel in Kernel::available() {
         for &h in &halves {
-            let got = kernel.dot_f64(Row::Single(&[1.0]), Row::Half(&[h]));
+            let got = kernel.dot_f64(Row::F32(&[1.0]), Row::F16(&[h]));
             assert_eq!(got, f64::from(value_of(h)), "{} {:#x}", kernel.name(), h.0);
         }
     }
@@ -336,7 +348,7 @@ fn every_half_has_its_value() {
 fn values_that_all_look_like_zeros_are_missed_as_a_whole() {
     for kernel in Kernel::available() {
         let mut codes = [7i8; 20];
-        let (scale, error) = kernel.quantize(Row::Single(&[0.0; 20]), 1.0, kernel.query_levels(), &mut codes);
+        let (scale, error) = kernel.quantize(Row::F32(&[0.0; 20]), 1.0, kernel.query_levels(), &mut codes);
         assert_eq!((scale, codes), (0.0, [0; 20]), "{}", kernel.name());
         assert!((1.0..1.001).contains(&error), "{error}");
     }

@@ -42,11 +42,11 @@ struct Case {
 
 impl Case {
     fn mine(&self, kernel: Kernel, threads: usize, sketch: bool) -> Vec<Negatives> {
-        let execution = Execution::new(Some(threads)).expect("threads");
+        let execution = Execution::new(kernel, Some(threads)).expect("threads");
         let q = matrix("queries", &self.queries, self.dim, kernel);
         let mut p = passages(&self.passages, self.dim, kernel);
         if sketch {
-            p = p.with_sketch(kernel, &execution).expect("memory");
+            p = p.with_sketch(&execution).expect("memory");
         }
         let (positives, exclude) = (Lists::of(&self.positives), self.exclude.as_deref().map(Lists::of));
         let lists: Vec<Wanted<'_>> = self.lists.iter().map(|(num, windows)| Wanted { num: *num, windows }).collect();
@@ -57,7 +57,7 @@ impl Case {
             groups: self.groups.as_deref(),
             max_positive_similarity: self.max_positive_similarity,
         };
-        mine(kernel, &q, &p, &options, &execution).expect("valid mining")
+        mine(&q, &p, &options, &execution).expect("valid mining")
     }
 
     /// By the definition, from scores as float32.
@@ -81,7 +81,7 @@ impl Case {
         };
         let list = |&(num, ref windows): &(usize, Vec<Window>)| {
             let mut negatives =
-                Negatives { rows: Vec::new(), scores: Vec::new(), too_similar: Vec::new(), near_positive: Vec::new() };
+                Negatives { rows: Vec::new(), scores: Vec::new(), above_window: Vec::new(), near_positive: Vec::new() };
             for (query, scores) in scores.iter().enumerate() {
                 let (positives, window) = (&self.positives[query], windows[query]);
                 let excluded = |row: usize| {
@@ -112,7 +112,7 @@ impl Case {
                 negatives.scores.extend(std::iter::repeat_n(f32::NAN, num - found));
                 negatives.near_positive.push(refused);
                 let above = |&row: &usize| !positives.contains(&(row as i64)) && f64::from(scores[row]) >= window.below;
-                negatives.too_similar.push((0..scores.len()).filter(above).count() as i64);
+                negatives.above_window.push((0..scores.len()).filter(above).count() as i64);
             }
             negatives
         };
@@ -124,7 +124,7 @@ fn assert_equal(found: &[Negatives], expected: &[Negatives], case: &str) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found.rows, expected.rows, "{case}");
-        assert_eq!(found.too_similar, expected.too_similar, "{case}");
+        assert_eq!(found.above_window, expected.above_window, "{case}");
         assert_eq!(found.near_positive, expected.near_positive, "{case}");
         let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&found.scores), bits(&expected.scores), "{case}");
@@ -264,7 +264,7 @@ fn a_sketch_changes_nothing() {
         lists,
     };
     let kernel = Kernel::detect();
-    let sketched = passages(&case.passages, dim, kernel).with_sketch(kernel, &Execution::new(None).expect("threads"));
+    let sketched = passages(&case.passages, dim, kernel).with_sketch(&Execution::new(kernel, None).expect("threads"));
     assert!(sketched.expect("memory").sketch().is_some(), "this data has a sketch");
     assert_equal(&case.mine(kernel, 2, true), &case.definition(), "sketch");
 }
@@ -274,10 +274,11 @@ fn a_sketch_changes_nothing() {
 fn windows_are_open() {
     let at = |cosine: f32| [cosine, (1.0 - cosine * cosine).sqrt()];
     let passages: Vec<f32> = [0.8, 0.9, 0.8, 0.75, 0.5].into_iter().flat_map(at).collect();
-    let (kernel, execution) = (Kernel::detect(), Execution::new(Some(1)).expect("threads"));
+    let kernel = Kernel::detect();
+    let execution = Execution::new(kernel, Some(1)).expect("threads");
     let (q, p) = (matrix("queries", &[1.0, 0.0], 2, kernel), common::passages(&passages, 2, kernel));
     let positives = Lists::of(&[vec![0]]);
-    let lowest = lowest_positive(kernel, &q, &p, positives.view("positives"), &execution).expect("valid");
+    let lowest = lowest_positive(&q, &p, positives.view("positives"), &execution).expect("valid");
     assert!((lowest[0] - 0.8).abs() < 1e-6);
     let at = f64::from(lowest[0]);
     let case = Case {
@@ -296,7 +297,7 @@ fn windows_are_open() {
     let mined = case.mine(kernel, 1, false);
     assert_eq!(mined[0].rows, [1, -1, -1]);
     assert_eq!(mined[1].rows, [3, -1, -1]);
-    assert_eq!((mined[0].too_similar[0], mined[1].too_similar[0]), (0, 2));
+    assert_eq!((mined[0].above_window[0], mined[1].above_window[0]), (0, 2));
     assert!(mined[0].scores[1].is_nan() && mined[1].scores[1].is_nan());
 }
 
@@ -304,43 +305,45 @@ fn windows_are_open() {
 fn bad_input_is_refused() {
     let kernel = Kernel::detect();
     let p = passages(&[1.0, 0.0, 0.0, 1.0], 2, kernel);
-    let execution = Execution::new(Some(1)).expect("threads");
+    let execution = Execution::new(kernel, Some(1)).expect("threads");
     let (one, two) = (Lists::of(&[vec![0]]), Lists::of(&[vec![0], vec![]]));
     let windows = [Window::ALL; 2];
     let lists = [Wanted { num: 1, windows: &windows }];
     let positives = two.view("positives");
     let good = MiningOptions { lists: &lists, positives, exclude: None, groups: None, max_positive_similarity: None };
-    let refused =
-        |options: MiningOptions<'_>| mine(kernel, p.matrix(), &p, &options, &execution).map(|_| ()).expect_err("bad");
-    assert!(mine(kernel, p.matrix(), &p, &good, &execution).is_ok());
+    let refused = |options: MiningOptions<'_>| mine(p.matrix(), &p, &options, &execution).map(|_| ()).expect_err("bad");
+    assert!(mine(p.matrix(), &p, &good, &execution).is_ok());
     assert_eq!(refused(MiningOptions { lists: &[], ..good }), Error::NothingToMine);
     for num in [0, 3] {
         let lists = [Wanted { num, windows: &windows }];
-        assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::Count { num, rows: 2 });
+        assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::CountOutOfRange { num, rows: 2 });
     }
     let lists = [Wanted { num: 1, windows: &windows[..1] }];
-    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::Windows { expected: 2, got: 1 });
+    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::WindowCountMismatch { expected: 2, got: 1 });
     let nan = [Window::ALL, Window { above: 0.0, below: f64::NAN }];
     let lists = [Wanted { num: 1, windows: &nan }];
-    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::NoWindow { query: 1 });
+    assert_eq!(refused(MiningOptions { lists: &lists, ..good }), Error::NanLimit { query: 1 });
     for (name, options) in [
         ("positives", MiningOptions { positives: one.view("positives"), ..good }),
         ("exclude", MiningOptions { exclude: Some(one.view("exclude")), ..good }),
     ] {
-        assert_eq!(refused(options), Error::Lists { name, expected: 2, got: 1 });
+        assert_eq!(refused(options), Error::ListCountMismatch { name, expected: 2, got: 1 });
     }
     for starts in [&[0, 2, 1][..], &[1, 1, 1], &[0, 1, 2], &[]] {
         let lists = RowLists::new("exclude", starts, &[1]);
         let refused = refused(MiningOptions { exclude: Some(lists), ..good });
-        assert!(matches!(refused, Error::Lists { name: "exclude", .. }), "{refused:?}");
+        assert!(matches!(refused, Error::ListCountMismatch { name: "exclude", .. }), "{refused:?}");
     }
     for row in [-1, 2, i64::MAX] {
         let outside = Lists::of(&[vec![0], vec![1, row]]);
         let error = |name| Error::RowOutOfRange { name, query: 1, row, max: 1 };
         let positives = outside.view("positives");
         assert_eq!(refused(MiningOptions { positives, ..good }), error("positives"));
-        assert_eq!(lowest_positive(kernel, p.matrix(), &p, positives, &execution), Err(error("positives")));
+        assert_eq!(lowest_positive(p.matrix(), &p, positives, &execution), Err(error("positives")));
         assert_eq!(refused(MiningOptions { exclude: Some(outside.view("exclude")), ..good }), error("exclude"));
     }
-    assert_eq!(refused(MiningOptions { groups: Some(&[1]), ..good }), Error::Groups { expected: 2, got: 1 });
+    assert_eq!(
+        refused(MiningOptions { groups: Some(&[1]), ..good }),
+        Error::GroupCountMismatch { expected: 2, got: 1 }
+    );
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, cosines, half, matrix, passages, value_of};
 use proptest::prelude::*;
-use relkt_core::kernel::{Half, MAX_DIM};
+use relkt_core::kernel::{F16, MAX_DIM};
 use relkt_core::{Allow, Buffer, Error, Execution, Kernel, Matrix, Passages, Values, search};
 
 /// What a search returns, without what it cost.
@@ -42,7 +42,7 @@ fn brute_force(queries: &[f32], passages: &[f32], dim: usize, k: usize) -> Hits 
 fn run(kernel: Kernel, queries: &[f32], passages: &[f32], dim: usize, k: usize, threads: usize) -> Hits {
     let (queries, passages) = (matrix("queries", queries, dim, kernel), self::passages(passages, dim, kernel));
     Hits::from(
-        search(kernel, &queries, &passages, k, None, &Execution::new(Some(threads)).expect("threads"))
+        search(&queries, &passages, k, None, &Execution::new(kernel, Some(threads)).expect("threads"))
             .expect("valid search"),
     )
 }
@@ -94,12 +94,12 @@ fn rows_with_much_in_common_stay_fast() {
     let alike: Vec<f32> = (0..rows * dim).map(|i| 4.0 * common[i % dim] + random.real()).collect();
     let large: Vec<f32> =
         (0..rows * dim).map(|i| if i % dim == 5 { 30.0 * random.real() } else { random.real() }).collect();
-    let execution = Execution::new(Some(1)).expect("threads");
+    let execution = Execution::new(kernel, Some(1)).expect("threads");
     for (p, centred, rotated) in [(alike, true, false), (large, false, true)] {
         let q = p[..5 * dim].to_vec();
         let stored = passages(&p, dim, kernel);
         assert_eq!((stored.codes().is_centred(), stored.codes().is_rotated()), (centred, rotated));
-        let hits = search(kernel, &matrix("queries", &q, dim, kernel), &stored, 10, None, &execution);
+        let hits = search(&matrix("queries", &q, dim, kernel), &stored, 10, None, &execution);
         let hits = hits.expect("valid search");
         assert!(hits.scored.iter().all(|&scored| scored < rows / 10), "{:?}", hits.scored);
         assert_eq!(Hits::from(hits), brute_force(&q, &p, dim, 10));
@@ -120,23 +120,23 @@ fn a_sketch_changes_no_result() {
     q.extend(random.reals(10 * dim));
     let mask: Vec<bool> = (0..rows + 100).map(|row| row % 7 < 3).collect();
     for kernel in Kernel::available().into_iter().filter(|kernel| kernel.name() != "scalar") {
-        let execution = Execution::new(Some(2)).expect("threads");
+        let execution = Execution::new(kernel, Some(2)).expect("threads");
         let mut plain = passages(&p, dim, kernel);
-        let mut sketched = passages(&p, dim, kernel).with_sketch(kernel, &execution).expect("memory");
+        let mut sketched = passages(&p, dim, kernel).with_sketch(&execution).expect("memory");
         assert!(sketched.sketch().is_some() && plain.sketch().is_none());
         for passages in [&mut plain, &mut sketched] {
-            passages.append(&matrix("passages", &more, dim, kernel), kernel, &execution).expect("memory");
+            passages.append(&matrix("passages", &more, dim, kernel), &execution).expect("memory");
         }
-        let thinned = (plain.select(&mask, kernel, &execution), sketched.select(&mask, kernel, &execution));
+        let thinned = (plain.select(&mask, &execution), sketched.select(&mask, &execution));
         let thinned = (thinned.0.expect("memory"), thinned.1.expect("memory"));
         assert!(thinned.1.sketch().is_some());
         for count in [1, 5, 50] {
             let queries = matrix("queries", &q[(50 - count) * dim..], dim, kernel);
             for k in [1, 10, 300] {
                 for threads in [1, 2] {
-                    let execution = Execution::new(Some(threads)).expect("threads");
+                    let execution = Execution::new(kernel, Some(threads)).expect("threads");
                     let run = |passages: &Passages, allow: Option<&Allow>| {
-                        Hits::from(search(kernel, &queries, passages, k, allow, &execution).expect("valid search"))
+                        Hits::from(search(&queries, passages, k, allow, &execution).expect("valid search"))
                     };
                     let case = format!("{} {count} {k} {threads}", kernel.name());
                     assert_eq!(run(&sketched, None), run(&plain, None), "{case}");
@@ -221,7 +221,7 @@ proptest! {
     #[test]
     fn half_rows_score_as_their_values(seed in any::<u64>(), rows in 1usize..200, dim in 1usize..70, scale in -5i32..6) {
         let mut random = Random::new(seed);
-        let halves: Vec<Half> = (0..rows * dim).map(|_| half(random.real() * 2f32.powi(3 * scale))).collect();
+        let halves: Vec<F16> = (0..rows * dim).map(|_| half(random.real() * 2f32.powi(3 * scale))).collect();
         let mut halves = halves;
         for row in halves.chunks_exact_mut(dim) {
             row[0] = half(1.0);
@@ -230,13 +230,13 @@ proptest! {
         let q = random.reals(3 * dim);
         let expected = brute_force(&q, &values, dim, rows.min(9));
         for kernel in Kernel::available() {
-            let execution = Execution::new(Some(1)).expect("threads");
-            let stored = Values::Half(Buffer::copy_of("passages", &halves).expect("memory"));
-            let stored = Matrix::new("passages", stored, rows, dim, kernel, &execution).expect("valid rows");
-            let stored = Passages::new(stored, kernel, &execution).expect("memory");
-            prop_assert!(stored.is_half());
+            let execution = Execution::new(kernel, Some(1)).expect("threads");
+            let stored = Values::F16(Buffer::copy_of(&halves).expect("memory"));
+            let stored = Matrix::new("passages", stored, rows, dim, &execution).expect("valid rows");
+            let stored = Passages::new(stored, &execution).expect("memory");
+            prop_assert!(stored.is_f16());
             let q = matrix("queries", &q, dim, kernel);
-            prop_assert_eq!(Hits::from(search(kernel, &q, &stored, rows.min(9), None, &execution).expect("valid")), expected.clone());
+            prop_assert_eq!(Hits::from(search(&q, &stored, rows.min(9), None, &execution).expect("valid")), expected.clone());
         }
     }
 
@@ -259,8 +259,8 @@ proptest! {
             let (queries, stored) = (matrix("queries", &q, dim, kernel), passages(&p, dim, kernel));
             for allow in [allow_mask(&mask), Allow::rows(rows, &left).expect("in range")] {
                 for threads in [1, 2] {
-                    let execution = Execution::new(Some(threads)).expect("threads");
-                    let hits = search(kernel, &queries, &stored, k, Some(&allow), &execution).expect("valid search");
+                    let execution = Execution::new(kernel, Some(threads)).expect("threads");
+                    let hits = search(&queries, &stored, k, Some(&allow), &execution).expect("valid search");
                     prop_assert_eq!(&Hits::from(hits), &expected);
                 }
             }
@@ -273,26 +273,27 @@ proptest! {
         seed in any::<u64>(), first in 1usize..60, more in prop::collection::vec(1usize..40, 0..4), dim in 1usize..20,
     ) {
         let mut random = Random::new(seed);
-        let (kernel, execution) = (Kernel::detect(), Execution::new(Some(2)).expect("threads"));
+        let kernel = Kernel::detect();
+        let execution = Execution::new(kernel, Some(2)).expect("threads");
         let mut all = random.reals(first * dim);
         let mut grown = passages(&all, dim, kernel);
         for rows in more {
             let values = random.reals(rows * dim);
-            grown.append(&matrix("passages", &values, dim, kernel), kernel, &execution).expect("memory");
+            grown.append(&matrix("passages", &values, dim, kernel), &execution).expect("memory");
             all.extend(values);
         }
         let rows = all.len() / dim;
         let q = random.reals(5 * dim);
         let queries = matrix("queries", &q, dim, kernel);
-        let hits = Hits::from(search(kernel, &queries, &grown, rows, None, &execution).expect("valid search"));
+        let hits = Hits::from(search(&queries, &grown, rows, None, &execution).expect("valid search"));
         prop_assert_eq!(hits, brute_force(&q, &all, dim, rows));
 
         let keep: Vec<bool> = (0..rows).map(|row| row == rows / 2 || random.next().is_multiple_of(3)).collect();
-        let thinned = grown.select(&keep, kernel, &execution).expect("memory");
+        let thinned = grown.select(&keep, &execution).expect("memory");
         let left: Vec<f32> =
             all.chunks_exact(dim).zip(&keep).filter(|(_, keep)| **keep).flat_map(|(row, _)| row.to_vec()).collect();
         let rows = left.len() / dim;
-        let hits = Hits::from(search(kernel, &queries, &thinned, rows, None, &execution).expect("valid search"));
+        let hits = Hits::from(search(&queries, &thinned, rows, None, &execution).expect("valid search"));
         prop_assert_eq!(hits, brute_force(&q, &left, dim, rows));
     }
 }
@@ -304,14 +305,13 @@ fn an_interrupted_append_changes_nothing() {
     let mut random = Random::new(2);
     let (p, more, q) = (random.reals(20 * dim), random.reals(5000 * dim), random.reals(3 * dim));
     let mut grown = passages(&p, dim, kernel);
-    let cancelled = Execution::new(Some(1)).expect("threads");
+    let cancelled = Execution::new(kernel, Some(1)).expect("threads");
     cancelled.cancel();
-    let refused = grown.append(&matrix("passages", &more, dim, kernel), kernel, &cancelled);
+    let refused = grown.append(&matrix("passages", &more, dim, kernel), &cancelled);
     assert_eq!(refused, Err(Error::Interrupted));
-    let execution = Execution::new(Some(1)).expect("threads");
-    let hits = Hits::from(
-        search(kernel, &matrix("queries", &q, dim, kernel), &grown, 20, None, &execution).expect("valid search"),
-    );
+    let execution = Execution::new(kernel, Some(1)).expect("threads");
+    let hits =
+        Hits::from(search(&matrix("queries", &q, dim, kernel), &grown, 20, None, &execution).expect("valid search"));
     assert_eq!(hits, brute_force(&q, &p, dim, 20));
 }
 
@@ -344,10 +344,10 @@ fn a_query_does_not_depend_on_its_batch() {
 #[test]
 fn bad_input_is_refused() {
     let kernel = Kernel::detect();
-    let execution = Execution::new(Some(2)).expect("threads");
+    let execution = Execution::new(kernel, Some(2)).expect("threads");
     let new = |values: &[f32], rows, dim| {
-        let values = Values::Single(Buffer::copy_of("passages", values)?);
-        Matrix::new("passages", values, rows, dim, kernel, &execution).map(|_| ())
+        let values = Values::F32(Buffer::copy_of(values)?);
+        Matrix::new("passages", values, rows, dim, &execution).map(|_| ())
     };
     assert_eq!(new(&[], 0, 3), Err(Error::Empty { name: "passages", rows: 0, dim: 3 }));
     assert_eq!(new(&[], 3, 0), Err(Error::Empty { name: "passages", rows: 3, dim: 0 }));
@@ -367,24 +367,23 @@ fn bad_input_is_refused() {
     let too_wide = Error::TooWide { name: "passages", dim: MAX_DIM + 1, max: MAX_DIM };
     assert_eq!(new(&[1.0; MAX_DIM + 1], 1, MAX_DIM + 1), Err(too_wide));
     for (bits, value) in [(0x7c00, f32::INFINITY), (0xfc00, f32::NEG_INFINITY), (0x7e01, f32::NAN)] {
-        let values =
-            Values::Half(Buffer::copy_of("passages", &[half(1.0), half(2.0), half(3.0), Half(bits)]).expect("memory"));
-        let refused = Matrix::new("passages", values, 2, 2, kernel, &execution).map(|_| ()).expect_err("not finite");
+        let values = Values::F16(Buffer::copy_of(&[half(1.0), half(2.0), half(3.0), F16(bits)]).expect("memory"));
+        let refused = Matrix::new("passages", values, 2, 2, &execution).map(|_| ()).expect_err("not finite");
         let Error::NotFinite { row: 1, column: 1, value: got, .. } = refused else { panic!("{refused:?}") };
         assert!(got == value || got.is_nan() && value.is_nan());
     }
 
     let (a, b) = (matrix("queries", &[1.0; 6], 3, kernel), passages(&[1.0; 6], 2, kernel));
-    let refused = |q, p, k| search(kernel, q, p, k, None, &execution).map(|_| ()).expect_err("bad input");
+    let refused = |q, p, k| search(q, p, k, None, &execution).map(|_| ()).expect_err("bad input");
     assert_eq!(refused(&a, &b, 1), Error::DimMismatch { name: "queries", expected: 2, got: 3 });
     let b = passages(&[1.0; 6], 3, kernel);
     let short = Allow::mask(&[1]);
-    let refused_allow = search(kernel, &a, &b, 1, Some(&short), &execution);
+    let refused_allow = search(&a, &b, 1, Some(&short), &execution);
     assert_eq!(refused_allow, Err(Error::AllowLength { expected: 2, got: 1 }));
-    assert_eq!(refused(&a, &b, 0), Error::K { k: 0, rows: 2 });
-    assert_eq!(refused(&a, &b, 3), Error::K { k: 3, rows: 2 });
+    assert_eq!(refused(&a, &b, 0), Error::KOutOfRange { k: 0, rows: 2 });
+    assert_eq!(refused(&a, &b, 3), Error::KOutOfRange { k: 3, rows: 2 });
     for threads in [0, 1025, usize::MAX] {
-        let refused = Execution::new(Some(threads)).map(|_| ()).expect_err("no such number of threads");
+        let refused = Execution::new(kernel, Some(threads)).map(|_| ()).expect_err("no such number of threads");
         assert_eq!(refused, Error::Threads { threads, max: 1024 });
     }
 }
@@ -394,7 +393,7 @@ fn a_cancelled_search_stops() {
     let kernel = Kernel::detect();
     let values = Random::new(1).reals(1000 * 8);
     let (q, p) = (matrix("queries", &values, 8, kernel), passages(&values, 8, kernel));
-    let execution = Execution::new(Some(1)).expect("threads");
+    let execution = Execution::new(kernel, Some(1)).expect("threads");
     execution.cancel();
-    assert_eq!(search(kernel, &q, &p, 5, None, &execution), Err(Error::Interrupted));
+    assert_eq!(search(&q, &p, 5, None, &execution), Err(Error::Interrupted));
 }

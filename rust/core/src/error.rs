@@ -1,9 +1,9 @@
-//! Everything that can go wrong, as one enum.
+//! All errors of the core, as one enum.
 
 /// Result of a core operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An empty vector with room for `len` values, or [`Error::Memory`].
+/// An empty vector with capacity for `len` values, or [`Error::Memory`].
 pub(crate) fn with_capacity<T>(what: &'static str, len: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     match values.try_reserve_exact(len) {
@@ -13,7 +13,7 @@ pub(crate) fn with_capacity<T>(what: &'static str, len: usize) -> Result<Vec<T>>
 }
 
 impl Error {
-    /// The same error, of a batch that starts at row `first` of its matrix.
+    /// The error with row numbers shifted by `first`, the row at which a batch starts.
     #[must_use]
     pub fn in_batch(self, first: usize) -> Self {
         match self {
@@ -22,9 +22,19 @@ impl Error {
             other => other,
         }
     }
+
+    /// Labels a memory error with `what`, the argument that needed the memory. Buffers do not know whose values they hold, so
+    /// the function that does adds the label.
+    #[must_use]
+    pub fn of(self, what: &'static str) -> Self {
+        match self {
+            Self::Memory { bytes, .. } => Self::Memory { what, bytes },
+            other => other,
+        }
+    }
 }
 
-/// Why an operation was refused; the message names the argument, what was expected and what came.
+/// Why an operation failed. Messages name the argument, the expected value and the value given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// A matrix without rows or columns.
@@ -32,29 +42,29 @@ pub enum Error {
     Empty {
         /// The argument.
         name: &'static str,
-        /// Rows that came.
+        /// Number of rows.
         rows: usize,
-        /// Columns that came.
+        /// Number of columns.
         dim: usize,
     },
-    /// More rows than a row number can hold.
+    /// More rows than row numbers can address.
     #[error("{name}: expected at most {max} rows, got {rows}")]
     TooManyRows {
         /// The argument.
         name: &'static str,
-        /// Rows that came.
+        /// Number of rows.
         rows: usize,
-        /// The most that is allowed.
+        /// The maximum.
         max: usize,
     },
-    /// More columns than codes can be summed over.
+    /// More columns than an integer sum of codes can hold.
     #[error("{name}: expected at most {max} columns, got {dim}")]
     TooWide {
         /// The argument.
         name: &'static str,
-        /// Columns that came.
+        /// Number of columns.
         dim: usize,
-        /// The most that is allowed.
+        /// The maximum.
         max: usize,
     },
     /// A buffer whose length is not rows times columns.
@@ -64,7 +74,7 @@ pub enum Error {
         name: &'static str,
         /// rows * dim.
         expected: usize,
-        /// Values that came.
+        /// Number of values given.
         got: usize,
     },
     /// A NaN or an infinity.
@@ -72,198 +82,198 @@ pub enum Error {
     NotFinite {
         /// The argument.
         name: &'static str,
-        /// Where.
+        /// Row of the value.
         row: usize,
-        /// Where.
+        /// Column of the value.
         column: usize,
-        /// What stood there.
+        /// The value.
         value: f32,
     },
-    /// A row of zeros, which has no direction and therefore no cosine.
+    /// A row of zeros, whose cosine is undefined.
     #[error("{name}: row {row} is all zeros, which has no cosine with anything")]
     ZeroRow {
         /// The argument.
         name: &'static str,
-        /// Which row.
+        /// The row.
         row: usize,
     },
-    /// Rows of another width than the passages.
+    /// A different number of columns than the passages.
     #[error("{name}: expected dimension {expected} like the passages, got {got}")]
     DimMismatch {
         /// The argument.
         name: &'static str,
         /// Columns of the passages.
         expected: usize,
-        /// Columns that came.
+        /// Columns given.
         got: usize,
     },
-    /// A k that no result can have.
+    /// k is 0 or above the number of passages.
     #[error("k: expected a number from 1 to {rows}, the number of passages, got {k}")]
-    K {
-        /// What came.
+    KOutOfRange {
+        /// The value given.
         k: usize,
-        /// Rows that there are.
+        /// Number of passages.
         rows: usize,
     },
-    /// No thread, or more than anybody can want.
+    /// Zero threads, or more than `MAX_THREADS`.
     #[error("threads: expected a number from 1 to {max}, got {threads}")]
     Threads {
-        /// What came.
+        /// The value given.
         threads: usize,
-        /// The most that is allowed.
+        /// The maximum.
         max: usize,
     },
-    /// More memory than there is.
+    /// A failed allocation.
     #[error("{what}: could not allocate {bytes} bytes")]
     Memory {
-        /// What it was for.
+        /// What the memory was for; see [`Error::of`].
         what: &'static str,
-        /// How much was wanted.
+        /// Size of the allocation.
         bytes: usize,
     },
-    /// The operating system would not start the threads.
+    /// The operating system refused to start threads.
     #[error("threads: could not start {threads} threads: {reason}")]
     ThreadPool {
-        /// How many were asked for.
+        /// Number of threads.
         threads: usize,
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
-    /// A kernel name that is not known.
+    /// An unknown kernel name.
     #[error("RELKT_KERNEL: expected one of {known}, got {name:?}")]
     UnknownKernel {
-        /// What came.
+        /// The name given.
         name: String,
-        /// The names there are.
+        /// All names.
         known: String,
     },
     /// A kernel that this processor cannot run.
     #[error("RELKT_KERNEL: the kernel {name:?} cannot run on this processor; it can run {available}")]
     KernelUnavailable {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// What there is.
+        /// Names of the kernels that can run.
         available: String,
     },
-    /// A list of more negatives for each query than there are passages, or of none.
+    /// Zero negatives per query, or more than there are passages.
     #[error("num: expected a number from 1 to {rows}, the number of passages, got {num}")]
-    Count {
-        /// What came.
+    CountOutOfRange {
+        /// The value given.
         num: usize,
-        /// Rows that there are.
+        /// Number of passages.
         rows: usize,
     },
-    /// No list of negatives asked for.
+    /// Mining without a list of negatives.
     #[error("lists: expected at least one list of negatives, got none")]
     NothingToMine,
-    /// Another number of windows than queries.
+    /// The number of score windows differs from the number of queries.
     #[error("windows: expected {expected}, one for each query, got {got}")]
-    Windows {
+    WindowCountMismatch {
         /// Number of queries.
         expected: usize,
-        /// Windows that came.
+        /// Number of windows.
         got: usize,
     },
-    /// A limit that is no number.
+    /// A score window with a NaN limit.
     #[error("windows: expected numbers as limits, got NaN for query {query}")]
-    NoWindow {
-        /// Which query.
+    NanLimit {
+        /// The query.
         query: usize,
     },
-    /// Per-query lists whose number is not that of the queries.
+    /// The number of row lists differs from the number of queries.
     #[error("{name}: expected {expected} lists, one for each query, got {got}")]
-    Lists {
+    ListCountMismatch {
         /// The argument.
         name: &'static str,
         /// Number of queries.
         expected: usize,
-        /// Lists that came.
+        /// Number of lists.
         got: usize,
     },
-    /// A row number outside the passages.
+    /// A list names a row out of range.
     #[error("{name}: query {query} names the row {row}, expected a row from 0 to {max}")]
     RowOutOfRange {
         /// The argument.
         name: &'static str,
-        /// Which query.
+        /// The query.
         query: usize,
-        /// What came.
+        /// The row given.
         row: i64,
-        /// The last row there is.
+        /// The last row.
         max: usize,
     },
-    /// A filter names a row that there is not.
+    /// A filter names a row out of range.
     #[error("allow: entry {position} is the row {row}, expected a row from 0 to {}", rows - 1)]
     AllowOutOfRange {
-        /// Which entry.
+        /// Position of the entry.
         position: usize,
-        /// What came.
+        /// The row given.
         row: i64,
-        /// Rows that there are.
+        /// Number of passages.
         rows: usize,
     },
-    /// A mask of another length than the passages.
+    /// The length of a mask differs from the number of passages.
     #[error("allow: expected {expected} values, one for each passage, got {got}")]
     AllowLength {
         /// Number of passages.
         expected: usize,
-        /// Values that came.
+        /// Length of the mask.
         got: usize,
     },
-    /// One group number for each passage was expected.
+    /// The number of group numbers differs from the number of passages.
     #[error("groups: expected {expected} values, one for each passage, got {got}")]
-    Groups {
+    GroupCountMismatch {
         /// Number of passages.
         expected: usize,
-        /// Values that came.
+        /// Number of values.
         got: usize,
     },
-    /// More or fewer rows than were announced.
+    /// More or fewer rows than announced.
     #[error("passages: expected {expected} rows as announced, got {got}")]
     RowCount {
-        /// Rows announced.
+        /// Number of rows announced.
         expected: usize,
-        /// Rows that came.
+        /// Number of rows given.
         got: usize,
     },
-    /// float16 and float32 rows together.
+    /// float16 and float32 rows in one matrix.
     #[error("{name}: expected all rows to be of one type, got float16 and float32")]
     Mixed {
         /// The argument.
         name: &'static str,
     },
-    /// An index whose codes contradict its rows, as only a damaged file's can.
+    /// Codes that contradict the rows, which only happens in a damaged file.
     #[error("passages: codes and rows contradict each other: the index file is damaged (open it with verify=True)")]
     Damaged,
-    /// Another number of ids than rows, or ids of another kind than announced.
+    /// The number or the kind of ids differs from the one announced.
     #[error("ids: expected {expected} values, one for each passage, got {got}")]
     IdCount {
-        /// Rows.
+        /// Number of rows.
         expected: usize,
-        /// Ids that came.
+        /// Number of ids.
         got: usize,
     },
-    /// The operating system refused something.
+    /// A file operation that the operating system refused.
     #[error("could not {action} {path:?}: {reason}")]
     File {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: String,
-        /// What the system said.
+        /// The system's message.
         reason: String,
-        /// Its error number.
+        /// The system's error number.
         code: Option<i32>,
     },
-    /// A file that is no index, damaged, or too new.
+    /// A file that is not an index, is damaged, or has a newer format.
     #[error("{path}: {problem}")]
     IndexFile {
-        /// Which file.
+        /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// The caller asked to stop.
+    /// The caller cancelled the operation.
     #[error("interrupted")]
     Interrupted,
 }

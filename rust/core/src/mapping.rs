@@ -1,5 +1,5 @@
-//! Memory that relkt did not allocate (a mapped file, or what somebody lends), and advice about memory. Outside the kernels,
-//! the only unsafe code of the core.
+//! Memory that relkt does not allocate (a mapped file, or bytes borrowed from the caller), and advice to the system about
+//! memory. Outside the kernels, this is the only unsafe code of the core.
 
 #![allow(unsafe_code)]
 
@@ -7,16 +7,16 @@ use std::any::Any;
 use std::fs::File;
 use std::io;
 
-/// A file's bytes, read when they are touched.
+/// The bytes of a memory-mapped file.
 #[derive(Debug)]
 pub(crate) struct Mapping(memmap2::Mmap);
 
 impl Mapping {
     pub(crate) fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: The map is read only and private to this process. Its bytes are only ever looked at as plain numbers,
-        // any of which is valid, and every length was checked against the map, so that a writer who changes the file in
-        // place can make results wrong but nothing else (relkt itself only ever replaces index files). A file that is
-        // cut short while it is mapped ends the process with SIGBUS, as with every mapped file.
+        // SAFETY: The map is read only and private to this process. Its bytes are only read as plain numbers, for which every
+        // bit pattern is valid, and every length is checked against the map. A program that changes the file in place can
+        // therefore make results wrong, but cannot break memory safety (relkt itself only ever replaces index files). A file
+        // that is truncated while it is mapped ends the process with SIGBUS, as with every mapped file.
         unsafe { memmap2::Mmap::map(file) }.map(Self)
     }
 
@@ -24,8 +24,8 @@ impl Mapping {
         &self.0
     }
 
-    /// Tells the system whether to read ahead in a part of the file. Advice: nothing depends on it being taken.
-    pub(crate) fn expect_reads(&self, start: usize, len: usize, in_order: bool) {
+    /// Tells the system whether to read ahead in a part of the file. Only advice: correctness does not depend on it.
+    pub(crate) fn advise_reads(&self, start: usize, len: usize, in_order: bool) {
         #[cfg(unix)]
         {
             let advice = if in_order { memmap2::Advice::Sequential } else { memmap2::Advice::Random };
@@ -36,21 +36,21 @@ impl Mapping {
     }
 }
 
-/// Less than this is not worth advice.
+/// Smallest allocation that is worth advice, in bytes.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 8 << 20;
 
-/// Tells the system that memory is about to be filled, so that it may provide it in large pages: sooner than thousands of
-/// small ones, and faster to read here and there. Advice: nothing depends on it being taken.
-pub(crate) fn expect_writes<T>(memory: &mut [T]) {
+/// Asks the system to back memory that is about to be filled with huge pages, which are faster to allocate than thousands of
+/// small pages, and faster to read at random. Only advice: correctness does not depend on it.
+pub(crate) fn advise_writes<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     if size_of_val(memory) >= LARGE {
-        // Whole pages of any size that Linux has.
+        // The largest base page size of Linux, so that the range consists of whole pages on every system.
         const PAGE: usize = 64 << 10;
         let start = memory.as_mut_ptr().cast::<u8>();
         let skipped = start.addr().wrapping_neg() % PAGE;
         let len = (size_of_val(memory) - skipped) / PAGE * PAGE;
-        // SAFETY: skipped + len bytes lie within the memory, which is ours to write; what it holds is not changed.
+        // SAFETY: skipped + len bytes lie within `memory`, which is borrowed mutably; the advice does not change its contents.
         unsafe {
             libc::madvise(start.add(skipped).cast(), len, libc::MADV_HUGEPAGE);
         }
@@ -59,22 +59,22 @@ pub(crate) fn expect_writes<T>(memory: &mut [T]) {
     let _ = memory;
 }
 
-/// Bytes that belong to somebody else, who keeps them for as long as this lives.
-pub struct Lent {
+/// Bytes that an external owner keeps alive for as long as this value exists.
+pub struct Borrowed {
     bytes: &'static [u8],
     _owner: Box<dyn Any + Send + Sync>,
 }
 
-impl Lent {
-    /// Bytes that `owner` keeps.
+impl Borrowed {
+    /// Bytes that `owner` keeps alive.
     ///
     /// # Safety
-    /// The bytes stay where they are, readable, until `owner` is dropped. Should somebody write to them meanwhile, as an
-    /// owner in another language may, results can be wrong: they are only ever looked at as plain numbers, any of which is
-    /// valid.
+    /// The bytes stay readable at the same address until `owner` is dropped. An owner in another language may write to them
+    /// in the meantime; that can make results wrong, but the bytes are only read as plain numbers, for which every bit pattern
+    /// is valid.
     #[must_use]
     pub unsafe fn new(bytes: &[u8], owner: Box<dyn Any + Send + Sync>) -> Self {
-        // SAFETY: as the caller promises; `bytes` is not handed out for longer than `self` lives.
+        // SAFETY: guaranteed by the caller; `bytes` is not handed out for longer than `self` lives.
         let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
         Self { bytes, _owner: owner }
     }
@@ -84,8 +84,8 @@ impl Lent {
     }
 }
 
-impl std::fmt::Debug for Lent {
+impl std::fmt::Debug for Borrowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lent").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Borrowed").field("len", &self.bytes.len()).finish_non_exhaustive()
     }
 }

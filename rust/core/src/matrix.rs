@@ -1,59 +1,59 @@
-//! Row-major embeddings, checked once, with the norms that make their dot products cosines.
+//! Row-major embeddings, validated once, with the norms that turn their dot products into cosines.
 
 use std::ops::Range;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::kernel::{Half, Kernel, MAX_DIM, Row};
+use crate::kernel::{F16, Kernel, MAX_DIM, Row};
 use crate::parallel::{self, Execution};
 
 /// Rows per task when a matrix is checked.
 const CHUNK: usize = 1024;
 
-/// The most rows there can be: row numbers have 32 bits, and the last block of codes may be filled up.
+/// Maximum number of rows: row numbers have 32 bits, and padding may fill the last block of codes.
 pub const MAX_ROWS: usize = u32::MAX as usize - 64;
 
-/// Values as somebody gave them, float32 or float16.
+/// The caller's values, float32 or float16.
 #[derive(Debug)]
 pub enum Values {
     /// float32.
-    Single(Buffer<f32>),
+    F32(Buffer<f32>),
     /// float16.
-    Half(Buffer<Half>),
+    F16(Buffer<F16>),
 }
 
 impl Values {
     fn len(&self) -> usize {
         match self {
-            Self::Single(values) => values.len(),
-            Self::Half(values) => values.len(),
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
         }
     }
 
     fn nbytes(&self) -> usize {
         match self {
-            Self::Single(values) => values.nbytes(),
-            Self::Half(values) => values.nbytes(),
+            Self::F32(values) => values.nbytes(),
+            Self::F16(values) => values.nbytes(),
         }
     }
 
     fn slice(&self, range: Range<usize>) -> Row<'_> {
         match self {
-            Self::Single(values) => Row::Single(&values.as_slice()[range]),
-            Self::Half(values) => Row::Half(&values.as_slice()[range]),
+            Self::F32(values) => Row::F32(&values.as_slice()[range]),
+            Self::F16(values) => Row::F16(&values.as_slice()[range]),
         }
     }
 
     /// The bytes of all values.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Single(values) => bytemuck::cast_slice(values.as_slice()),
-            Self::Half(values) => bytemuck::cast_slice(values.as_slice()),
+            Self::F32(values) => bytemuck::cast_slice(values.as_slice()),
+            Self::F16(values) => bytemuck::cast_slice(values.as_slice()),
         }
     }
 }
 
-/// A checked matrix of embeddings. Rows keep the caller's values, bit for bit.
+/// A validated matrix of embeddings. Rows keep the caller's values, bit for bit.
 #[derive(Debug)]
 pub struct Matrix {
     values: Values,
@@ -63,39 +63,32 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Checks `values`, which hold `rows` rows of `dim` values each.
+    /// Validates `values`: `rows` rows of `dim` values each.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::Length`], [`Error::TooManyRows`], [`Error::TooWide`], [`Error::NotFinite`] with the
-    /// first offending row and column, [`Error::ZeroRow`], [`Error::Memory`], [`Error::Interrupted`]; `name` is the
-    /// argument that the messages speak of.
-    pub fn new(
-        name: &'static str,
-        values: Values,
-        rows: usize,
-        dim: usize,
-        kernel: Kernel,
-        execution: &Execution,
-    ) -> Result<Self> {
+    /// first offending row and column, [`Error::ZeroRow`], [`Error::Memory`], [`Error::Interrupted`]. Messages name the
+    /// argument `name`.
+    pub fn new(name: &'static str, values: Values, rows: usize, dim: usize, execution: &Execution) -> Result<Self> {
         check_shape(name, rows, dim)?;
         if rows.checked_mul(dim) != Some(values.len()) {
             return Err(Error::Length { name, expected: rows.saturating_mul(dim), got: values.len() });
         }
-        let mut norms = Buffer::zeros(name, rows)?;
+        let mut norms = Buffer::zeros(rows).map_err(|error| error.of(name))?;
         let tasks = norms.as_mut_slice().chunks_mut(CHUNK).enumerate();
         let outcomes = parallel::for_each(execution, tasks, |(chunk, norms)| {
             execution.check()?;
             for (row, norm) in (chunk * CHUNK..).zip(norms) {
-                *norm = check_row(name, row, values.slice(row * dim..(row + 1) * dim), kernel)?;
+                *norm = check_row(name, row, values.slice(row * dim..(row + 1) * dim), execution.kernel())?;
             }
             Ok(())
         })?;
-        // Outcomes stand in row order, so the first error is the first offending row whatever the threads did.
+        // Outcomes are in row order, so the first error names the first offending row for any number of threads.
         outcomes.into_iter().collect::<Result<()>>()?;
         Ok(Self { values, rows, dim, norms })
     }
 
-    /// What was checked when it was written.
+    /// A matrix read from an index file, which was validated before it was written.
     pub(crate) fn trusted(values: Values, rows: usize, dim: usize, norms: Buffer<f64>) -> Self {
         debug_assert!(values.len() == rows * dim && norms.len() >= rows);
         Self { values, rows, dim, norms }
@@ -125,25 +118,25 @@ impl Matrix {
         &self.values
     }
 
-    /// Runs `work`, which reads rows one after the other; otherwise rows are read here and there.
+    /// Runs `work`, which reads rows sequentially; the system otherwise expects random reads of a mapped file.
     pub fn read_in_order<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.expect_reads(true);
+        self.advise_reads(true);
         let outcome = work();
-        self.expect_reads(false);
+        self.advise_reads(false);
         outcome
     }
 
-    pub(crate) fn expect_reads(&self, in_order: bool) {
+    pub(crate) fn advise_reads(&self, in_order: bool) {
         match &self.values {
-            Values::Single(values) => values.expect_reads(in_order),
-            Values::Half(values) => values.expect_reads(in_order),
+            Values::F32(values) => values.advise_reads(in_order),
+            Values::F16(values) => values.advise_reads(in_order),
         }
     }
 
     /// One row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row is out of range.
     #[must_use]
     pub fn row(&self, row: usize) -> Row<'_> {
         self.values.slice(row * self.dim..(row + 1) * self.dim)
@@ -154,15 +147,15 @@ impl Matrix {
         self.unit_rows(std::iter::once(row))
     }
 
-    /// Rows divided by their norms, rounded to float32, one after the other.
+    /// Rows divided by their norms, rounded to float32, concatenated.
     pub(crate) fn unit_rows(&self, rows: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
         let mut units = Vec::with_capacity(rows.len() * self.dim);
         for row in rows {
             let inverse = 1.0 / self.norm(row);
             let unit = |value: f32| (f64::from(value) * inverse) as f32;
             match self.row(row) {
-                Row::Single(values) => units.extend(values.iter().map(|&value| unit(value))),
-                Row::Half(values) => units.extend(values.iter().map(|&value| unit(value.widened()))),
+                Row::F32(values) => units.extend(values.iter().map(|&value| unit(value))),
+                Row::F16(values) => units.extend(values.iter().map(|&value| unit(value.to_f32()))),
             }
         }
         units
@@ -171,7 +164,7 @@ impl Matrix {
     /// The values of consecutive rows.
     ///
     /// # Panics
-    /// If there are no such rows.
+    /// If a row is out of range.
     #[must_use]
     pub fn slab(&self, rows: Range<usize>) -> Row<'_> {
         self.values.slice(rows.start * self.dim..rows.end * self.dim)
@@ -180,7 +173,7 @@ impl Matrix {
     /// Euclidean norm of a row, accumulated in double precision.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row is out of range.
     #[must_use]
     pub fn norm(&self, row: usize) -> f64 {
         self.norms.as_slice()[row]
@@ -191,77 +184,76 @@ impl Matrix {
         &self.norms.as_slice()[..self.rows]
     }
 
-    /// Appends the rows of `other`, of the same width and type.
+    /// Appends the rows of `other`, which must have the same width and type.
     pub(crate) fn append(&mut self, name: &'static str, other: &Self) -> Result<()> {
         let total = self.rows + other.rows;
         check_shape(name, total, self.dim)?;
         let rows = self.rows;
-        self.norms.resize(name, rows)?;
-        self.norms.extend(name, other.norms())?;
+        self.norms.resize(rows)?;
+        self.norms.extend(other.norms())?;
         let outcome = match (&mut self.values, &other.values) {
-            (Values::Single(values), Values::Single(more)) => values.extend(name, more.as_slice()),
-            (Values::Half(values), Values::Half(more)) => values.extend(name, more.as_slice()),
+            (Values::F32(values), Values::F32(more)) => values.extend(more.as_slice()),
+            (Values::F16(values), Values::F16(more)) => values.extend(more.as_slice()),
             _ => Err(Error::Mixed { name }),
         };
         if outcome.is_err() {
-            self.norms.resize(name, rows)?;
+            self.norms.resize(rows)?;
             return outcome;
         }
         self.rows = total;
         Ok(())
     }
 
-    /// Drops the rows from `rows` on.
-    pub(crate) fn truncate(&mut self, name: &'static str, rows: usize) -> Result<()> {
-        self.norms.resize(name, rows)?;
+    /// Drops the rows from row `rows` on.
+    pub(crate) fn truncate(&mut self, rows: usize) -> Result<()> {
+        self.norms.resize(rows)?;
         match &mut self.values {
-            Values::Single(values) => values.resize(name, rows * self.dim)?,
-            Values::Half(values) => values.resize(name, rows * self.dim)?,
+            Values::F32(values) => values.resize(rows * self.dim)?,
+            Values::F16(values) => values.resize(rows * self.dim)?,
         }
         self.rows = rows;
         Ok(())
     }
 
-    /// The rows whose `keep` is set, in memory.
-    pub(crate) fn select(&self, name: &'static str, keep: &[bool]) -> Result<Self> {
+    /// A copy in memory of the rows whose `keep` is true.
+    pub(crate) fn select(&self, keep: &[bool]) -> Result<Self> {
         let rows = keep.iter().filter(|&&keep| keep).count();
-        let mut norms = Buffer::zeros(name, rows)?;
+        let mut norms = Buffer::zeros(rows)?;
         let kept = || keep.iter().enumerate().filter_map(|(row, &keep)| keep.then_some(row));
         for (to, from) in kept().enumerate() {
             norms.as_mut_slice()[to] = self.norm(from);
         }
         let values = match &self.values {
-            Values::Single(values) => Values::Single(select(name, values, self.dim, rows, kept())?),
-            Values::Half(values) => Values::Half(select(name, values, self.dim, rows, kept())?),
+            Values::F32(values) => Values::F32(select(values, self.dim, rows, kept())?),
+            Values::F16(values) => Values::F16(select(values, self.dim, rows, kept())?),
         };
         Ok(Self { values, rows, dim: self.dim, norms })
     }
 
-    /// A copy, in memory.
-    pub(crate) fn duplicate(&self, name: &'static str) -> Result<Self> {
+    /// A copy in memory.
+    pub(crate) fn duplicate(&self) -> Result<Self> {
         let values = match &self.values {
-            Values::Single(values) => Values::Single(values.duplicate(name)?),
-            Values::Half(values) => Values::Half(values.duplicate(name)?),
+            Values::F32(values) => Values::F32(values.duplicate()?),
+            Values::F16(values) => Values::F16(values.duplicate()?),
         };
-        Ok(Self { values, rows: self.rows, dim: self.dim, norms: self.norms.duplicate(name)? })
+        Ok(Self { values, rows: self.rows, dim: self.dim, norms: self.norms.duplicate()? })
     }
 }
 
 fn select<T: bytemuck::Pod>(
-    name: &'static str,
     values: &Buffer<T>,
     dim: usize,
     rows: usize,
     kept: impl Iterator<Item = usize>,
 ) -> Result<Buffer<T>> {
-    let mut selected = Buffer::zeros(name, rows * dim)?;
+    let mut selected = Buffer::zeros(rows * dim)?;
     for (to, from) in selected.as_mut_slice().chunks_exact_mut(dim).zip(kept) {
         to.copy_from_slice(&values.as_slice()[from * dim..(from + 1) * dim]);
     }
     Ok(selected)
 }
 
-/// Refuses shapes that no matrix can have.
+/// Checks a shape against the limits of a matrix.
 pub(crate) fn check_shape(name: &'static str, rows: usize, dim: usize) -> Result<()> {
     if rows == 0 || dim == 0 {
         return Err(Error::Empty { name, rows, dim });
@@ -275,19 +267,19 @@ pub(crate) fn check_shape(name: &'static str, rows: usize, dim: usize) -> Result
     Ok(())
 }
 
-/// The cosine of two rows: double-precision products and sums in one fixed order, divided by both norms, rounded to
-/// float32 once. This is the only score that relkt ever returns.
+/// The cosine of two rows: products and sums in double precision and in one fixed order, divided by both norms, rounded once
+/// to float32. relkt never returns any other score.
 pub(crate) fn cosine(kernel: Kernel, queries: &Matrix, query: usize, passages: &Matrix, row: usize) -> f32 {
     let dot = kernel.dot_f64(queries.row(query), passages.row(row));
-    // Adding zero makes -0.0, which an underflow leaves, the 0.0 that it equals: scores are ordered by their bits.
+    // Scores are ordered by their bits. Adding zero turns -0.0, which an underflow can produce, into 0.0.
     (dot / (queries.norm(query) * passages.norm(row))) as f32 + 0.0
 }
 
-/// The row's norm.
+/// Validates a row and returns its norm.
 fn check_row(name: &'static str, row: usize, values: Row<'_>, kernel: Kernel) -> Result<f64> {
     let squared = kernel.dot_f64(values, values);
-    // Sums of float16 are finite whatever the values are.
-    let doubtful = matches!(values, Row::Half(_)) || !squared.is_finite();
+    // A float16 infinity is not visible in the sum, because widening it gives a finite float32.
+    let doubtful = matches!(values, Row::F16(_)) || !squared.is_finite();
     if doubtful && let Some((column, value)) = values.not_finite() {
         return Err(Error::NotFinite { name, row, column, value });
     }

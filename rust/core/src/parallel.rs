@@ -1,4 +1,4 @@
-//! The only entry to rayon: thread pools that survive a fork, and tasks whose results keep their order.
+//! How operations run: their kernel, their threads, and their cancellation. The only module that uses rayon.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,23 +7,26 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rayon::ThreadPool;
 
 use crate::error::{Error, Result};
+use crate::kernel::Kernel;
 
-/// The most threads that can be asked for.
+/// Largest number of threads of an operation.
 pub const MAX_THREADS: usize = 1024;
 
-/// How an operation runs: on how many threads, and whether it should stop.
+/// How one operation runs: with which kernel, on how many threads, and whether it has been cancelled. Made once per call at
+/// the FFI boundary and passed down by reference.
 #[derive(Debug, Clone)]
 pub struct Execution {
+    kernel: Kernel,
     threads: usize,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Execution {
-    /// Runs on `threads` threads, or on as many as the process may use.
+    /// Runs `kernel` on `threads` threads; `None` means all threads that the process may use.
     ///
     /// # Errors
     /// [`Error::Threads`] if `threads` is 0 or above [`MAX_THREADS`].
-    pub fn new(threads: Option<usize>) -> Result<Self> {
+    pub fn new(kernel: Kernel, threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
             Some(threads) if !(1..=MAX_THREADS).contains(&threads) => {
                 return Err(Error::Threads { threads, max: MAX_THREADS });
@@ -31,7 +34,13 @@ impl Execution {
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
         };
-        Ok(Self { threads, cancelled: Arc::new(AtomicBool::new(false)) })
+        Ok(Self { kernel, threads, cancelled: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// The kernel.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Number of threads.
@@ -40,10 +49,10 @@ impl Execution {
         self.threads
     }
 
-    /// The same request to stop, on one thread: for work too small to be worth handing out.
+    /// The same execution on one thread, with the same cancellation: for work too small to distribute.
     #[must_use]
     pub fn single_threaded(&self) -> Self {
-        Self { threads: 1, cancelled: Arc::clone(&self.cancelled) }
+        Self { threads: 1, cancelled: Arc::clone(&self.cancelled), ..*self }
     }
 
     /// Asks the operation to stop soon with [`Error::Interrupted`].
@@ -51,15 +60,17 @@ impl Execution {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// Checks for cancellation.
+    ///
     /// # Errors
-    /// [`Error::Interrupted`] once [`Execution::cancel`] was called.
+    /// [`Error::Interrupted`] after [`Execution::cancel`] was called.
     pub fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
-/// Applies `task` to every item, in parallel, and returns the results in the order of the items. The calling thread is
-/// one of those that work, so that nothing waits for a sleeping thread to wake up.
+/// Applies `task` to every item in parallel and returns the results in the order of the items. The calling thread takes
+/// items too, so that the work starts without waiting for a sleeping thread to wake up.
 ///
 /// # Errors
 /// [`Error::ThreadPool`] if the threads cannot be started.
@@ -79,7 +90,7 @@ where
         return Ok(items.into_iter().map(task).collect());
     }
     let count = items.len();
-    // Items are handed out one by one: they are few and large.
+    // Threads take items one by one, since items are few and large.
     let queue = Mutex::new(items.into_iter().enumerate());
     let done = Mutex::new(Vec::with_capacity(count));
     let work = || {
@@ -101,18 +112,18 @@ where
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// A panic elsewhere leaves nothing half done behind these locks.
+/// Locks a mutex even after a panic in another thread, because no update under these locks can be left half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Idle pools that are kept, at most: those of the last numbers of threads used, so that idle threads do not pile up.
+/// Number of idle pools to keep. The most recently used ones are kept; others are dropped, so that idle threads do not pile up.
 const KEPT: usize = 2;
 
-/// The idle thread pools of one process. Each operation has a pool to itself, so that none waits for another's work.
+/// The idle thread pools of one process. Each operation takes a pool for itself, so that operations never wait for each other.
 ///
-/// A forked child inherits the parent's memory but none of its threads, and perhaps a locked mutex, so it never looks
-/// into what the parent made: it hangs a table of its own behind the parent's.
+/// A forked child inherits the parent's memory, perhaps with a locked mutex, but not its threads. So the child never touches
+/// the parent's pools: it chains its own table to the parent's.
 struct Pools {
     process: u32,
     idle: Mutex<Vec<ThreadPool>>,
@@ -135,38 +146,38 @@ impl Pools {
     }
 }
 
-/// A pool that is given back when it is dropped.
-struct Borrowed(Option<ThreadPool>);
+/// Returns its pool to the idle pools when dropped.
+struct PoolGuard(Option<ThreadPool>);
 
-impl Drop for Borrowed {
+impl Drop for PoolGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.0.take() {
             let mut idle = lock(&Pools::of_this_process().idle);
             idle.push(pool);
             let surplus = idle.len().saturating_sub(KEPT);
             let surplus: Vec<ThreadPool> = idle.drain(..surplus).collect();
-            // Their threads end without the lock.
+            // Joining the threads of surplus pools takes time, so it happens after unlocking.
             drop(idle);
             drop(surplus);
         }
     }
 }
 
-impl std::ops::Deref for Borrowed {
+impl std::ops::Deref for PoolGuard {
     type Target = ThreadPool;
 
     fn deref(&self) -> &ThreadPool {
         match &self.0 {
             Some(pool) => pool,
-            None => unreachable!("a pool is taken only when it is given back"),
+            None => unreachable!("the pool is only taken out in drop"),
         }
     }
 }
 
-fn pool(threads: usize) -> Result<Borrowed> {
+fn pool(threads: usize) -> Result<PoolGuard> {
     let mut idle = lock(&Pools::of_this_process().idle);
     if let Some(at) = idle.iter().rposition(|pool| pool.current_num_threads() == threads) {
-        return Ok(Borrowed(Some(idle.remove(at))));
+        return Ok(PoolGuard(Some(idle.remove(at))));
     }
     drop(idle);
     let pool = rayon::ThreadPoolBuilder::new()
@@ -174,5 +185,5 @@ fn pool(threads: usize) -> Result<Borrowed> {
         .thread_name(|i| format!("relkt-{i}"))
         .build()
         .map_err(|e| Error::ThreadPool { threads, reason: e.to_string() })?;
-    Ok(Borrowed(Some(pool)))
+    Ok(PoolGuard(Some(pool)))
 }

@@ -1,7 +1,6 @@
-//! Everything that searches and mining run against: the rows and their codes.
+//! The rows of an index and their codes, which searches and mining read.
 
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
 use crate::matrix::{Matrix, Values};
 use crate::parallel::Execution;
 use crate::quantize::Codes;
@@ -18,21 +17,22 @@ pub struct Passages {
 }
 
 impl Passages {
-    /// Codes the rows of a checked matrix.
+    /// Codes the rows of a validated matrix.
     ///
     /// # Errors
     /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
-    pub fn new(matrix: Matrix, kernel: Kernel, execution: &Execution) -> Result<Self> {
-        let codes = Codes::of(NAME, &matrix, kernel, execution)?;
+    pub fn new(matrix: Matrix, execution: &Execution) -> Result<Self> {
+        let codes = Codes::of(&matrix, execution).map_err(labelled)?;
         Ok(Self { matrix, codes, sketch: None })
     }
 
-    /// Adds a sketch of the rows, if the data is such that one promises to save time: worth it for many searches.
+    /// Adds a sketch of the rows if the data promises to make searches faster with one. Building it pays off only over many
+    /// searches.
     ///
     /// # Errors
     /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
-    pub fn with_sketch(self, kernel: Kernel, execution: &Execution) -> Result<Self> {
-        let sketch = Sketch::of(NAME, &self.matrix, kernel, execution)?;
+    pub fn with_sketch(self, execution: &Execution) -> Result<Self> {
+        let sketch = Sketch::of(&self.matrix, execution).map_err(labelled)?;
         Ok(Self { sketch, ..self })
     }
 
@@ -52,7 +52,7 @@ impl Passages {
         &self.codes
     }
 
-    /// The sketch, if there is one.
+    /// The sketch, if the index has one.
     #[must_use]
     pub fn sketch(&self) -> Option<&Sketch> {
         self.sketch.as_ref()
@@ -70,74 +70,82 @@ impl Passages {
         self.matrix.dim()
     }
 
-    /// Bytes of rows and codes, in memory or in a mapped file.
+    /// Size of rows and codes in bytes, in memory or in a mapped file.
     #[must_use]
     pub fn nbytes(&self) -> usize {
         self.matrix.nbytes() + self.codes.nbytes() + self.sketch.as_ref().map_or(0, Sketch::nbytes)
     }
 
-    /// Whether rows are kept as float16.
+    /// Whether rows are stored as float16.
     #[must_use]
-    pub fn is_half(&self) -> bool {
-        matches!(self.matrix.values(), Values::Half(_))
+    pub fn is_f16(&self) -> bool {
+        matches!(self.matrix.values(), Values::F16(_))
     }
 
     /// Appends rows of the same width and type; on an error nothing has changed.
     ///
     /// # Errors
     /// [`Error::DimMismatch`], [`Error::TooManyRows`], [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
-    pub fn append(&mut self, more: &Matrix, kernel: Kernel, execution: &Execution) -> Result<()> {
+    pub fn append(&mut self, more: &Matrix, execution: &Execution) -> Result<()> {
         if more.dim() != self.dim() {
             return Err(Error::DimMismatch { name: NAME, expected: self.dim(), got: more.dim() });
         }
+        self.append_all(more, execution).map_err(labelled)
+    }
+
+    fn append_all(&mut self, more: &Matrix, execution: &Execution) -> Result<()> {
         let before = self.rows();
         self.matrix.append(NAME, more)?;
-        let mut outcome = self.codes.extend(NAME, &self.matrix, kernel, execution);
+        let mut outcome = self.codes.extend(&self.matrix, execution);
         if outcome.is_ok()
             && let Some(sketch) = &mut self.sketch
         {
-            outcome = sketch.extend(NAME, &self.matrix, kernel, execution);
+            outcome = sketch.extend(&self.matrix, execution);
             if outcome.is_err() {
-                self.codes.truncate(NAME, before)?;
+                self.codes.truncate(before)?;
             }
         }
         if outcome.is_err() {
-            self.matrix.truncate(NAME, before)?;
+            self.matrix.truncate(before)?;
         }
         outcome
     }
 
-    /// The rows whose `keep` is set, in memory.
+    /// A copy in memory of the rows whose `keep` is true.
     ///
     /// # Errors
-    /// [`Error::Empty`] if that leaves none, [`Error::Length`], [`Error::Memory`], [`Error::Interrupted`],
+    /// [`Error::Empty`] if no row is kept, [`Error::Length`], [`Error::Memory`], [`Error::Interrupted`],
     /// [`Error::ThreadPool`].
-    pub fn select(&self, keep: &[bool], kernel: Kernel, execution: &Execution) -> Result<Self> {
+    pub fn select(&self, keep: &[bool], execution: &Execution) -> Result<Self> {
         if keep.len() != self.rows() {
             return Err(Error::Length { name: "keep", expected: self.rows(), got: keep.len() });
         }
         if !keep.contains(&true) {
             return Err(Error::Empty { name: NAME, rows: 0, dim: self.dim() });
         }
-        let selected = self.matrix.read_in_order(|| self.matrix.select(NAME, keep))?;
-        let selected = Self::new(selected, kernel, execution)?;
+        let selected = self.matrix.read_in_order(|| self.matrix.select(keep)).map_err(labelled)?;
+        let selected = Self::new(selected, execution)?;
         let sketch = match &self.sketch {
             Some(sketch) => {
-                let basis = sketch.basis().duplicate(NAME)?;
-                Some(Sketch::with(NAME, basis, &selected.matrix, kernel, execution)?)
+                let basis = sketch.basis().duplicate().map_err(labelled)?;
+                Some(Sketch::with(basis, &selected.matrix, execution).map_err(labelled)?)
             }
             None => None,
         };
         Ok(Self { sketch, ..selected })
     }
 
-    /// A copy, in memory.
+    /// A copy in memory.
     ///
     /// # Errors
     /// [`Error::Memory`].
     pub fn duplicate(&self) -> Result<Self> {
-        let sketch = self.sketch.as_ref().map(|sketch| sketch.duplicate(NAME)).transpose()?;
-        let matrix = self.matrix.read_in_order(|| self.matrix.duplicate(NAME))?;
-        Ok(Self { matrix, codes: self.codes.duplicate(NAME)?, sketch })
+        let sketch = self.sketch.as_ref().map(Sketch::duplicate).transpose().map_err(labelled)?;
+        let matrix = self.matrix.read_in_order(|| self.matrix.duplicate()).map_err(labelled)?;
+        Ok(Self { matrix, codes: self.codes.duplicate().map_err(labelled)?, sketch })
     }
+}
+
+fn labelled(error: Error) -> Error {
+    error.of(NAME)
 }

@@ -1,25 +1,25 @@
-//! A fixed rotation that spreads single large coordinates over many, for data on which plain codes miss much.
+//! A fixed rotation that spreads single large coordinates over many, for data on which plain codes have large errors.
 //!
-//! Two rounds of random signs and Walsh-Hadamard transforms over blocks of powers of two, the second with its blocks the
-//! other way round, so that every coordinate meets many others whatever the width. It is orthogonal, so that it changes no
-//! dot product, and the same for every index of a width.
+//! It consists of two rounds of random signs and Walsh-Hadamard transforms. A transform works on blocks whose lengths are
+//! powers of two; the second round reverses the order of the blocks, so that every coordinate mixes with many others for any
+//! width. The rotation is orthogonal, so it preserves dot products, and it is the same for all indexes of one width.
 //!
 //! # Rounding
-//! A stage of a transform adds and subtracts pairs, which rounds each value by at most u = 2^-24 of itself, so that a vector
-//! is off by at most u of its norm. With at most 17 stages and one scaling in each of two rounds, and the rounding of the
-//! vector itself to float32, the result is off by less than 41 u (the factor of a scaling is itself rounded, up to twice): [`SLACK`] = 48 u.
+//! A stage of a transform adds and subtracts pairs, which rounds each value by at most u = 2^-24 of itself, so the error of a
+//! vector grows by at most u times its norm. Each of the two rounds has at most 17 stages and one scaling, whose factor is
+//! itself rounded up to twice. With the rounding of the input to float32, the total error is below 41 u: [`SLACK`] = 48 u.
 
-/// How far a rotated unit vector can be from the rotation of the vector.
+/// Maximum distance between the rotation of a unit vector and its computed value.
 pub(crate) const SLACK: f64 = 48.0 / (1 << 24) as f64;
 
-/// Values whose last stages are done together.
+/// Number of values that run through their last stages together.
 const LANES: usize = 16;
 
 /// A rotation of vectors of one width.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotation {
     signs: [Vec<f32>; 2],
-    /// Lengths of the blocks of the first round; powers of two, descending.
+    /// Lengths of the blocks of the first round: powers of two, descending.
     blocks: Vec<usize>,
 }
 
@@ -28,7 +28,7 @@ impl Rotation {
         let blocks = (0..usize::BITS).rev().map(|bit| dim & 1 << bit).filter(|&block| block > 0).collect();
         let mut state = 0x9E37_79B9_7F4A_7C15u64;
         let mut sign = || {
-            // SplitMix64, of which one bit is used.
+            // One bit of SplitMix64.
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             if (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 63 == 0 { 1.0 } else { -1.0 }
@@ -36,7 +36,7 @@ impl Rotation {
         Self { signs: std::array::from_fn(|_| (0..dim).map(|_| sign()).collect()), blocks }
     }
 
-    /// Rotates a vector of the width.
+    /// Rotates a vector in place.
     pub(crate) fn apply(&self, values: &mut [f32]) {
         flip(values, &self.signs[0]);
         transform(values, self.blocks.iter());
@@ -97,7 +97,7 @@ mod tests {
                 rotation.apply(&mut unit);
                 unit
             };
-            // Images of a few unit vectors are unit vectors, at right angles to one another.
+            // The images of a few unit vectors are orthogonal unit vectors.
             let images: Vec<Vec<f32>> = [0, dim / 3, dim / 2, dim - 1].into_iter().map(rotated).collect();
             for (i, a) in [0, dim / 3, dim / 2, dim - 1].into_iter().zip(&images) {
                 for (j, b) in [0, dim / 3, dim / 2, dim - 1].into_iter().zip(&images) {
@@ -107,12 +107,12 @@ mod tests {
                 }
             }
             let largest = images.iter().flatten().fold(0.0f32, |most, v| most.max(v.abs()));
-            // Of coordinates that are spread evenly, each would be 1 / sqrt(dim).
+            // Evenly spread coordinates would all be 1 / sqrt(dim).
             assert!(dim < 16 || f64::from(largest) < 16.0 / (dim as f64).sqrt(), "dim {dim}: {largest}");
         }
     }
 
-    /// Against the same operations in double precision, on vectors that are all of one sign, where sums grow most.
+    /// Compares with the same operations in double precision. All values have the same sign, which makes sums largest.
     #[test]
     fn rounding_stays_within_the_slack() {
         for dim in [768, 1000, 4096, 131_072] {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// For each query, a list of rows of the passages, in any order, any of them more than once.
+/// For each query, a list of rows of the passages, in any order, possibly with repeats.
 #[derive(Debug, Clone, Copy)]
 pub struct RowLists<'a> {
     name: &'static str,
@@ -11,19 +11,18 @@ pub struct RowLists<'a> {
 }
 
 impl<'a> RowLists<'a> {
-    /// Lists that lie one after the other: list q is `rows[starts[q]..starts[q + 1]]`. `name` is the argument that errors
-    /// speak of.
+    /// Concatenated lists (CSR): list q is `rows[starts[q]..starts[q + 1]]`. Error messages name the argument `name`.
     #[must_use]
     pub fn new(name: &'static str, starts: &'a [i64], rows: &'a [i64]) -> Self {
         Self { name, starts, rows }
     }
 
-    /// Makes sure that there is one list for each query, of rows of the passages.
+    /// Checks that there is one list for each query, and that every entry is a row of the passages.
     pub(crate) fn check(&self, queries: usize, passages: usize) -> Result<()> {
         let Self { name, starts, rows } = *self;
         let ends = (starts.first(), starts.last()) == (Some(&0), Some(&(rows.len() as i64)));
         if !ends || !starts.is_sorted() || starts.len() != queries + 1 {
-            return Err(Error::Lists { name, expected: queries, got: starts.len().saturating_sub(1) });
+            return Err(Error::ListCountMismatch { name, expected: queries, got: starts.len().saturating_sub(1) });
         }
         let outside = |&row: &i64| usize::try_from(row).map_or(true, |row| row >= passages);
         match rows.iter().position(outside) {

@@ -1,4 +1,4 @@
-//! Which rows a scan considers.
+//! The rows that a scan considers.
 
 use crate::error::{Error, Result};
 use crate::kernel::BLOCK_ROWS;
@@ -6,13 +6,13 @@ use crate::kernel::BLOCK_ROWS;
 /// A set of rows.
 #[derive(Debug, Clone)]
 pub struct Allow {
-    /// Rows that there are.
+    /// Total number of rows.
     rows: usize,
-    /// Rows in the set.
+    /// Number of rows in the set.
     allowed: usize,
-    /// Bit i of an entry stands for row i of the block.
+    /// For each block, a mask whose bit i stands for row i of the block.
     masks: Vec<u16>,
-    /// Blocks with a row in the set.
+    /// Blocks with at least one row in the set.
     blocks: Vec<u32>,
 }
 
@@ -26,7 +26,7 @@ impl Allow {
         Self::of(allowed.len(), allowed.chunks(BLOCK_ROWS).map(bits).collect())
     }
 
-    /// These rows of `rows`, in any order; a row may come twice.
+    /// The given rows of `rows`, in any order, possibly with repeats.
     ///
     /// # Errors
     /// [`Error::AllowOutOfRange`].
@@ -47,7 +47,7 @@ impl Allow {
         Self { rows, allowed, masks, blocks }
     }
 
-    /// Rows that the set was chosen from.
+    /// Total number of rows, in the set or not.
     #[must_use]
     pub fn total(&self) -> usize {
         self.rows
@@ -59,14 +59,14 @@ impl Allow {
         self.allowed
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.allowed == 0
     }
 }
 
-/// The blocks that a scan goes through, in ascending order, and the rows of them that count.
+/// The blocks that a scan visits, in ascending order, and their allowed rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selection<'a> {
     blocks: usize,
@@ -75,14 +75,14 @@ pub(crate) struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// All of `blocks`, or those with an allowed row.
+    /// All of `blocks` blocks, or those with an allowed row.
     pub(crate) fn new(blocks: usize, allow: Option<&'a Allow>) -> Self {
-        // A set of all rows is none: nothing has to be masked.
+        // A set of all rows needs no mask.
         let allow = allow.filter(|allow| allow.allowed < allow.rows);
         Self { blocks: allow.map_or(blocks, |allow| allow.blocks.len()), allow, stride: 1 }
     }
 
-    /// Every `stride`-th of them.
+    /// Every `stride`-th block of the selection.
     pub(crate) fn sample(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
@@ -92,18 +92,18 @@ impl<'a> Selection<'a> {
         self.blocks.div_ceil(self.stride)
     }
 
-    /// The block at a position.
+    /// The block at a position of the selection.
     pub(crate) fn block(&self, position: usize) -> usize {
         let position = position * self.stride;
         self.allow.map_or(position, |allow| allow.blocks[position] as usize)
     }
 
-    /// Whether some rows of the blocks do not count.
+    /// Whether rows of the blocks have to be masked.
     pub(crate) fn is_masked(&self) -> bool {
         self.allow.is_some()
     }
 
-    /// The rows of a block that count.
+    /// The allowed rows of a block, as bits.
     pub(crate) fn mask(&self, block: usize) -> u16 {
         self.allow.map_or(u16::MAX, |allow| allow.masks[block])
     }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_and_rows_say_the_same() {
+    fn masks_and_rows_select_alike() {
         let rows = 53;
         let wanted = [0i64, 15, 16, 52, 40, 40];
         let mask: Vec<u8> = (0..rows).map(|row| u8::from(wanted.contains(&(row as i64)))).collect();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_out_of_range_are_refused() {
+    fn rows_out_of_range_are_errors() {
         for row in [-1, 5, i64::MAX] {
             let refused = Allow::rows(5, &[0, row]).map(|_| ()).expect_err("out of range");
             assert_eq!(refused, Error::AllowOutOfRange { position: 1, row, rows: 5 });

@@ -1,86 +1,86 @@
-//! The rows that may be among a query's best k, found from bounds of their scores alone, and scored exactly together.
+//! The rows that may be among a query's top k, found from bounds of their scores alone, and then rescored together.
 //!
-//! # Likely scores
-//! A row's score lies between two bounds, and nearly always much closer to their middle: what codes miss points in some
-//! direction of `dim`, so that its product with the other vector is of the order of 1 / √dim of the product of the lengths,
-//! which the bounds allow for. So a *likely* lower bound stands little below the middle, and the k-th highest of those is
-//! the floor below which rows are dropped. It is a guess: it holds if, in the end, k rows do score at least as much. Then
-//! every row that was dropped, whose score is below a floor, is not among the best k. Otherwise the query is searched again,
-//! with floors that are proven.
+//! # Estimated scores
+//! A row's score lies between two bounds, nearly always close to their midpoint: the coding error points in some direction of
+//! `dim`, so its product with the other vector is typically 1 / √dim of the product of their lengths, for which the bounds
+//! allow. So the *estimate* of a score is a likely lower bound slightly below the midpoint. The k-th highest estimate is the
+//! threshold below which rows are dropped. The threshold is valid if, in the end, k rows do reach it: then a dropped row,
+//! which scores less than a threshold, is not among the top k. Otherwise the query is searched again with proven thresholds.
 
 use crate::error::Result;
 use crate::matrix::cosine;
 use crate::parallel;
-use crate::scan::{Collector, Scan, SharedFloor};
+use crate::scan::{Collector, Scan, SharedThreshold};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
-/// How many times 1 / √dim of the way to the lower bound a likely score stands below the middle.
+/// The estimate is DOUBT/√dim of the half-width below the midpoint.
 const DOUBT: f32 = 4.0;
-/// Rows that may be left on a list beyond twice as many as are wanted.
+/// Number of rows that may stay on a list in addition to 2 k.
 const ROOM: usize = 768;
-/// Rows after which the floor is raised, if they are more than half as many as are wanted.
+/// Smallest number of new rows after which the threshold is raised; k / 2, if that is more.
 const STEP: usize = 32;
-/// Queries whose rows are scored in one task.
+/// Number of queries whose rows are scored in one task.
 const CHUNK: usize = 1024;
-/// Scores between two looks whether to stop.
-const CHECKED: usize = 1 << 14;
-/// How many rows ahead the memory is asked for them.
-const AHEAD: usize = 4;
+/// Scores computed between cancellation checks.
+const CHECK_INTERVAL: usize = 1 << 14;
+/// Prefetch distance, in rows.
+const PREFETCH_DISTANCE: usize = 4;
 
-/// Of the way between the bounds of a score, the share below which it is not likely to lie.
-pub(crate) fn unlikely(dim: usize) -> f32 {
+/// Position of the estimate between the lower bound (0) and the upper bound (1) of a score.
+pub(crate) fn estimate_position(dim: usize) -> f32 {
     0.5 * (1.0 - (DOUBT / (dim as f32).sqrt()).min(1.0))
 }
 
-/// Rows that a list for the best `k` holds for longer than a step.
+/// Maximum number of rows on a list for the top `k`, apart from the last few.
 pub(crate) fn most_listed(k: usize) -> usize {
     2 * k + ROOM
 }
 
-/// A row that may be among the best.
+/// A row that may be among the top k.
 #[derive(Debug, Clone, Copy)]
 struct Listed {
     row: u32,
     upper: f32,
-    likely: f32,
+    estimate: f32,
 }
 
-/// Lists the rows that may be among the best k.
+/// Lists the rows that may be among the top k.
 #[derive(Debug)]
 pub(crate) struct Shortlist {
     k: usize,
-    unlikely: f32,
-    floor: f32,
+    /// From [`estimate_position`].
+    position: f32,
+    threshold: f32,
     rows: Vec<Listed>,
-    /// Rows that the floor takes into account.
-    settled: usize,
-    /// Takes over where bounds tell so little that lists would become long.
+    /// Number of rows that the threshold takes into account.
+    considered: usize,
+    /// Fallback for loose bounds, when the list would grow too long.
     exact: Option<TopK>,
 }
 
 impl Shortlist {
-    /// For the best `k` rows of those that score at least `floor`; [`unlikely`] tells what scores are likely.
-    pub(crate) fn new(k: usize, floor: f32, unlikely: f32) -> Self {
-        Self { k, unlikely, floor, rows: Vec::with_capacity(2 * k.min(ROOM)), settled: 0, exact: None }
+    /// Lists the top `k` of the rows that score at least `threshold`. `position` is the [`estimate_position`].
+    pub(crate) fn new(k: usize, threshold: f32, position: f32) -> Self {
+        Self { k, position, threshold, rows: Vec::with_capacity(2 * k.min(ROOM)), considered: 0, exact: None }
     }
 
-    /// Raises the floor to the k-th highest likely score, and drops the rows below it.
+    /// Raises the threshold to the k-th highest estimate, and drops the rows below it.
     fn raise(&mut self) {
-        if self.rows.len() >= self.k && self.rows.len() > self.settled {
-            let (_, last, _) = self.rows.select_nth_unstable_by(self.k - 1, |a, b| b.likely.total_cmp(&a.likely));
-            self.floor = self.floor.max(last.likely);
+        if self.rows.len() >= self.k && self.rows.len() > self.considered {
+            let (_, last, _) = self.rows.select_nth_unstable_by(self.k - 1, |a, b| b.estimate.total_cmp(&a.estimate));
+            self.threshold = self.threshold.max(last.estimate);
         }
-        let floor = self.floor;
-        self.rows.retain(|row| row.upper >= floor);
-        self.settled = self.rows.len();
+        let threshold = self.threshold;
+        self.rows.retain(|row| row.upper >= threshold);
+        self.considered = self.rows.len();
     }
 
-    /// Scores all rows, and those to come, at once.
-    fn take_over(&mut self, exact: &mut impl Exact) {
+    /// Switches to exact scores for all rows on the list, and for the rows still to come.
+    fn fall_back(&mut self, exact: &mut impl Exact) {
         let mut top = TopK::new(self.k, Window::ALL);
-        top.raise(self.floor);
+        top.raise(self.threshold);
         for listed in std::mem::take(&mut self.rows) {
-            top.offer(Candidate { row: listed.row, lower: f32::NEG_INFINITY, upper: listed.upper }, exact);
+            top.push(Candidate { row: listed.row, lower: f32::NEG_INFINITY, upper: listed.upper }, exact);
         }
         self.exact = Some(top);
     }
@@ -89,109 +89,109 @@ impl Shortlist {
 impl Collector for Shortlist {
     type Output = Listing;
 
-    fn floor(&self) -> f32 {
-        self.floor
+    fn threshold(&self) -> f32 {
+        self.threshold
     }
 
-    fn is_eager(&self) -> bool {
+    fn rescores_early(&self) -> bool {
         false
     }
 
-    fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+    fn push(&mut self, candidate: Candidate, exact: &mut impl Exact) {
         if let Some(top) = &mut self.exact {
-            top.offer(candidate, exact);
-            self.floor = top.floor();
+            top.push(candidate, exact);
+            self.threshold = top.threshold();
             return;
         }
         let Candidate { row, lower, upper } = candidate;
-        if upper < self.floor {
+        if upper < self.threshold {
             return;
         }
-        self.rows.push(Listed { row, upper, likely: lower + self.unlikely * (upper - lower) });
-        if self.rows.len() >= self.settled.max(self.k) + (self.k / 2).max(STEP) {
+        self.rows.push(Listed { row, upper, estimate: lower + self.position * (upper - lower) });
+        if self.rows.len() >= self.considered.max(self.k) + (self.k / 2).max(STEP) {
             self.raise();
             if self.rows.len() > most_listed(self.k) {
-                self.take_over(exact);
+                self.fall_back(exact);
             }
         }
     }
 
-    fn settle(&mut self, exact: &mut impl Exact) {
+    fn rescore(&mut self, exact: &mut impl Exact) {
         match &mut self.exact {
             Some(top) => {
-                top.settle(exact);
-                self.floor = top.floor();
+                top.rescore(exact);
+                self.threshold = top.threshold();
             }
             None => self.raise(),
         }
     }
 
-    fn share(&mut self, floor: &SharedFloor) {
-        self.floor = floor.raise(self.floor);
+    fn share(&mut self, threshold: &SharedThreshold) {
+        self.threshold = threshold.raise(self.threshold);
         if let Some(top) = &mut self.exact {
-            top.raise(self.floor);
+            top.raise(self.threshold);
         }
     }
 
     fn finish(mut self, exact: &mut impl Exact) -> Listing {
-        self.settle(exact);
+        self.rescore(exact);
         let scored = self.exact.as_ref().map_or(0, TopK::scored);
         let best = self.exact.map_or_else(Vec::new, |top| top.finish(exact));
-        Listing { floor: self.floor, rows: self.rows, best, scored }
+        Listing { threshold: self.threshold, rows: self.rows, best, scored }
     }
 }
 
-/// What a [`Shortlist`] ends up with.
+/// The outcome of a [`Shortlist`].
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// Rows that score less are missing.
-    floor: f32,
+    threshold: f32,
     rows: Vec<Listed>,
-    /// Rows that were scored already: the best k of them.
+    /// The best k of the rows that are already scored.
     best: Vec<Hit>,
     scored: usize,
 }
 
 impl Listing {
-    /// Adds what was listed of other rows, for the same query.
+    /// Merges the listings of one query on several row ranges.
     pub(crate) fn merge(parts: Vec<Self>, k: usize) -> Self {
         let several = parts.len() > 1;
-        let mut merged = Self { floor: f32::NEG_INFINITY, rows: Vec::new(), best: Vec::new(), scored: 0 };
+        let mut merged = Self { threshold: f32::NEG_INFINITY, rows: Vec::new(), best: Vec::new(), scored: 0 };
         for part in parts {
-            merged.floor = merged.floor.max(part.floor);
+            merged.threshold = merged.threshold.max(part.threshold);
             merged.scored += part.scored;
             merged.best.extend(part.best);
             if merged.rows.is_empty() { merged.rows = part.rows } else { merged.rows.extend(part.rows) }
         }
         if several && merged.rows.len() > k {
-            let (_, last, _) = merged.rows.select_nth_unstable_by(k - 1, |a, b| b.likely.total_cmp(&a.likely));
-            merged.floor = merged.floor.max(last.likely);
+            let (_, last, _) = merged.rows.select_nth_unstable_by(k - 1, |a, b| b.estimate.total_cmp(&a.estimate));
+            merged.threshold = merged.threshold.max(last.estimate);
         }
         merged
     }
 
     /// Rows that score less are missing. If there are k rows, the k-th best probably reaches it.
-    pub(crate) fn floor(&self) -> f32 {
-        self.floor
+    pub(crate) fn threshold(&self) -> f32 {
+        self.threshold
     }
 
-    /// The rows that have to be scored.
-    fn asked(&self) -> impl Iterator<Item = u32> {
-        self.rows.iter().filter(|listed| listed.upper >= self.floor).map(|listed| listed.row)
+    /// The rows that have to be rescored.
+    fn pending(&self) -> impl Iterator<Item = u32> {
+        self.rows.iter().filter(|listed| listed.upper >= self.threshold).map(|listed| listed.row)
     }
 }
 
-/// The best rows of a query.
+/// The top k of a query.
 pub(crate) struct Best {
-    /// The best k of the rows that were listed, best first.
+    /// The best k of the listed rows, in descending order.
     pub(crate) hits: Vec<Hit>,
     /// If the k-th best scores less than this, better rows may be missing.
-    pub(crate) floor: f32,
-    /// Rows that were scored exactly.
+    pub(crate) threshold: f32,
+    /// Number of rows scored exactly.
     pub(crate) scored: usize,
 }
 
-/// Scores what was listed for consecutive queries, in parts, and picks the best `k`.
+/// Rescores the listings of consecutive queries, in parallel, and selects the top `k`.
 pub(crate) fn best_of(request: Scan<'_>, first: usize, lists: Vec<Vec<Listing>>, k: usize) -> Result<Vec<Best>> {
     let execution = request.execution;
     let lists: Vec<Listing> = lists.into_iter().map(|parts| Listing::merge(parts, k)).collect();
@@ -206,21 +206,22 @@ pub(crate) fn best_of(request: Scan<'_>, first: usize, lists: Vec<Vec<Listing>>,
     Ok(best)
 }
 
-/// Scores what was listed for consecutive queries.
+/// Rescores the listings of consecutive queries on one thread.
 fn score(request: Scan<'_>, first: usize, lists: Vec<Listing>, k: usize) -> Result<Vec<Best>> {
-    let Scan { kernel, queries, execution, .. } = request;
+    let Scan { queries, execution, .. } = request;
+    let kernel = execution.kernel();
     let passages = request.passages.matrix();
     let pairs = in_row_order(passages.rows(), &lists);
     let begin = |mut list: Listing| {
         list.best.reserve(list.rows.len());
-        Best { hits: list.best, floor: list.floor, scored: list.scored }
+        Best { hits: list.best, threshold: list.threshold, scored: list.scored }
     };
     let mut best: Vec<Best> = lists.into_iter().map(begin).collect();
     for (at, &(row, lane)) in pairs.iter().enumerate() {
-        if at % CHECKED == 0 {
+        if at % CHECK_INTERVAL == 0 {
             execution.check()?;
         }
-        if let Some(soon) = pairs.get(at + AHEAD) {
+        if let Some(soon) = pairs.get(at + PREFETCH_DISTANCE) {
             kernel.prefetch(passages.row(soon.0 as usize));
         }
         let score = cosine(kernel, queries, first + lane as usize, passages, row as usize);
@@ -239,14 +240,14 @@ fn score(request: Scan<'_>, first: usize, lists: Vec<Listing>, k: usize) -> Resu
     Ok(best)
 }
 
-/// Rows to be scored, each with the position of the list that it is in, in order of the rows, so that what many queries ask
-/// for is read from memory once; nearly so, where they are few among many rows.
+/// The rows to rescore, each with the position of its list, in order of the rows, so that a row that many queries need is read
+/// from memory once. If the pairs are few among many rows, the order is approximate.
 fn in_row_order(rows: usize, lists: &[Listing]) -> Vec<(u32, u32)> {
-    let total: usize = lists.iter().map(|list| list.asked().count()).sum();
+    let total: usize = lists.iter().map(|list| list.pending().count()).sum();
     let shift = (rows / (2 * total + 1)).checked_ilog2().map_or(0, |bits| bits + 1);
-    // Where the next pair of each part of the rows goes.
+    // A counting sort: the place of the next pair of each range of rows.
     let mut places = vec![0usize; (rows >> shift) + 2];
-    for row in lists.iter().flat_map(Listing::asked) {
+    for row in lists.iter().flat_map(Listing::pending) {
         places[(row >> shift) as usize + 1] += 1;
     }
     for part in 1..places.len() {
@@ -254,7 +255,7 @@ fn in_row_order(rows: usize, lists: &[Listing]) -> Vec<(u32, u32)> {
     }
     let mut pairs = vec![(0, 0); total];
     for (list, lane) in lists.iter().zip(0..) {
-        for row in list.asked() {
+        for row in list.pending() {
             let place = &mut places[(row >> shift) as usize];
             pairs[*place] = (row, lane);
             *place += 1;
@@ -276,45 +277,45 @@ mod tests {
         fn score(&mut self, row: u32) -> f32 {
             self.0[row as usize]
         }
-        fn announce(&mut self, _row: u32) {}
+        fn prefetch(&mut self, _row: u32) {}
     }
 
-    /// The best `k`, and whether the floor holds.
-    fn stream(scores: &[f32], places: &[f32], error: f32, k: usize, unlikely: f32, floor: f32) -> (Vec<Hit>, bool) {
+    /// The top `k`, and whether the threshold is valid.
+    fn stream(scores: &[f32], places: &[f32], error: f32, k: usize, position: f32, threshold: f32) -> (Vec<Hit>, bool) {
         let mut exact = List(scores);
-        let mut parts: Vec<Shortlist> = (0..2).map(|_| Shortlist::new(k, floor, unlikely)).collect();
-        let shared = SharedFloor::new();
+        let mut parts: Vec<Shortlist> = (0..2).map(|_| Shortlist::new(k, threshold, position)).collect();
+        let shared = SharedThreshold::new();
         for (row, (&score, &place)) in scores.iter().zip(places).enumerate() {
             let part = &mut parts[usize::from(row > scores.len() / 3)];
             let candidate =
                 Candidate { row: row as u32, lower: score - place * error, upper: score + (1.0 - place) * error };
-            // As the kernels do.
-            if candidate.upper >= part.floor() {
-                part.offer(candidate, &mut exact);
+            // As in the kernels.
+            if candidate.upper >= part.threshold() {
+                part.push(candidate, &mut exact);
             }
             if row % 100 == 0 {
                 part.share(&shared);
-                part.settle(&mut exact);
+                part.rescore(&mut exact);
             }
         }
         let listing = Listing::merge(parts.into_iter().map(|part| part.finish(&mut exact)).collect(), k);
-        let mut hits: Vec<Hit> = listing.asked().map(|row| Hit { score: scores[row as usize], row }).collect();
+        let mut hits: Vec<Hit> = listing.pending().map(|row| Hit { score: scores[row as usize], row }).collect();
         hits.extend(&listing.best);
         hits.sort_unstable_by(rank);
         hits.truncate(k);
-        let holds = hits.get(k - 1).is_some_and(|worst| worst.score >= listing.floor);
-        (hits, holds)
+        let valid = hits.get(k - 1).is_some_and(|worst| worst.score >= listing.threshold);
+        (hits, valid)
     }
 
     proptest! {
-        /// Wherever scores lie between their bounds: if the floor holds, these are the best rows.
+        /// For any position of the scores between their bounds: if the threshold is valid, these are the best rows.
         #[test]
-        fn nothing_is_missing_above_a_floor_that_holds(
+        fn no_row_is_missing_above_a_valid_threshold(
             rows in prop::collection::vec((-40i16..=40, prop_oneof![0.0f32..=1.0, Just(0.0), Just(1.0)]), 1..3000),
             k in 1usize..40,
             error in prop::sample::select(vec![0.0f32, 1e-4, 0.06, 0.5, 3.0]),
-            unlikely in 0.0f32..=0.5,
-            floor in prop::sample::select(vec![f32::NEG_INFINITY, -0.5, 0.9, 1.5]),
+            position in 0.0f32..=0.5,
+            threshold in prop::sample::select(vec![f32::NEG_INFINITY, -0.5, 0.9, 1.5]),
         ) {
             prop_assume!(k <= rows.len());
             let scores: Vec<f32> = rows.iter().map(|&(s, _)| f32::from(s) / 40.0).collect();
@@ -323,29 +324,29 @@ mod tests {
                 scores.iter().zip(0..).map(|(&score, row)| Hit { score, row }).collect();
             expected.sort_by(rank);
             expected.truncate(k);
-            let (hits, holds) = stream(&scores, &places, error, k, unlikely, floor);
-            if holds {
+            let (hits, valid) = stream(&scores, &places, error, k, position, threshold);
+            if valid {
                 prop_assert_eq!(&hits, &expected);
             }
-            // Nothing but what is certain: the floor holds.
-            let (hits, holds) = stream(&scores, &places, error, k, 0.0, f32::NEG_INFINITY);
-            prop_assert!(holds);
+            // Estimates at the lower bounds are certain, so the threshold is valid.
+            let (hits, valid) = stream(&scores, &places, error, k, 0.0, f32::NEG_INFINITY);
+            prop_assert!(valid);
             prop_assert_eq!(&hits, &expected);
         }
     }
 
     #[test]
-    fn pairs_come_in_order_of_rows() {
-        let listed = |row: u32, upper: f32| Listed { row, upper, likely: upper };
+    fn pairs_are_in_order_of_rows() {
+        let listed = |row: u32, upper: f32| Listed { row, upper, estimate: upper };
         let list = |rows: &[u32]| Listing {
-            floor: 0.0,
+            threshold: 0.0,
             rows: rows.iter().map(|&row| listed(row, 0.5)).chain([listed(1, -0.5)]).collect(),
             best: Vec::new(),
             scored: 0,
         };
         let lists = [list(&[7, 3, 9]), list(&[]), list(&[9, 0, 3])];
         assert_eq!(in_row_order(10, &lists), [(0, 2), (3, 0), (3, 2), (7, 0), (9, 0), (9, 2)]);
-        // Among many rows, in order of parts of them.
+        // Among many rows, in order of ranges of rows.
         let order: Vec<u32> = in_row_order(10_000, &[list(&[9000, 5, 4000, 9999])]).iter().map(|pair| pair.0).collect();
         assert_eq!(order, [5, 4000, 9000, 9999]);
     }

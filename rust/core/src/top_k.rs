@@ -1,4 +1,4 @@
-//! The best k of a stream of roughly scored rows, exactly.
+//! The exact top k of a stream of rows whose scores are known within bounds.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ pub struct Hit {
 /// Order of results: higher score first, then lower row.
 #[must_use]
 pub fn rank(a: &Hit, b: &Hit) -> Ordering {
-    // One comparison of one number, whose upper half is ordered as `f32::total_cmp` orders, the other way round.
+    // A single integer comparison: the upper half has the reverse order of `f32::total_cmp`.
     let key = |hit: &Hit| {
         let bits = hit.score.to_bits();
         let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
@@ -23,7 +23,7 @@ pub fn rank(a: &Hit, b: &Hit) -> Ordering {
     key(a).cmp(&key(b))
 }
 
-/// Scores that are wanted: those strictly between two limits.
+/// An open interval of scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
     /// Lower limit, exclusive.
@@ -33,7 +33,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Every score.
+    /// All scores.
     pub const ALL: Self = Self { above: f64::NEG_INFINITY, below: f64::INFINITY };
 
     fn contains(&self, score: f32) -> bool {
@@ -41,98 +41,97 @@ impl Window {
     }
 }
 
-/// A row whose score is known to lie between two limits.
+/// A row with bounds of its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// Row of the passage.
     pub row: u32,
-    /// The score is not below this.
+    /// Lower bound of the score.
     pub lower: f32,
-    /// The score is not above this.
+    /// Upper bound of the score.
     pub upper: f32,
 }
 
-/// Gives exact scores.
+/// Computes exact scores of one query.
 pub trait Exact {
     /// A row's exact score.
     fn score(&mut self, row: u32) -> f32;
-    /// Says that a row's score will be asked for soon.
-    fn announce(&mut self, row: u32);
-    /// Whether a row may be among the best: asked only of rows whose score is high enough.
-    fn admits(&mut self, _row: u32) -> bool {
+    /// Announces that a row's score will be needed soon, so that its values can be prefetched.
+    fn prefetch(&mut self, row: u32);
+}
+
+/// Conditions beyond the score, which mining has; `()` accepts all rows, at no cost.
+pub(crate) trait Conditions {
+    /// A row that scores at or above the window's upper limit.
+    fn above_window(&mut self);
+    /// Whether a row in the window, with at least the score `threshold`, may be among the top k.
+    fn accepts(&mut self, hit: Hit, threshold: f32) -> bool;
+}
+
+impl Conditions for () {
+    fn above_window(&mut self) {}
+
+    fn accepts(&mut self, _hit: Hit, _threshold: f32) -> bool {
         true
     }
 }
 
-/// How many rows ahead exact scores are announced.
-const AHEAD: usize = 4;
+/// Prefetch distance of exact scores, in rows.
+const PREFETCH_DISTANCE: usize = 4;
 
-/// Keeps the best k rows whose exact score lies in a window, from bounds of their scores.
+/// Keeps the best k rows whose exact score lies in a window, given bounds of their scores.
 ///
-/// Candidates wait; when many wait, they are scored exactly, the most promising first, until none that is left can be
-/// among the best. So few rows of a whole stream are ever scored exactly, and memory is O(k).
+/// Candidates are pending until there are many of them. Then they are rescored exactly, in descending order of their upper
+/// bounds, until no remaining candidate can be among the best. So only a small part of a stream is ever scored exactly, and
+/// memory is O(k).
 #[derive(Debug)]
 pub struct TopK {
     k: usize,
     window: Window,
-    floor: f32,
-    guessed: bool,
-    /// A few more than k at times, in no order.
+    threshold: f32,
+    /// The threshold was estimated, not proven.
+    estimated: bool,
+    /// At times slightly more than k hits, unordered.
     best: Vec<Hit>,
-    waiting: Vec<Candidate>,
-    refused: Refused,
-    /// Only rows before this one are counted as refused.
-    last: Option<Hit>,
+    pending: Vec<Candidate>,
     scored: usize,
-    above_window: u64,
 }
 
 impl TopK {
-    /// For the best `k` rows in `window`.
+    /// Keeps the best `k` rows in `window`.
     ///
     /// # Panics
     /// If `k` is 0.
     #[must_use]
     pub fn new(k: usize, window: Window) -> Self {
-        assert!(k > 0, "the best 0 rows are none");
-        // Of an empty window, too, all that scores above it is counted.
+        assert!(k > 0, "k must be at least 1");
+        // An empty window has one limit, so that rows above it are counted as for any other window.
         let window = Window { above: window.above.min(window.below), ..window };
-        // A float32 at or below the limit, below which no wanted score lies.
+        // The largest float32 at or below the limit.
         let above = window.above as f32;
-        let floor = if f64::from(above) > window.above { above.next_down() } else { above };
-        Self {
-            k,
-            window,
-            floor,
-            guessed: false,
-            best: Vec::new(),
-            waiting: Vec::new(),
-            refused: Refused::default(),
-            last: None,
-            scored: 0,
-            above_window: 0,
-        }
+        let threshold = if f64::from(above) > window.above { above.next_down() } else { above };
+        Self { k, window, threshold, estimated: false, best: Vec::new(), pending: Vec::new(), scored: 0 }
     }
 
-    /// The same, of rows that score at least `guess`: if fewer than k do, the best k are not found.
+    /// Starts from an estimated threshold. If fewer than k rows reach it, the result is incomplete.
     #[must_use]
-    pub fn with_guess(self, guess: f32) -> Self {
-        Self { floor: self.floor.max(guess), guessed: guess > self.floor, ..self }
+    pub fn with_estimate(self, estimate: f32) -> Self {
+        Self { threshold: self.threshold.max(estimate), estimated: estimate > self.threshold, ..self }
     }
 
-    /// The same, where the last of the best is known: it only counts what is refused before that.
+    /// Whether to rescore early: an estimated threshold leaves few candidates, most of which are needed.
     #[must_use]
-    pub(crate) fn counting_before(self, last: Hit) -> Self {
-        Self { last: Some(last), ..self.with_guess(last.score) }
+    pub fn rescores_early(&self) -> bool {
+        self.estimated
     }
 
-    /// Whether candidates had better be scored soon: a guess leaves few, which are worth it.
+    /// Number of rows to keep.
     #[must_use]
-    pub fn is_eager(&self) -> bool {
-        self.guessed
+    pub fn k(&self) -> usize {
+        self.k
     }
 
-    /// The scores that are wanted.
+    /// The window of scores.
     #[must_use]
     pub fn window(&self) -> Window {
         self.window
@@ -140,102 +139,98 @@ impl TopK {
 
     /// Rows that score less than this are not among the best.
     #[must_use]
-    pub fn floor(&self) -> f32 {
-        self.floor
+    pub fn threshold(&self) -> f32 {
+        self.threshold
     }
 
-    /// Rows scored exactly so far.
+    /// Number of rows scored exactly so far.
     #[must_use]
     pub fn scored(&self) -> usize {
         self.scored
     }
 
-    /// Rows so far, of those offered, that score at least the window's upper limit. All of them once those that wait are
-    /// settled.
-    #[must_use]
-    pub fn above_window(&self) -> u64 {
-        self.above_window
+    /// Raises the threshold: k rows, here or elsewhere, score at least `threshold`.
+    pub fn raise(&mut self, threshold: f32) {
+        self.threshold = self.threshold.max(threshold);
     }
 
-    /// Counts a row that scores at least the window's upper limit and is not offered.
-    pub(crate) fn count_above_window(&mut self) {
-        self.above_window += 1;
+    /// Adds a candidate.
+    pub fn push(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+        self.push_if(candidate, exact, &mut ());
     }
 
-    /// Rows in the window that were not admitted ([`Exact::admits`]).
-    pub(crate) fn take_refused(&mut self) -> Refused {
-        std::mem::take(&mut self.refused)
-    }
-
-    /// Takes note that k rows, seen here or elsewhere, have exact scores of at least `floor`.
-    pub fn raise(&mut self, floor: f32) {
-        self.floor = self.floor.max(floor);
-    }
-
-    /// Considers a row.
-    pub fn offer(&mut self, candidate: Candidate, exact: &mut impl Exact) {
+    /// Adds a candidate, under conditions.
+    pub(crate) fn push_if(&mut self, candidate: Candidate, exact: &mut impl Exact, conditions: &mut impl Conditions) {
         if f64::from(candidate.lower) >= self.window.below {
-            self.above_window += 1;
+            conditions.above_window();
             return;
         }
-        if candidate.upper < self.floor || f64::from(candidate.upper) <= self.window.above {
+        if candidate.upper < self.threshold || f64::from(candidate.upper) <= self.window.above {
             return;
         }
-        if self.guessed {
-            exact.announce(candidate.row);
+        if self.estimated {
+            exact.prefetch(candidate.row);
         }
-        self.waiting.push(candidate);
-        if self.waiting.len() >= self.capacity() {
-            self.settle(exact);
+        self.pending.push(candidate);
+        if self.pending.len() >= self.capacity() {
+            self.rescore_if(exact, conditions);
         }
     }
 
-    /// Scores those that wait and may be among the best, and raises the floor accordingly.
-    pub fn settle(&mut self, exact: &mut impl Exact) {
-        // Equal bounds in order of rows, so that the first of equal rows is scored first.
-        self.waiting.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper).then(a.row.cmp(&b.row)));
-        for at in 0..self.waiting.len() {
-            let candidate = self.waiting[at];
-            if candidate.upper < self.floor {
+    /// Rescores the pending candidates that may be among the best, and raises the threshold accordingly.
+    pub fn rescore(&mut self, exact: &mut impl Exact) {
+        self.rescore_if(exact, &mut ());
+    }
+
+    /// Rescores the pending candidates, under conditions.
+    pub(crate) fn rescore_if(&mut self, exact: &mut impl Exact, conditions: &mut impl Conditions) {
+        // Candidates with equal bounds come in order of rows, so that the first of equal rows is scored first.
+        self.pending.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper).then(a.row.cmp(&b.row)));
+        for at in 0..self.pending.len() {
+            let candidate = self.pending[at];
+            if candidate.upper < self.threshold {
                 break;
             }
-            if !self.guessed
-                && let Some(soon) = self.waiting.get(at + AHEAD)
-                && soon.upper >= self.floor
+            // With an estimate, `push` has prefetched the row.
+            if !self.estimated
+                && let Some(later) = self.pending.get(at + PREFETCH_DISTANCE)
+                && later.upper >= self.threshold
             {
-                exact.announce(soon.row);
+                exact.prefetch(later.row);
             }
             self.scored += 1;
             let hit = Hit { score: exact.score(candidate.row), row: candidate.row };
             if f64::from(hit.score) >= self.window.below {
-                self.above_window += 1;
-            } else if hit.score >= self.floor && self.window.contains(hit.score) {
-                if exact.admits(hit.row) {
-                    self.keep(hit);
-                } else if self.last.is_none_or(|last| rank(&hit, &last).is_lt()) {
-                    self.refused.count += 1;
-                    if self.last.is_none() {
-                        self.refused.keep(hit, self.floor, REFUSED_FOR_EACH * self.k + REFUSED);
-                    }
-                }
+                conditions.above_window();
+            } else if hit.score >= self.threshold
+                && self.window.contains(hit.score)
+                && conditions.accepts(hit, self.threshold)
+            {
+                self.keep(hit);
             }
         }
-        self.waiting.clear();
+        self.pending.clear();
     }
 
     fn keep(&mut self, hit: Hit) {
         self.best.push(hit);
-        // Selecting among a few more than k now and then is cheaper than keeping an order.
+        // Selecting from slightly more than k hits now and then is cheaper than keeping them ordered.
         if self.best.len() == self.k || self.best.len() > self.k + self.k / 4 {
             self.best.select_nth_unstable_by(self.k - 1, rank);
             self.best.truncate(self.k);
-            self.floor = self.floor.max(self.best[self.k - 1].score);
+            self.threshold = self.threshold.max(self.best[self.k - 1].score);
         }
     }
 
-    /// The best rows, best first: k of them, or as many as the window admitted.
+    /// The best rows in descending order: k of them, or all rows in the window if there are fewer.
     pub fn finish(mut self, exact: &mut impl Exact) -> Vec<Hit> {
-        self.settle(exact);
+        self.rescore(exact);
+        self.into_best()
+    }
+
+    /// As [`TopK::finish`], without pending candidates.
+    pub(crate) fn into_best(mut self) -> Vec<Hit> {
+        debug_assert!(self.pending.is_empty());
         self.best.sort_unstable_by(rank);
         self.best.truncate(self.k);
         self.best
@@ -246,55 +241,7 @@ impl TopK {
     }
 }
 
-/// Refused rows that are kept: so many, and as many for each that is wanted.
-const REFUSED: usize = 256;
-const REFUSED_FOR_EACH: usize = 4;
-
-/// Rows in a window that were not admitted.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Refused {
-    /// Those that score at least the floor.
-    hits: Vec<Hit>,
-    /// All that were seen.
-    count: u64,
-    /// There were too many to keep.
-    overflowed: bool,
-}
-
-impl Refused {
-    fn keep(&mut self, hit: Hit, floor: f32, most: usize) {
-        if self.overflowed {
-            return;
-        }
-        if self.hits.len() >= most {
-            self.hits.retain(|hit| hit.score >= floor);
-            if self.hits.len() >= most {
-                (self.hits, self.overflowed) = (Vec::new(), true);
-                return;
-            }
-        }
-        self.hits.push(hit);
-    }
-
-    /// Adds those of other rows.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.hits.extend(other.hits);
-        self.count += other.count;
-        self.overflowed |= other.overflowed;
-    }
-
-    /// How many stand before the last of the best; all of them, if the best are fewer than wanted. None where that is not
-    /// known any more.
-    pub(crate) fn before(&self, last: Option<&Hit>) -> Option<u64> {
-        match last {
-            None => Some(self.count),
-            Some(_) if self.overflowed => None,
-            Some(last) => Some(self.hits.iter().filter(|hit| rank(hit, last).is_lt()).count() as u64),
-        }
-    }
-}
-
-/// The best `k` of the best of several streams of distinct rows.
+/// Merges the top k of several streams of distinct rows into the top `k` of all.
 #[must_use]
 pub fn merge(parts: impl IntoIterator<Item = Vec<Hit>>, k: usize) -> Vec<Hit> {
     let mut parts = parts.into_iter();
@@ -327,7 +274,7 @@ mod tests {
         }
     }
 
-    /// The definition.
+    /// The definition of the top k.
     fn reference(scores: &[f32], k: usize, window: Window) -> Vec<Hit> {
         let mut hits: Vec<Hit> = scores
             .iter()
@@ -340,14 +287,14 @@ mod tests {
         hits
     }
 
-    /// Exact scores from a list; counts how often it is asked.
+    /// Exact scores from a list.
     struct List<'a>(&'a [f32]);
 
     impl Exact for List<'_> {
         fn score(&mut self, row: u32) -> f32 {
             self.0[row as usize]
         }
-        fn announce(&mut self, _row: u32) {}
+        fn prefetch(&mut self, _row: u32) {}
     }
 
     fn stream(scores: &[f32], noise: &[f32], error: f32, k: usize, window: Window) -> (Vec<Hit>, usize) {
@@ -355,9 +302,9 @@ mod tests {
         let mut top = TopK::new(k, window);
         for (row, (&score, &noise)) in scores.iter().zip(noise).enumerate() {
             let rough = score + noise * 0.99 * error;
-            top.offer(Candidate { row: row as u32, lower: rough - error, upper: rough + error }, &mut exact);
+            top.push(Candidate { row: row as u32, lower: rough - error, upper: rough + error }, &mut exact);
         }
-        top.settle(&mut exact);
+        top.rescore(&mut exact);
         let scored = top.scored();
         (top.finish(&mut exact), scored)
     }
@@ -371,7 +318,7 @@ mod tests {
             above in prop::sample::select(vec![f64::NEG_INFINITY, -0.5, 0.0, 0.4]),
             width in prop::sample::select(vec![f64::INFINITY, 0.3, 0.05]),
         ) {
-            // Few distinct values, so that ties and values on the window's edge abound.
+            // Few distinct values, so that ties and scores at the window's limits are frequent.
             let scores: Vec<f32> = rows.iter().map(|&(s, _)| f32::from(s) / 20.0).collect();
             let noise: Vec<f32> = rows.iter().map(|&(_, n)| n).collect();
             let window = Window { above, below: above.max(-1.0) + width };
@@ -394,21 +341,21 @@ mod tests {
         let scores = [0.5; 10_000];
         let mut top = TopK::new(5, Window::ALL);
         for row in 0..10_000 {
-            top.offer(Candidate { row, lower: 0.4, upper: 0.6 }, &mut List(&scores));
-            assert!(top.waiting.len() + top.best.len() <= top.capacity() + 7);
+            top.push(Candidate { row, lower: 0.4, upper: 0.6 }, &mut List(&scores));
+            assert!(top.pending.len() + top.best.len() <= top.capacity() + 7);
         }
         let rows: Vec<u32> = top.finish(&mut List(&scores)).iter().map(|hit| hit.row).collect();
         assert_eq!(rows, [0, 1, 2, 3, 4]);
     }
 
     #[test]
-    fn a_floor_from_elsewhere_spares_work() {
+    fn an_external_threshold_saves_work() {
         let scores: Vec<f32> = (0..1000).map(|i| i as f32 / 1000.0).collect();
         let mut top = TopK::new(5, Window::ALL);
         top.raise(0.99);
         for row in 0..1000u32 {
             let score = scores[row as usize];
-            top.offer(Candidate { row, lower: score, upper: score }, &mut List(&scores));
+            top.push(Candidate { row, lower: score, upper: score }, &mut List(&scores));
         }
         let rows: Vec<u32> = top.finish(&mut List(&scores)).iter().map(|hit| hit.row).collect();
         assert_eq!(rows, [999, 998, 997, 996, 995]);

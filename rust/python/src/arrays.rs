@@ -3,96 +3,93 @@
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use relkt_core::kernel::{Half, Row};
-use relkt_core::{Buffer, Execution, Kernel, Lent, Matrix, Values};
+use relkt_core::kernel::{F16, Row};
+use relkt_core::{Borrowed, Buffer, Execution, Matrix, Values};
 
 use crate::errors::to_python;
 use crate::run::interruptible;
 
-/// An array of float32, or of the bits of float16.
+/// A 2-D array of float32, or of the bits of float16.
 #[derive(FromPyObject)]
 pub(crate) enum Embeddings<'py> {
-    Single(PyReadonlyArray2<'py, f32>),
-    Half(PyReadonlyArray2<'py, u16>),
+    F32(PyReadonlyArray2<'py, f32>),
+    F16(PyReadonlyArray2<'py, u16>),
 }
 
 impl Embeddings<'_> {
     /// Rows and columns.
     pub(crate) fn shape(&self) -> (usize, usize) {
         match self {
-            Self::Single(array) => array.as_array().dim(),
-            Self::Half(array) => array.as_array().dim(),
+            Self::F32(array) => array.as_array().dim(),
+            Self::F16(array) => array.as_array().dim(),
         }
     }
 
-    pub(crate) fn is_half(&self) -> bool {
-        matches!(self, Self::Half(_))
+    pub(crate) fn is_f16(&self) -> bool {
+        matches!(self, Self::F16(_))
     }
 
     fn copy(&self, name: &'static str) -> PyResult<Values> {
         match self {
-            Self::Single(array) => Buffer::copy_of(name, contiguous(name, array)?).map(Values::Single),
-            Self::Half(array) => Buffer::copy_of(name, halves(contiguous(name, array)?)).map(Values::Half),
+            Self::F32(array) => Buffer::copy_of(contiguous(name, array)?).map(Values::F32),
+            Self::F16(array) => Buffer::copy_of(bits_of_f16(contiguous(name, array)?)).map(Values::F16),
         }
-        .map_err(to_python)
+        .map_err(|error| to_python(error.of(name)))
     }
 }
 
-/// Copies an array while the GIL keeps Python code from changing it, then checks the copy.
+/// Copies an array while the GIL prevents Python code from changing it, then validates the copy.
 pub(crate) fn matrix(
     py: Python<'_>,
     name: &'static str,
     array: &Embeddings<'_>,
-    kernel: Kernel,
     execution: &Execution,
 ) -> PyResult<Matrix> {
-    batch(py, name, array, 0, kernel, execution)
+    batch(py, name, array, 0, execution)
 }
 
-/// The same, of a batch whose first row has the number `first` in messages.
+/// As [`matrix`], for a batch whose first row is row `first` in messages.
 pub(crate) fn batch(
     py: Python<'_>,
     name: &'static str,
     array: &Embeddings<'_>,
     first: usize,
-    kernel: Kernel,
     execution: &Execution,
 ) -> PyResult<Matrix> {
     let (rows, dim) = array.shape();
     let values = array.copy(name)?;
     interruptible(py, execution, rows.saturating_mul(dim), || {
-        Matrix::new(name, values, rows, dim, kernel, execution).map_err(|error| error.in_batch(first))
+        Matrix::new(name, values, rows, dim, execution).map_err(|error| error.in_batch(first))
     })
 }
 
-/// Checks an array that is not copied; the matrix keeps it.
+/// Validates an array without copying it; the matrix keeps a reference to it.
 pub(crate) fn borrowed(
     py: Python<'_>,
     name: &'static str,
     array: Embeddings<'_>,
-    kernel: Kernel,
     execution: &Execution,
 ) -> PyResult<Matrix> {
     let (rows, dim) = array.shape();
     let values = match array {
-        Embeddings::Single(array) => Values::Single(Buffer::lent(lent(name, array)?)),
-        Embeddings::Half(array) => Values::Half(Buffer::lent(lent(name, array)?)),
+        Embeddings::F32(array) => Values::F32(Buffer::borrowed(borrow(name, array)?)),
+        Embeddings::F16(array) => Values::F16(Buffer::borrowed(borrow(name, array)?)),
     };
-    interruptible(py, execution, rows.saturating_mul(dim), || Matrix::new(name, values, rows, dim, kernel, execution))
+    interruptible(py, execution, rows.saturating_mul(dim), || Matrix::new(name, values, rows, dim, execution))
 }
 
-fn lent<T: numpy::Element + bytemuck::Pod + Sync>(name: &str, array: PyReadonlyArray2<'_, T>) -> PyResult<Lent> {
+fn borrow<T: numpy::Element + bytemuck::Pod + Sync>(name: &str, array: PyReadonlyArray2<'_, T>) -> PyResult<Borrowed> {
     let bytes: *const [u8] = bytemuck::cast_slice(contiguous(name, &array)?);
     let owner: Py<PyArray2<T>> = array.as_unbound().clone_ref(array.py());
-    // SAFETY: NumPy neither moves nor frees the memory of an array that somebody else refers to, and the owner is such a
-    // reference. `resize(refcheck=False)` does, and Python code may write to the array meanwhile: both are forbidden to the
-    // caller by the documentation of `relkt.mine`, as by any library that reads arrays without the GIL.
-    Ok(unsafe { Lent::new(&*bytes, Box::new(owner)) })
+    // SAFETY: NumPy neither moves nor frees the memory of an array while another reference to it exists, and `owner` is one.
+    // The exceptions are `resize(refcheck=False)` and writes by Python code during the call. The documentation of `relkt.mine`
+    // forbids both, as does any library that reads arrays without the GIL.
+    Ok(unsafe { Borrowed::new(&*bytes, Box::new(owner)) })
 }
 
 fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
     if !array.is_c_contiguous() || !array.data().addr().is_multiple_of(align_of::<T>()) {
-        return Err(PyValueError::new_err(format!("{name}: expected an aligned, C-contiguous array at this border")));
+        return Err(PyValueError::new_err(format!("{name}: expected an aligned, C-contiguous array")));
     }
     Ok(array.as_slice()?)
 }
@@ -104,11 +101,11 @@ pub(crate) fn mask_bytes(mask: &PyReadonlyArray1<'_, bool>) -> PyResult<Vec<u8>>
     Ok(bytes.as_array().to_vec())
 }
 
-fn halves(bits: &[u16]) -> &[Half] {
+fn bits_of_f16(bits: &[u16]) -> &[F16] {
     bytemuck::cast_slice(bits)
 }
 
-/// A row-major vector as an array of this shape.
+/// A row-major vector as a 2-D array.
 pub(crate) fn two_dimensional<T: numpy::Element>(
     py: Python<'_>,
     values: Vec<T>,
@@ -119,9 +116,9 @@ pub(crate) fn two_dimensional<T: numpy::Element>(
 }
 
 /// Appends a stored row to float32 values or the bits of float16 values.
-pub(crate) fn push_row(row: Row<'_>, single: &mut Vec<f32>, half: &mut Vec<u16>) {
+pub(crate) fn push_row(row: Row<'_>, f32s: &mut Vec<f32>, f16s: &mut Vec<u16>) {
     match row {
-        Row::Single(row) => single.extend_from_slice(row),
-        Row::Half(row) => half.extend_from_slice(bytemuck::cast_slice(row)),
+        Row::F32(row) => f32s.extend_from_slice(row),
+        Row::F16(row) => f16s.extend_from_slice(bytemuck::cast_slice(row)),
     }
 }

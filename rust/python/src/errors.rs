@@ -1,11 +1,16 @@
-//! One core error enum, one mapping.
+//! The mapping of core errors to Python exceptions.
 
 use pyo3::PyErr;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use relkt_core::Error;
 
-create_exception!(relkt, IndexFileError, PyValueError, "A file that is no index, damaged, or of a newer version.");
+create_exception!(
+    relkt,
+    IndexFileError,
+    PyValueError,
+    "A file that is not an index, is damaged, or has a newer version."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -17,25 +22,25 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         | Error::NotFinite { .. }
         | Error::ZeroRow { .. }
         | Error::DimMismatch { .. }
-        | Error::K { .. }
+        | Error::KOutOfRange { .. }
         | Error::Threads { .. }
-        | Error::Count { .. }
+        | Error::CountOutOfRange { .. }
         | Error::UnknownKernel { .. }
         | Error::KernelUnavailable { .. }
         | Error::NothingToMine
-        | Error::Lists { .. }
-        | Error::Windows { .. }
-        | Error::NoWindow { .. }
+        | Error::ListCountMismatch { .. }
+        | Error::WindowCountMismatch { .. }
+        | Error::NanLimit { .. }
         | Error::RowOutOfRange { .. }
         | Error::AllowOutOfRange { .. }
         | Error::AllowLength { .. }
         | Error::RowCount { .. }
         | Error::IdCount { .. }
         | Error::Mixed { .. }
-        | Error::Groups { .. } => PyValueError::new_err(message),
+        | Error::GroupCountMismatch { .. } => PyValueError::new_err(message),
         Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::ThreadPool { .. } => PyRuntimeError::new_err(message),
-        // With an error number, Python makes it a FileNotFoundError, a PermissionError, ...
+        // With an error number, Python picks the subclass: FileNotFoundError, PermissionError, ...
         Error::File { path, code: Some(code), .. } => PyOSError::new_err((code, message, path)),
         Error::File { .. } => PyOSError::new_err(message),
         Error::IndexFile { .. } | Error::Damaged => IndexFileError::new_err(message),

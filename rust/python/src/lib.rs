@@ -1,4 +1,5 @@
-//! The extension module `relkt._relkt`: checks, copies and error mapping around relkt-core; no algorithm.
+//! The extension module `relkt._relkt`: the FFI boundary around relkt-core. It checks and copies arguments and maps errors;
+//! the algorithms are in the core.
 
 mod arrays;
 mod errors;
@@ -9,6 +10,7 @@ mod writer;
 use std::collections::HashMap;
 
 use pyo3::prelude::*;
+use relkt_core::roofline::machine_peaks;
 use relkt_core::{Execution, Kernel};
 
 use crate::arrays::{Embeddings, borrowed};
@@ -21,33 +23,32 @@ fn available_kernels() -> Vec<&'static str> {
     Kernel::available().into_iter().map(Kernel::name).collect()
 }
 
-/// The kernel in use: that of the environment variable RELKT_KERNEL, or the fastest.
-fn kernel_of_environment() -> PyResult<Kernel> {
-    match std::env::var("RELKT_KERNEL") {
-        Ok(name) if !name.is_empty() => Kernel::by_name(&name).map_err(to_python),
-        Err(std::env::VarError::NotUnicode(name)) => Kernel::by_name(&name.to_string_lossy()).map_err(to_python),
+/// The execution of one call: on `threads` threads, with the kernel that the environment variable RELKT_KERNEL names, or the
+/// fastest one.
+fn execution(threads: Option<usize>) -> PyResult<Execution> {
+    let kernel = match std::env::var("RELKT_KERNEL") {
+        Ok(name) if !name.is_empty() => Kernel::by_name(&name),
+        Err(std::env::VarError::NotUnicode(name)) => Kernel::by_name(&name.to_string_lossy()),
         _ => Ok(Kernel::detect()),
-    }
+    };
+    kernel.and_then(|kernel| Execution::new(kernel, threads)).map_err(to_python)
 }
 
-/// What this machine can do at most with this number of threads: bytes read and operations on codes, in a second, both
-/// times 1e-9.
+/// Machine peaks with this number of threads: gigabytes read and billions of operations on codes per second.
 #[pyfunction]
 fn limits(py: Python<'_>, threads: Option<usize>) -> PyResult<HashMap<&'static str, f64>> {
-    let execution = Execution::new(threads).map_err(to_python)?;
-    let kernel = kernel_of_environment()?;
-    let limits = interruptible(py, &execution, usize::MAX, || relkt_core::limits::limits(kernel, &execution))?;
+    let execution = execution(threads)?;
+    let peaks = interruptible(py, &execution, usize::MAX, || machine_peaks(&execution))?;
     Ok(HashMap::from([
-        ("read_gb_per_s", limits.read_bytes_per_second / 1e9),
-        ("int8_gop_per_s", limits.operations_per_second / 1e9),
+        ("read_gb_per_s", peaks.read_bytes_per_second / 1e9),
+        ("int8_gop_per_s", peaks.operations_per_second / 1e9),
     ]))
 }
 
-/// Refuses queries that cannot be searched with, naming the row.
+/// Validates queries; errors name the row.
 #[pyfunction]
 fn check_queries(py: Python<'_>, queries: Embeddings<'_>, threads: Option<usize>) -> PyResult<()> {
-    let execution = Execution::new(threads).map_err(to_python)?;
-    borrowed(py, "queries", queries, kernel_of_environment()?, &execution).map(|_| ())
+    borrowed(py, "queries", queries, &execution(threads)?).map(|_| ())
 }
 
 #[pymodule]

@@ -1,4 +1,4 @@
-//! Long work without the GIL, that Ctrl-C can stop and whose panics stay in Rust.
+//! Long work without the GIL, which Ctrl-C can interrupt and whose panics become Python errors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -11,18 +11,18 @@ use relkt_core::{Error, Execution, Result};
 
 use crate::errors::to_python;
 
-/// How often the waiting thread looks for signals.
+/// Interval at which the waiting thread checks for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Operations that take a fraction of a second on any machine, for which starting a thread would be a good part of the
-/// time.
+/// Number of operations that take a fraction of a second on any machine, so that starting a thread would be a large part of
+/// the time.
 const SHORT: usize = 1 << 30;
 
-/// Bytes of stack of the thread that works: what Rust gives to every thread.
+/// Stack size of the working thread, Rust's default.
 const STACK: usize = 2 << 20;
 
-/// Runs `work`, of roughly `operations` multiply-adds: on a thread of its own while this one waits for its end or for a
-/// signal, or on this one if it is short.
+/// Runs `work`, of roughly `operations` multiply-adds, without the GIL. Short work runs on this thread; long work runs on a new
+/// thread, while this one waits for its end or for a signal.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     execution: &Execution,
@@ -39,8 +39,8 @@ fn here<T>(work: impl FnOnce() -> Result<T>) -> PyResult<T> {
     }
 }
 
-/// Where the system starts no more threads, the work is done here, and a signal waits for its end. Where there is not even
-/// memory for a thread's stack, that is told: the work itself would hardly fit.
+/// If the system refuses to start a thread, the work runs on this thread, and signals wait for its end. If there is no memory
+/// for a thread's stack, this is a memory error, because the work itself needs more.
 fn on_a_thread<T: Send>(execution: &Execution, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     // Taken by the new thread, or by this one if there is none.
     let work = Mutex::new(Some(work));
@@ -51,7 +51,7 @@ fn on_a_thread<T: Send>(execution: &Execution, work: impl FnOnce() -> Result<T> 
         let started = thread.spawn_scoped(scope, move || {
             let Some(work) = take() else { return };
             let outcome = catch_unwind(AssertUnwindSafe(work));
-            // The receiver is there until this thread has ended, or nobody wants the outcome any more.
+            // Sending fails only if the receiver has left after a signal, and then the outcome is not needed.
             let _ = sender.send(outcome);
         });
         if started.is_err() {
@@ -76,5 +76,5 @@ fn on_a_thread<T: Send>(execution: &Execution, work: impl FnOnce() -> Result<T> 
 }
 
 fn broken() -> PyErr {
-    PyRuntimeError::new_err("a broken invariant inside relkt; please report it")
+    PyRuntimeError::new_err("internal error in relkt (a bug): please report it")
 }

@@ -1,4 +1,4 @@
-//! The pyclass `IndexWriter`: an index file written batch by batch.
+//! The class `IndexWriter`: an index file written batch by batch.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use relkt_core::{Execution, Ids, IndexWriter as Core};
+use relkt_core::{Ids, IndexWriter as Core};
 
 use crate::arrays::{self, Embeddings};
 use crate::errors::to_python;
-use crate::kernel_of_environment;
+use crate::execution;
 use crate::passages::{IdArrays, ids_of};
 use crate::run::interruptible;
 
@@ -19,7 +19,7 @@ use crate::run::interruptible;
 pub(crate) struct IndexWriter {
     writer: Mutex<Option<Core>>,
     ids: Ids,
-    half: bool,
+    is_f16: bool,
 }
 
 impl IndexWriter {
@@ -41,32 +41,31 @@ impl IndexWriter {
     ) -> PyResult<Self> {
         let ids = ids_of(ids)?;
         let writer = Core::create(&path, rows, dim, half, &ids, &metadata).map_err(to_python)?;
-        Ok(Self { writer: Mutex::new(Some(writer)), ids, half })
+        Ok(Self { writer: Mutex::new(Some(writer)), ids, is_f16: half })
     }
 
     fn append(&self, py: Python<'_>, batch: Embeddings<'_>, threads: Option<usize>) -> PyResult<()> {
-        let execution = Execution::new(threads).map_err(to_python)?;
-        let kernel = kernel_of_environment()?;
-        if batch.is_half() != self.half {
+        let execution = execution(threads)?;
+        if batch.is_f16() != self.is_f16 {
             return Err(PyValueError::new_err("passages: expected every batch to have the same dtype"));
         }
         let written = py.detach(|| self.lock().as_ref().map_or(0, Core::written));
-        let batch = arrays::batch(py, "passages", &batch, written, kernel, &execution)?;
+        let batch = arrays::batch(py, "passages", &batch, written, &execution)?;
         interruptible(py, &execution, usize::MAX, || {
             let mut writer = self.lock();
-            writer.as_mut().map_or(Ok(()), |writer| writer.append(batch, kernel, &execution))
+            writer.as_mut().map_or(Ok(()), |writer| writer.append(batch, &execution))
         })
     }
 
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let execution = Execution::new(Some(1)).map_err(to_python)?;
+        let execution = execution(Some(1))?;
         interruptible(py, &execution, usize::MAX, || {
             let writer = self.lock().take();
             writer.map_or(Ok(()), |writer| writer.finish(&self.ids, &execution))
         })
     }
 
-    /// Gives up: nothing is left of the file.
+    /// Discards the unfinished file.
     fn abandon(&self) {
         drop(self.lock().take());
     }

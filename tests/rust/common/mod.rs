@@ -1,7 +1,7 @@
 //! What the integration tests share: seeded data and the definition of the score.
 #![allow(dead_code, missing_docs, clippy::should_implement_trait)]
 
-use relkt_core::kernel::{Half, Row};
+use relkt_core::kernel::{F16, Row};
 use relkt_core::{Buffer, Execution, Kernel, Matrix, Passages, Values};
 
 /// A small generator (SplitMix64), so that failures repeat from a seed alone.
@@ -52,7 +52,7 @@ impl Random {
 /// its own against a plain loop).
 pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<f64>> {
     let scalar = Kernel::by_name("scalar").expect("always there");
-    let dot = |a: &[f32], b: &[f32]| scalar.dot_f64(Row::Single(a), Row::Single(b));
+    let dot = |a: &[f32], b: &[f32]| scalar.dot_f64(Row::F32(a), Row::F32(b));
     let norms: Vec<f64> = passages.chunks_exact(dim).map(|p| dot(p, p).sqrt()).collect();
     let score = |q: &[f32]| {
         let norm = dot(q, q).sqrt();
@@ -62,30 +62,30 @@ pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<
 }
 
 pub(crate) fn matrix(name: &'static str, values: &[f32], dim: usize, kernel: Kernel) -> Matrix {
-    let execution = Execution::new(Some(1)).expect("one thread");
+    let execution = Execution::new(kernel, Some(1)).expect("one thread");
     let rows = values.len() / dim;
-    let values = Values::Single(Buffer::copy_of(name, values).expect("memory"));
-    Matrix::new(name, values, rows, dim, kernel, &execution).expect("valid rows")
+    let values = Values::F32(Buffer::copy_of(values).expect("memory"));
+    Matrix::new(name, values, rows, dim, &execution).expect("valid rows")
 }
 
 pub(crate) fn passages(values: &[f32], dim: usize, kernel: Kernel) -> Passages {
-    let execution = Execution::new(Some(1)).expect("one thread");
-    Passages::new(matrix("passages", values, dim, kernel), kernel, &execution).expect("memory")
+    let execution = Execution::new(kernel, Some(1)).expect("one thread");
+    Passages::new(matrix("passages", values, dim, kernel), &execution).expect("memory")
 }
 
 /// The float16 nearest to a float32 of moderate size, ties to even; independent of the library's own widening.
-pub(crate) fn half(x: f32) -> Half {
+pub(crate) fn half(x: f32) -> F16 {
     let sign = if x.is_sign_negative() { 0x8000 } else { 0 };
     let magnitude = f64::from(x.abs());
     // Units of the last place: 2^-24 for the subnormal, otherwise 2^-10 of the power of two below.
     let exponent = (magnitude.log2().floor() as i32).max(-14);
     let steps = (magnitude / 2f64.powi(exponent - 10)).round_ties_even() as u32;
     let bits = steps + if steps >= 1024 || exponent > -14 { ((exponent + 14) as u32) << 10 } else { 0 };
-    Half(sign | bits as u16)
+    F16(sign | bits as u16)
 }
 
 /// The value of a float16, by the definition of the format.
-pub(crate) fn value_of(half: Half) -> f32 {
+pub(crate) fn value_of(half: F16) -> f32 {
     let (exponent, fraction) = (i32::from(half.0 >> 10 & 31), f64::from(half.0 & 1023));
     let magnitude =
         if exponent == 0 { fraction * 2f64.powi(-24) } else { (1024.0 + fraction) * 2f64.powi(exponent - 25) };

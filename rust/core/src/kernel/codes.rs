@@ -1,29 +1,29 @@
-//! Codes of one vector. Plain code, compiled once for each instruction set.
+//! Quantization of one vector. Plain code, compiled once for each instruction set.
 
-use super::lanes::Value;
+use super::values::Value;
 
-/// Adding this to a float32 of magnitude below 2^22 rounds it to a whole number, whose low byte are the sum's low bits.
+/// Adding this to a float32 of magnitude below 2^22 rounds it to a whole number, which is then in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
-/// Sums that are kept side by side.
+/// Number of partial sums.
 const LANES: usize = 16;
-/// Values are scaled in single precision if the largest lies between these, where the factor has a float32.
+/// Values are scaled in single precision if the largest lies in this range, in which the factor is a normal float32.
 const SMALLEST: f64 = 1e-30;
 const LARGEST: f64 = 1e30;
-/// More than the last roundings of the error, and than the rounding of the norm that the values are divided by moves them.
+/// These cover the last roundings of the error, and the rounding of the norm that the values are divided by.
 const RELATIVE_SLACK: f64 = 1.0 + 1e-9;
 const ABSOLUTE_SLACK: f64 = 1e-11;
 
 /// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that for x = values / norm,
-/// |x - scale · codes| <= error. The scale is the one of least squares, so that what is left is orthogonal to the codes.
+/// |x - scale · codes| <= error. The scale is the least-squares one, so the residual is orthogonal to the codes.
 ///
-/// With s the scale and c the codes, |x - s c|² = x · x - s (2 x · c - s c · c), whose sums are accumulated in double
-/// precision: products of a value with a value or a code, and all of c · c, are exact, a sum of n = ⌈dim / 16⌉ terms in each
-/// of 16 lanes is off by at most (n + 16) ε of the sum of magnitudes (ε = 2^-53), dividing by the norm costs at most 4 ε,
-/// and |s c| <= |x|, so that the sums are off by at most (n + 20) ε |x|² and 2 (n + 21) ε |x|², and what is computed from
-/// them by at most 20 ε |x|² more: together less than (4 n + 128) ε |x|².
+/// With s the scale and c the codes, |x - s c|² = x · x - s (2 x · c - s c · c). The sums are accumulated in double precision.
+/// Products of a value with a value or a code are exact, and so is c · c. A sum of n = ⌈dim / 16⌉ terms in each of 16 lanes
+/// has an error of at most (n + 16) ε times the sum of magnitudes (ε = 2^-53), and dividing by the norm adds at most 4 ε. Since
+/// |s c| <= |x|, the errors of the sums are at most (n + 20) ε |x|² and 2 (n + 21) ε |x|², and the remaining operations add at
+/// most 20 ε |x|²: together less than (4 n + 128) ε |x|².
 #[inline(always)]
 pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: f32, codes: &mut [i8]) -> (f32, f32) {
-    // One instruction, unlike `f32::max`, which knows of NaN.
+    // One instruction, unlike `f32::max`, which handles NaN.
     let max = |a: f32, b: f32| if a > b { a } else { b };
     let mut largest = [0.0f32; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -52,15 +52,15 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: f32, codes: &m
     let squared = (length - s * (2.0 * product - s * sums.codes)).max(0.0);
     let error = (squared + rounding).sqrt() * RELATIVE_SLACK + ABSOLUTE_SLACK;
     if !scale.is_finite() {
-        // All values are zeros to this thread, which may flush subnormal ones that the thread which checked them did not:
-        // then codes say nothing, and everything of the row is missed.
+        // All values look like zeros to this thread: it may flush subnormal values that the validating thread did not flush.
+        // Zero codes with the largest error make every bound hold.
         codes.fill(0);
         return (0.0, 1.0f32.next_up());
     }
     (scale, (error as f32).next_up())
 }
 
-/// Sums of squares of values, of products of values with their codes, and of squares of codes.
+/// Sums of squared values, of values times codes, and of squared codes.
 struct Sums {
     values: f64,
     products: f64,

@@ -3,15 +3,17 @@
 
 use std::array::from_fn;
 
-use super::lanes::{self, Lanes, Value};
-use super::{BLOCK_ROWS, Panel, QueryBlock, Single, Survivors, codes};
+use super::lanes::Lanes;
+use super::query::SingleQuery;
+use super::values::{self, Value};
+use super::{BLOCK_ROWS, Panel, QueryBlock, Survivors, codes, products as dot_products, tile};
 
 #[derive(Clone, Copy)]
 struct Scalar;
 
 const N: usize = BLOCK_ROWS;
 
-// SAFETY: plain arithmetic; pointers are used as the trait promises.
+// SAFETY: plain arithmetic; pointers are used as the trait documents.
 unsafe impl Lanes for Scalar {
     const N: usize = N;
     const ROW_ZERO: i32 = 0;
@@ -74,16 +76,17 @@ unsafe impl Lanes for Scalar {
     }
 }
 
-/// Queries of a tile, largest first.
+pub(super) const NAME: &str = "scalar";
+/// Tile sizes, in queries, largest first.
 pub(super) const TILES: &[usize] = &[2, 1];
 /// Largest code of a query.
 pub(super) const LEVELS: i8 = 127;
-/// What a stored code exceeds the code by in the sums.
+/// Bias of stored codes in the sums.
 pub(super) const ROW_ZERO: i32 = Scalar::ROW_ZERO;
 
 pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {
-    // SAFETY: no instruction set is needed, 16 rows are a block; `Kernel::scan` checked the lengths.
-    unsafe { lanes::scan::<Scalar, 1, 1, 2, 2>(queries, panel, survivors) }
+    // SAFETY: no instruction set is needed, 16 rows are a block; `Kernel::scan` checks the lengths.
+    unsafe { tile::scan::<Scalar, 1, 1, 2, 2>(queries, panel, survivors) }
 }
 
 pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mut [i8]) -> (f32, f32) {
@@ -91,15 +94,15 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: i8, codes: &mu
 }
 
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
-    lanes::dot_f64(a, b)
+    values::dot_f64(a, b)
 }
 
-pub(super) fn score_block(query: Single<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
-    // SAFETY: no instruction set is needed; `Kernel::score_block` checked the lengths.
-    unsafe { lanes::score_block::<Scalar, 1>(query, panel, bounds) }
+pub(super) fn score_block(query: SingleQuery<'_>, panel: &Panel<'_>, bounds: &mut [f32; BLOCK_ROWS]) -> u32 {
+    // SAFETY: no instruction set is needed; `Kernel::score_block` checks the lengths.
+    unsafe { tile::score_block::<Scalar, 1>(query, panel, bounds) }
 }
 
 pub(super) fn products(a: &[f32], b: &[f32], dim: usize, out: &mut [f32]) {
-    // SAFETY: no instruction set is needed; `Kernel::products` checked the lengths.
-    unsafe { lanes::products::<Scalar, 1, 2>(a, b, dim, out) }
+    // SAFETY: no instruction set is needed; `Kernel::products` checks the lengths.
+    unsafe { dot_products::products::<Scalar, 1, 2>(a, b, dim, out) }
 }

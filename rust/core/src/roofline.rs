@@ -1,4 +1,4 @@
-//! What this machine can do at most, to hold measurements against.
+//! Machine peaks (memory bandwidth, int8 throughput) to compare measurements with.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -10,27 +10,28 @@ use crate::parallel::{self, Execution};
 
 /// Bytes that each thread reads: more than caches hold.
 const STREAM: usize = 256 << 20;
-/// How often a measurement is repeated; the best counts.
+/// Repetitions of each measurement; the fastest counts.
 const REPEATS: usize = 7;
+const NAME: &str = "machine peaks";
 
-/// Upper limits of speed.
+/// Upper limits of speed on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// Bytes that all threads together read from memory in a second, one after the other.
+pub struct MachinePeaks {
+    /// Bytes per second that all threads together read from memory sequentially.
     pub read_bytes_per_second: f64,
-    /// Operations, two for each multiply-add of codes, that all threads together do in a second on a panel in the cache.
+    /// Operations per second of all threads together on a panel in the cache; a multiply-add of codes counts as two.
     pub operations_per_second: f64,
 }
 
-/// Measures, in about a second.
+/// Measures the machine peaks, which takes about a second.
 ///
 /// # Errors
 /// [`crate::Error::Memory`], [`crate::Error::Interrupted`], [`crate::Error::ThreadPool`].
-pub fn limits(kernel: Kernel, execution: &Execution) -> Result<Limits> {
-    let threads = execution.threads();
+pub fn machine_peaks(execution: &Execution) -> Result<MachinePeaks> {
+    let (kernel, threads) = (execution.kernel(), execution.threads());
     let mut streams = Vec::new();
     for _ in 0..threads {
-        streams.push(Buffer::<u64>::zeros("limits", STREAM / size_of::<u64>())?);
+        streams.push(Buffer::<u64>::zeros(STREAM / size_of::<u64>()).map_err(|error| error.of(NAME))?);
     }
     let read = best(execution, || {
         parallel::for_each(execution, streams.iter(), |stream| black_box(sum(stream.as_slice()))).map(|_| ())
@@ -38,7 +39,7 @@ pub fn limits(kernel: Kernel, execution: &Execution) -> Result<Limits> {
     drop(streams);
     let work = Work::new(kernel)?;
     let compute = best(execution, || parallel::for_each(execution, 0..threads, |_| work.run(kernel)).map(|_| ()))?;
-    Ok(Limits {
+    Ok(MachinePeaks {
         read_bytes_per_second: (threads * STREAM) as f64 / read.as_secs_f64(),
         operations_per_second: (threads * Work::OPERATIONS) as f64 / compute.as_secs_f64(),
     })
@@ -81,13 +82,14 @@ impl Work {
     fn new(kernel: Kernel) -> Result<Self> {
         let query = QueryCodes::new(vec![1; Self::GROUPS * 4], 1.0, 1.0);
         let queries = QueryBlock::new(kernel, Self::GROUPS, &[&query; Self::QUERIES]);
-        let codes = Buffer::copy_of("limits", &vec![129u8; Self::BLOCKS * Self::GROUPS * GROUP_BYTES])?;
+        let codes = vec![129u8; Self::BLOCKS * Self::GROUPS * GROUP_BYTES];
+        let codes = Buffer::copy_of(&codes).map_err(|error| error.of(NAME))?;
         Ok(Self { codes, queries })
     }
 
     fn run(&self, kernel: Kernel) {
-        let numbers = [0.0; Self::BLOCKS * BLOCK_ROWS];
-        let panel = Panel::new(self.codes.as_slice(), &numbers, &numbers, Self::GROUPS, 0);
+        let zeros = [0.0; Self::BLOCKS * BLOCK_ROWS];
+        let panel = Panel::new(self.codes.as_slice(), &zeros, &zeros, Self::GROUPS, 0);
         let mut survivors = Survivors::default();
         for _ in 0..Self::ROUNDS {
             kernel.scan(&self.queries, black_box(&panel), &mut survivors);
@@ -100,9 +102,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_plausible() {
-        let limits = limits(Kernel::detect(), &Execution::new(Some(2)).expect("threads")).expect("measured");
-        assert!(limits.read_bytes_per_second > 1e8, "{limits:?}");
-        assert!(limits.operations_per_second > 1e8, "{limits:?}");
+    fn machine_peaks_are_plausible() {
+        let execution = Execution::new(Kernel::detect(), Some(2)).expect("threads");
+        let peaks = machine_peaks(&execution).expect("measured");
+        assert!(peaks.read_bytes_per_second > 1e8, "{peaks:?}");
+        assert!(peaks.operations_per_second > 1e8, "{peaks:?}");
     }
 }
