@@ -1,4 +1,4 @@
-"""Who may ask: a token for programs, a login with the same token for people."""
+"""Access control: a token for programs, a login with the same token for people."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relkt.app.guards import HttpMiddleware
 from relkt.app.rendering import login_page
+from relkt.errors import ArgumentError
 
 MIN_TOKEN = 16
-"""The fewest characters of a token: shorter ones can be found by trying."""
+"""Minimum length of a token: a shorter one could be guessed."""
 COOKIE = "relkt_session"
 SESSION_SECONDS = 12 * 60 * 60
 MAX_SESSIONS = 1000
 _OPEN = ("/login", "/api/health", "/favicon.ico")
-"""What needs no token."""
+"""Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""Where whoever has none is led to the login; elsewhere they get an error."""
+"""Paths that redirect to the login; others answer 401."""
 
 
 def check_token(token: str) -> None:
-    """Check that a token is fit to keep others out.
+    """Check that a token is long enough and fits into a header.
 
     Raises:
-        ValueError: If it is short, or has characters that a header cannot hold.
+        ArgumentError: If it is too short, or has characters that a header cannot hold.
     """
     if len(token) < MIN_TOKEN:
-        raise ValueError(f"token: expected at least {MIN_TOKEN} characters, got {len(token)}")
+        raise ArgumentError("token", f"at least {MIN_TOKEN} characters", len(token))
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValueError("token: expected ASCII letters, digits and signs without spaces")
+        raise ArgumentError("token", "ASCII letters, digits and signs without spaces", "other characters")
 
 
 class Access:
-    """The token and the sessions of those who logged in with it.
+    """The token, and the sessions of users who logged in with it.
 
     Args:
-        token: As :func:`check_token` wants it.
+        token: The token; see :func:`check_token`.
     """
 
     def __init__(self, token: str) -> None:
@@ -49,11 +51,11 @@ class Access:
         self._sessions: dict[str, float] = {}
 
     def is_token(self, text: str) -> bool:
-        """Whether a text is the token, in a time that does not tell how much of it is right."""
+        """Whether a text equals the token; takes constant time."""
         return hmac.compare_digest(text.encode("utf-8", "surrogateescape"), self._token.encode())
 
     def open_session(self) -> str:
-        """A new session's secret."""
+        """Start a session; returns its secret."""
         now = time.monotonic()
         self._sessions = {key: end for key, end in self._sessions.items() if end > now}
         while len(self._sessions) >= MAX_SESSIONS:
@@ -63,37 +65,37 @@ class Access:
         return key
 
     def close_session(self, key: str | None) -> None:
-        """End a session, if there is one."""
+        """End a session, if it exists."""
         self._sessions.pop(key or "", None)
 
     def allows(self, connection: HTTPConnection) -> bool:
-        """Whether a request carries the token, or belongs to a session."""
+        """Whether a request has the token or belongs to a session."""
         scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(credentials.strip()):
             return True
-        # A secret of 256 random bits: looking it up tells nothing about others.
+        # The secret has 256 random bits: the time of a lookup reveals nothing about others.
         return self._sessions.get(connection.cookies.get(COOKIE, ""), 0.0) > time.monotonic()
 
 
-class RequireAccess:
-    """Lets through what carries the token or a session; leads to the login, or answers 401, otherwise.
+class RequireAccess(HttpMiddleware):
+    """Redirects requests without token and session to the login, or answers 401.
 
     Args:
-        app: What is behind it.
-        access: Who may ask.
+        app: The wrapped app.
+        access: The token and the sessions.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
+        super().__init__(app)
         self._access = access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] == "lifespan" or scope["path"] in _OPEN or self._access.allows(HTTPConnection(scope)):
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
+        if scope["path"] in _OPEN or self._access.allows(HTTPConnection(scope)):
             await self._app(scope, receive, send)
             return
         response: Response = JSONResponse(
-            {"detail": "this server needs its token: Authorization: Bearer TOKEN"},
+            {"detail": "this server requires a token: Authorization: Bearer TOKEN"},
             status_code=401,
             headers={"WWW-Authenticate": "Bearer"},
         )
@@ -106,7 +108,7 @@ def login_router(access: Access) -> APIRouter:
     """The routes of the login.
 
     Args:
-        access: Who may ask.
+        access: The token and the sessions.
     """
     router = APIRouter(include_in_schema=False)
 

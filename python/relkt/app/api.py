@@ -1,4 +1,4 @@
-"""The JSON API: its models and routes."""
+"""The JSON API: models and routes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from relkt.app.run_folder import RunFolder
 from relkt.app.service import DEFAULT_RESULTS, Answer, SearchService
 
 Scalar: TypeAlias = str | int | float | bool | None
-"""A value that passages can be chosen by."""
+"""A value to filter passages by."""
 
 
 class _Model(BaseModel):
-    # Strict: "10" is no number, and a misspelt key is an error instead of nothing.
+    # Strict: "10" is not a number, and a misspelt key is an error.
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -31,30 +31,30 @@ class SearchRequest(_Model):
     """A question."""
 
     question: str = Field(description="In any language.", examples=["¿Por qué flota el hielo?"])
-    k: int = Field(DEFAULT_RESULTS, ge=1, description="How many passages; fewer come where fewer fit.")
+    k: int = Field(DEFAULT_RESULTS, ge=1, description="Number of passages; fewer if fewer match the filter.")
     where: dict[str, Scalar | list[Scalar]] = Field(
         default_factory=dict,
-        description="Which passages are considered: for each column the wanted value, or several of which any will do; "
-        "null stands for passages that have none. /api/info names the columns.",
+        description="Filter: for each column a value, or a list of values any of which matches; null matches passages "
+        "without a value. /api/info lists the columns.",
         examples=[{"language": ["en", "de"]}],
     )
-    highlight: bool = Field(True, description="Whether to find the best sentence of each passage, which takes time.")
+    highlight: bool = Field(True, description="Whether to find the best sentence of each passage, which takes longer.")
 
 
 class Language(_Model):
-    """The language of the question, guessed."""
+    """The detected language of the question."""
 
     code: str | None = Field(description="ISO 639 code of the most likely language; null for a text without words.")
     name: str | None = Field(description="Its English name.")
     probability: float
-    sure: bool = Field(description="Whether it is likely enough to rely on.")
+    sure: bool = Field(description="Whether the detected language is reliable.")
 
 
 class Sentence(_Model):
-    """The sentence of a passage that is nearest to the question."""
+    """The sentence of a passage with the highest score."""
 
-    start: int = Field(description="Where it begins in the passage's text, in Unicode code points.")
-    end: int = Field(description="Where it ends, exclusive.")
+    start: int = Field(description="Index of its first character in the passage's text, in Unicode code points.")
+    end: int = Field(description="Index after its last character.")
     text: str
     score: float = Field(description="Cosine of question and sentence.")
 
@@ -69,14 +69,14 @@ class RankedPassage(_Model):
     title: str | None
     document: str | None
     language: str | None
-    fields: dict[str, Any] = Field(description="Every further column of the source.")
+    fields: dict[str, Any] = Field(description="All other columns of the source.")
     best_sentence: Sentence | None = Field(
-        description="null if highlight was false or the server busy, or the passage has one sentence or very many."
+        description="null if highlight is false, the server is busy, or the passage has one sentence or very many."
     )
 
 
 class Timing(_Model):
-    """How long the parts of the answer took, in seconds, without waiting for earlier questions."""
+    """Seconds that the parts of the answer took, without waiting for earlier questions."""
 
     encoding: float
     search: float
@@ -96,41 +96,41 @@ class FilterValue(_Model):
     """A value of a column."""
 
     value: Any
-    count: int = Field(description="How many passages have it.")
+    count: int = Field(description="Number of passages with this value.")
 
 
 class Info(_Model):
-    """The index that is searched, and what may be asked."""
+    """The index and the limits of a request."""
 
     relkt: str = Field(description="The version of relkt.")
     index: str = Field(description="The name of the index.")
     passages: int
     dimension: int
-    encoder: str | None = Field(description="The name of the encoder by which the index was built.")
-    columns: list[str] = Field(description="The columns of the passages, for where.")
+    encoder: str | None = Field(description="The name of the encoder that built the index.")
+    columns: list[str] = Field(description="Columns of the passages, for the where filter.")
     filters: dict[str, list[FilterValue]] = Field(
-        description="Values of the columns that have few, most frequent first."
+        description="Values of the columns with few distinct values, most frequent first."
     )
     max_question_characters: int
     max_k: int
 
 
 class Problem(_Model):
-    """What was wrong with a request."""
+    """An error."""
 
     detail: str
 
 
 class Health(_Model):
-    """That the server answers."""
+    """Liveness."""
 
     status: str
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "A question or filter that this index cannot answer."},
-    413: {"model": Problem, "description": "The body is too large."},
-    503: {"model": Problem, "description": "Too many questions wait."},
+    413: {"model": Problem, "description": "The request body is too large."},
+    503: {"model": Problem, "description": "Too many questions are waiting."},
 }
 
 
@@ -138,19 +138,19 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
     """The routes of the API.
 
     Args:
-        service: Answers the questions.
-        run: A training run whose plots are served.
+        service: The service that answers questions.
+        run: Training run whose plots are served.
     """
     router = APIRouter()
 
-    # No coroutine: it computes, and would hold up every other request.
+    # Not async: it is CPU-bound and would block the event loop.
     @router.post("/api/search", responses=_PROBLEMS, summary="Search", tags=["search"])
     def search(request: SearchRequest) -> SearchResponse:
-        """The passages nearest to a question, best first."""
+        """The passages with the highest scores, best first."""
         try:
             answer = service.search(request.question, request.k, where=request.where)
             if request.highlight:
-                with suppress(BusyError):  # the answer is whole without
+                with suppress(BusyError):  # the answer is complete without sentences
                     answer = service.highlight(answer)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
@@ -160,7 +160,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
 
     @router.get("/api/info", summary="Index and limits", tags=["search"])
     def info() -> Info:
-        """What is searched: the index, its columns and their values, and the limits of a request."""
+        """The index, its columns and their values, and the limits of a request."""
         retriever = service.retriever
         return Info(
             relkt=__version__,
@@ -179,7 +179,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
 
     @router.get("/api/health", summary="Health", tags=["server"])
     def health() -> Health:
-        """For load balancers; needs no token."""
+        """Liveness check, e.g. for load balancers; needs no token."""
         return Health(status="ok")
 
     if run is not None:
@@ -187,7 +187,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
         @router.get("/run/plots/{name}", include_in_schema=False)
         def plot(name: str) -> FileResponse:
             if (file := run.plot_file(name)) is None:
-                raise HTTPException(404, f"there is no plot {name!r}")
+                raise HTTPException(404, f"no plot {name!r}")
             return FileResponse(file, media_type="image/png")
 
     return router
@@ -227,7 +227,7 @@ def _response(answer: Answer) -> SearchResponse:
 
 
 def _json(value: Any) -> Any:
-    """A value of a column as JSON has it: bytes in base 64, dates and times by ISO 8601, no NaN."""
+    """A value in JSON's types: bytes in base 64, dates and times in ISO 8601, NaN and infinity as text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, datetime.date | datetime.time):

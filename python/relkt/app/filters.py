@@ -1,4 +1,4 @@
-"""Columns of an index that passages can be chosen by."""
+"""Columns of an index that the page offers as filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from relkt.retrieval import PassageStore
 
 MAX_VALUES = 100
-"""A column with more values is no filter of the page; the API filters by any column."""
+"""Most values of a filter of the page; the API filters by any column."""
 _NEVER = ("id", "text", "title")
 
 
@@ -20,7 +20,7 @@ class Filter:
 
     Args:
         column: Its name.
-        values: Value -> how many passages have it, most frequent first; None for those that have none.
+        values: Value -> number of passages with it, most frequent first; None stands for a missing value.
     """
 
     column: str
@@ -28,24 +28,24 @@ class Filter:
 
 
 def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[Filter]:
-    """The columns that have two to ``max_values`` values, some of several passages: language and document come first.
+    """The columns with two to ``max_values`` values, at least one of them shared by several passages; language first.
 
     Args:
         passages: The passages.
-        max_values: The most values of a column.
+        max_values: Most values of a column.
     """
     columns = sorted(set(passages.columns) - {*_NEVER}, key=passages.columns.index)
     columns.sort(key=lambda name: name != "language")
     found = []
     for column in columns:
         try:
-            # Counted first: a list of all values of a column such as a URL would be as long as the index.
+            # Count first: a list of the values of a column such as a URL would be as long as the index.
             if pc.count_distinct(passages.to_table().column(column), mode="all").as_py() > max_values:
                 continue
             values = passages.values(column)
         except (ValueError, NotImplementedError):
-            continue  # nested, or of several types: nothing to choose from
-        # Where every passage has a value of its own there is nothing to choose, either.
+            continue  # nested, or of several types
+        # A column with unique values, such as a URL, is not a useful filter.
         if len(values) > 1 and max(count for value, count in values.items() if value is not None) > 1:
             found.append(Filter(column, values))
     return found

@@ -1,4 +1,4 @@
-"""What no request gets past: paths that are not served, large bodies, headers that keep a page to this server."""
+"""ASGI middleware: paths, body size, origin, headers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SERVED = frozenset(
 _SERVED_BELOW = ("/api/", "/run/plots/", "/static-offline-docs/", "/assets/", "/static/")
 
 SECURITY_HEADERS = {
-    # The page's own scripts are inline and make functions of texts; what matters is that nothing leaves this server.
+    # The page's scripts are inline and use eval; the policy keeps all requests on this server.
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -30,47 +30,58 @@ SECURITY_HEADERS = {
 }
 
 
-class ServedPaths:
-    """Answers 404 for every path that the page and the API do not need, such as Gradio's uploads and proxy.
+class HttpMiddleware:
+    """Base class of the middleware: handles HTTP requests and closes websockets, which this server does not use.
 
     Args:
-        app: What is behind it.
+        app: The wrapped app.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] == "websocket":
+        """Handle one connection, or the server's start and end."""
+        if scope["type"] == "http":
+            await self.handle(scope, receive, send)
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] == "http" and not (scope["path"] in _SERVED or scope["path"].startswith(_SERVED_BELOW)):
-            await JSONResponse({"detail": "there is nothing here"}, status_code=404)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
+        raise NotImplementedError
 
 
-class BodyLimit:
+class ServedPaths(HttpMiddleware):
+    """Answers 404 for every path that the page and the API do not need, such as Gradio's uploads and proxy."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
+        if scope["path"] in _SERVED or scope["path"].startswith(_SERVED_BELOW):
+            await self._app(scope, receive, send)
+        else:
+            await JSONResponse({"detail": "not found"}, status_code=404)(scope, receive, send)
+
+
+class BodyLimit(HttpMiddleware):
     """Answers 413 for a body that is too large.
 
     Args:
-        app: What is behind it.
-        max_bytes: The largest body.
+        app: The wrapped app.
+        max_bytes: Size of the largest body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
+        super().__init__(app)
         self._max_bytes = max_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
         declared = Headers(scope=scope).get("content-length", "0")
         too_large = declared.isdigit() and int(declared) > self._max_bytes
-        # Read before anything else sees it: a body without a declared length counts, too.
+        # Read the body here: one without a declared length counts too.
         messages: deque[Message] = deque()
         size, more = 0, not too_large
         while more:
@@ -90,51 +101,38 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
-class SameOrigin:
-    """Answers 403 to what pages of other sites ask, and lets no header invite them, as Gradio's would.
+class SameOrigin(HttpMiddleware):
+    """Answers 403 to cross-origin requests, and removes CORS headers, such as Gradio's, from responses."""
 
-    Args:
-        app: What is behind it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
+        headers = Headers(scope=scope)
         origin = headers.get("origin")
-        # Programs send none; a browser says from which site a request comes.
+        # Only browsers send an origin; programs do not.
         if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-            await JSONResponse({"detail": "pages of other sites may not ask"}, status_code=403)(scope, receive, send)
+            problem = {"detail": "cross-origin requests are not allowed"}
+            await JSONResponse(problem, status_code=403)(scope, receive, send)
             return
 
-        async def send_without_invitation(message: Message) -> None:
+        async def send_without_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answered = MutableHeaders(scope=message)
                 for name in [name for name in answered if name.lower().startswith("access-control-")]:
                     del answered[name]
             await send(message)
 
-        await self._app(scope, receive, send_without_invitation)
+        await self._app(scope, receive, send_without_cors)
 
 
-class SecurityHeaders:
-    """Adds :data:`SECURITY_HEADERS` to every response.
+class SecurityHeaders(HttpMiddleware):
+    """Adds :data:`SECURITY_HEADERS` to every response."""
 
-    Args:
-        app: What is behind it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers)

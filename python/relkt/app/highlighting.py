@@ -1,4 +1,4 @@
-"""The sentence of a passage that answers a question best."""
+"""The sentence of a passage with the highest score."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from relkt.encoders import encode_passages
 from relkt.retrieval import IndexedPassage
 
 MAX_SENTENCES = 100
-"""A passage with more sentences has no best one: encoding them would take longer than the search."""
+"""Passages with more sentences are not highlighted: encoding them would take longer than the search."""
 MAX_SENTENCES_IN_ALL = 400
-"""Sentences encoded for one question; the passages behind them have no best one."""
+"""Most sentences encoded per question; passages past this limit are not highlighted."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class BestSentence:
     """A sentence of a passage.
 
     Args:
-        start: The first of its characters in the passage's text.
-        end: One past the last.
+        start: Index of its first character in the passage's text.
+        end: Index after its last character.
         score: Cosine of question and sentence, in [-1, 1].
     """
 
@@ -36,11 +36,11 @@ class BestSentence:
 
 
 def sentence_spans(text: str, language: str | None = None) -> list[tuple[int, int]]:
-    """Where the sentences of a text begin and end, without the space around them.
+    """Start and end of each sentence of a text, without surrounding white space.
 
     Args:
         text: The text.
-        language: Code of its language, which decides about abbreviations. Default: English.
+        language: Code of its language, whose abbreviations are known. Default: English.
     """
     spans = []
     for boundary in get_sentence_boundaries((language or "en").split("-")[0].lower(), text):
@@ -58,17 +58,17 @@ def best_sentences(
     *,
     prompt: str | None = None,
 ) -> list[BestSentence | None]:
-    """The sentence of each passage that is nearest to a question.
+    """The sentence of each passage with the highest score.
 
     Args:
         passages: The passages.
-        question: (d,) float32, its unit embedding.
+        question: (d,) float32, unit-length embedding of the question.
         encoder: The encoder that embedded it.
-        prompt: Put before each sentence. Default: the encoder's own for passages.
+        prompt: Text to put before each sentence. Default: the encoder's passage prompt.
 
     Returns:
-        One for each passage; None where there is one sentence only, more than :data:`MAX_SENTENCES`, or
-        passages before it have :data:`MAX_SENTENCES_IN_ALL`.
+        One per passage; None if the passage has a single sentence or more than :data:`MAX_SENTENCES`, or if the total
+        reaches :data:`MAX_SENTENCES_IN_ALL`.
     """
     spans = [sentence_spans(passage.text, passage.language) for passage in passages]
     spans = [found if 1 < len(found) <= MAX_SENTENCES else [] for found in spans]

@@ -1,4 +1,4 @@
-"""Which language a text is in, and what languages are called."""
+"""Language detection and language names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from babel import Locale
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 SURE = 0.5
-"""From this probability on a guess is shown as one.
+"""Lowest probability at which a detected language is reliable.
 
-Measured on the questions of relkt-mini and XQuAD: docs/serve.md.
+Measured on the questions of relkt-mini and XQuAD, see docs/serve.md.
 """
 
-# Members of the macrolanguages ar and zh (ISO 639-3) that the identifier tells apart; a short question rarely does.
+# Members of the macrolanguages ar and zh (ISO 639-3): a short question rarely tells them apart.
 _MACROLANGUAGE = {"ary": "ar", "arz": "ar", "wuu": "zh", "yue": "zh"}
 _NO_LANGUAGE = "zxx"
 
@@ -25,8 +25,8 @@ class LanguageGuess:
     """The most likely language of a text.
 
     Args:
-        code: Its code (ISO 639), or None for a text without words.
-        probability: How likely it is, in [0, 1].
+        code: Its ISO 639 code; None for a text without words.
+        probability: Its probability, in [0, 1].
     """
 
     code: str | None
@@ -34,12 +34,12 @@ class LanguageGuess:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the guess is likely enough to be shown as one."""
+        """Whether the language is reliable, see :data:`SURE`."""
         return self.code is not None and self.probability >= SURE
 
 
 class LanguageGuesser:
-    """Guesses the language of short texts, among 135."""
+    """Detects the language of short texts, among 135."""
 
     def __init__(self) -> None:
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
@@ -58,10 +58,10 @@ class LanguageGuesser:
 
 
 def language_name(code: str) -> str:
-    """The English name of a language, or its code if it has none.
+    """The English name of a language, or its code if the name is unknown.
 
     Args:
-        code: Such as "th" or "zh-Hant".
+        code: A code, e.g. "th" or "zh-Hant".
     """
     return _names().get(code.replace("-", "_"), code)
 

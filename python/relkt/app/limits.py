@@ -1,4 +1,4 @@
-"""What one user may ask of a server."""
+"""Limits of a server, and a lock with a bounded queue."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Limits:
     """Limits of a server.
 
     Args:
-        question_characters: The longest question.
-        results: The most results of a question.
-        body_bytes: The largest body of a request.
-        waiting: Questions that may wait while another is answered; further ones are turned away.
-        connections: Open connections.
+        question_characters: Length of the longest question.
+        results: Largest number of results per question.
+        body_bytes: Size of the largest request body.
+        waiting: Number of questions that may wait while another is answered; further ones are refused.
+        connections: Number of open connections.
     """
 
     question_characters: int = 1000
@@ -33,32 +33,32 @@ class Limits:
 
 
 class BusyError(RuntimeError):
-    """Too many questions wait already."""
+    """Too many questions are waiting."""
 
 
-class Turns:
-    """One at a time, and a line of limited length.
+class BoundedLock:
+    """A lock with a bounded queue.
 
     Args:
-        waiting: How many may wait.
+        waiting: Number of threads that may wait.
     """
 
     def __init__(self, waiting: int) -> None:
         self._places = threading.BoundedSemaphore(waiting + 1)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._waiting = waiting
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn, and hold it.
+    def hold(self) -> Iterator[None]:
+        """Wait for the lock, and hold it.
 
         Raises:
-            BusyError: If the line is full.
+            BusyError: If the queue is full.
         """
         if not self._places.acquire(blocking=False):
-            raise BusyError(f"{self._waiting} questions are waiting already; ask again in a moment")
+            raise BusyError(f"{self._waiting} questions are already waiting; please try again in a moment")
         try:
-            with self._turn:
+            with self._lock:
                 yield
         finally:
             self._places.release()

@@ -1,4 +1,4 @@
-"""The page: a question, its answers, and a training run."""
+"""The web page: a question, its answers, and a training run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from relkt.app.run_folder import RunFolder
 from relkt.app.service import SearchService
 
 SHOWN_RESULTS = 5
-"""Results of a question until another number is chosen."""
+"""Number of results until the user chooses another."""
 
-# What Gradio's components have no option for.
+# Attributes that Gradio's components have no option for.
 _ON_LOAD = """() => {
   const box = document.querySelector('#relkt-question textarea');
   box.dir = 'auto';
@@ -37,9 +37,9 @@ _ON_LOAD = """() => {
   document.querySelector('#relkt-answer').setAttribute('aria-label', 'Passages');
   document.querySelector('#relkt-answer').setAttribute('role', 'region');
 }"""
-# Plain requests: a queue would answer through a stream, which proxies may hold back. SearchService has the line.
+# Plain requests: Gradio's queue answers through a stream, which proxies may delay. SearchService queues already.
 _EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-# Fonts of the device: named ones would be fetched.
+# Fonts of the device: Gradio would download named fonts.
 _FONTS = ("system-ui", "sans-serif")
 _MONO = ("ui-monospace", "monospace")
 
@@ -56,10 +56,10 @@ def mount_page(
 
     Args:
         app: The app.
-        service: Answers the questions.
-        examples: Questions to be asked by a click.
+        service: The service that answers questions.
+        examples: Example questions, shown as buttons.
         run: A training run to show in a second tab.
-        has_login: Whether one can log out.
+        has_login: Whether to show a button to log out.
     """
     gr.mount_gradio_app(
         app,
@@ -93,7 +93,7 @@ def build_page(
                     _build_search(service, examples)
                 with gr.Tab("Training run"):
                     report = gr.HTML(elem_id="relkt-run", apply_default_css=False)
-            # Anew for each visit: the run may be under way.
+            # Rendered on every visit: the run may be in progress.
             blocks.load(partial(run_report, run), outputs=report, **_EVENT)
         gr.HTML(page_footer(has_login=has_login))
     return blocks
@@ -101,7 +101,7 @@ def build_page(
 
 def _theme() -> gr.themes.Base:
     theme = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONO)
-    # Dark enough to be read: a contrast of at least 4.5 with the background.
+    # Readable: a contrast of at least 4.5 with the background.
     return theme.set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
@@ -116,7 +116,7 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
     with gr.Row(equal_height=False, elem_classes="relkt-ask"):
         question = gr.Textbox(
             label="Question",
-            info=f"In any language, at most {service.limits.question_characters:,} characters. Enter searches.",
+            info=f"In any language, up to {service.limits.question_characters:,} characters. Press Enter to search.",
             lines=1,
             max_lines=6,
             max_length=service.limits.question_characters,
@@ -151,8 +151,8 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
     status = gr.HTML(elem_id="relkt-status", apply_default_css=False)
     results = gr.HTML(elem_id="relkt-answer", apply_default_css=False)
 
-    # What was asked, since the box may hold the next question while the best sentences of this one are sought.
-    # The browser keeps it: a state of the server's would need an open connection for every page.
+    # The question of the shown results: the box may already hold the next one when their sentences are highlighted.
+    # The browser stores it: a state on the server would need an open connection per page.
     asked = gr.JSON(visible=False)
     search = partial(_search, service)
     mark = partial(_mark, service)
@@ -165,7 +165,7 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
 
 
 def _filter_choice(filter_: Filter) -> gr.Dropdown:
-    """Chosen by number, since a value may be of any type."""
+    """A choice by position, because a value may have any type."""
     name = language_name if filter_.column == "language" else value_text
     labels = [
         f"{value_text(value) if value is None else name(value)} ({count:,})" for value, count in filter_.values.items()
@@ -174,13 +174,13 @@ def _filter_choice(filter_: Filter) -> gr.Dropdown:
         list(zip(labels, range(len(labels)), strict=True)),
         value=[],
         multiselect=True,
-        label=f"Only these: {filter_.column}",
+        label=f"Filter by {filter_.column}",
         min_width=200,
     )
 
 
 class _Asked(BaseModel):
-    """What was asked: the question, the number of results, and the values chosen of each filter, by number."""
+    """A request: the question, the number of results, and the positions of the values chosen in each filter."""
 
     question: str
     number: int
@@ -190,21 +190,21 @@ class _Asked(BaseModel):
 def _search(
     service: SearchService, question: str, number: float, *chosen: Sequence[int]
 ) -> tuple[dict[str, Any], str, str]:
-    """What was asked, and the passages, which are shown while their best sentences are sought."""
+    """The request, and its status and passages without best sentences."""
     asked = _Asked(question=question, number=int(number), chosen=[list(positions) for positions in chosen])
     return (asked.model_dump(), *_answer(service, asked, highlight=False))
 
 
 def _mark(service: SearchService, asked: object) -> tuple[Any, Any]:
-    """The same passages with their best sentences marked."""
-    # Searched again, which takes little beside encoding sentences, instead of keeping passages for every visitor.
+    """The status and passages with best sentences marked."""
+    # Searches again instead of storing passages per visitor: that is fast compared with encoding sentences.
     try:
         return _answer(service, _Asked.model_validate(asked), highlight=True)
     except BusyError:
-        # What is shown is right without them.
+        # Keep the passages shown, without best sentences.
         return gr.skip(), gr.skip()
     except ValidationError:
-        return error_status("question: expected what was asked, got something else"), ""
+        return error_status("question: expected a request of this page, got other data"), ""
 
 
 def _answer(service: SearchService, asked: _Asked, *, highlight: bool) -> tuple[str, str]:
@@ -223,14 +223,14 @@ def _answer(service: SearchService, asked: _Asked, *, highlight: bool) -> tuple[
 
 
 def _where(filters: Sequence[Filter], chosen: Sequence[Sequence[int]]) -> dict[str, list[Any]]:
-    """The values that stand behind the numbers."""
+    """The chosen values of each filter."""
     if len(chosen) != len(filters):
-        raise ValueError(f"filters: expected values of {len(filters)}, got {len(chosen)}")
+        raise ValueError(f"filters: expected {len(filters)} lists, got {len(chosen)}")
     where = {}
     for filter_, positions in zip(filters, chosen, strict=True):
         values = list(filter_.values)
         if not set(positions) <= set(range(len(values))):
-            raise ValueError(f"filters: expected numbers from 0 to {len(values) - 1}, got {positions}")
+            raise ValueError(f"filters: expected positions from 0 to {len(values) - 1}, got {positions}")
         if positions:
             where[filter_.column] = [values[position] for position in positions]
     return where

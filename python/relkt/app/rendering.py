@@ -1,4 +1,4 @@
-"""HTML of what the page shows. Everything goes through templates that escape it."""
+"""HTML of the page, rendered by templates that escape all values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINKS = ("http://", "https://")
 
 @dataclass(frozen=True)
 class _Result:
-    """A result as its template wants it."""
+    """The values of a result for its template."""
 
     rank: int
     score: str
@@ -37,7 +37,7 @@ class _Result:
 
 
 def answer_status(answer: Answer) -> str:
-    """What was found and how long it took, as HTML.
+    """The status line of an answer as HTML: language, counts and durations.
 
     Args:
         answer: The answer.
@@ -65,10 +65,10 @@ def answer_results(answer: Answer) -> str:
 
 
 def error_status(message: str) -> str:
-    """Why there is no answer, as HTML.
+    """An error message as HTML.
 
     Args:
-        message: In words.
+        message: The message.
     """
     return _render("error.html", message=message)
 
@@ -77,14 +77,14 @@ def run_report(run: RunFolder) -> str:
     """A run's plots and tables as HTML.
 
     Args:
-        run: Its folder.
+        run: The folder of the run.
     """
     tables = run.tables()
     return _render(
         "run.html",
         name=run.name,
         plots=run.plots(),
-        # Made from Markdown in which HTML was escaped.
+        # Rendered from Markdown with HTML escaped.
         tables=None if tables is None else Markup(tables),
     )
 
@@ -93,9 +93,9 @@ def page_header(name: str, passages: int, encoder: str | None) -> str:
     """The top of the page as HTML.
 
     Args:
-        name: The index's.
-        passages: How many it has.
-        encoder: The encoder's name, if known.
+        name: Name of the index.
+        passages: Number of its passages.
+        encoder: Name of the encoder, if known.
     """
     return _render("header.html", name=name, passages=f"{passages:,}", encoder=encoder)
 
@@ -104,16 +104,16 @@ def page_footer(*, has_login: bool) -> str:
     """The bottom of the page as HTML.
 
     Args:
-        has_login: Whether one can log out.
+        has_login: Whether to show a button to log out.
     """
     return _render("footer.html", has_login=has_login)
 
 
 def login_page(*, failed: bool) -> str:
-    """The page that asks for the token.
+    """The login page as HTML.
 
     Args:
-        failed: Whether a wrong one was given.
+        failed: Whether the previous token was wrong.
     """
     return _render("login.html", failed=failed)
 
@@ -126,10 +126,10 @@ def stylesheet() -> str:
 
 
 def language_note(guess: LanguageGuess) -> str:
-    """A guessed language in words: "Thai", or "unsure (perhaps English)".
+    """A detected language in words: "Thai", or "unsure (perhaps English)".
 
     Args:
-        guess: The guess.
+        guess: The detected language.
     """
     if guess.code is None:
         return "unsure"
@@ -156,10 +156,10 @@ def _result(result: RetrievedPassage, sentence: BestSentence | None) -> _Result:
 
 
 def value_text(value: Any) -> str:
-    """A value of a passage's column in words.
+    """A value of a passage's column as text.
 
     Args:
-        value: Any that an index keeps.
+        value: A value of any type that an index stores.
     """
     if value is None:
         return "(none)"

@@ -1,4 +1,4 @@
-"""The server: page, API and what guards them, in one app."""
+"""The server: page, API and middleware in one app."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from relkt.app.guards import BodyLimit, SameOrigin, SecurityHeaders, ServedPaths
 from relkt.app.page import mount_page
 from relkt.app.run_folder import RunFolder
 from relkt.app.service import SearchService
+from relkt.errors import ArgumentError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-_DESCRIPTION = "Ask in any language; passages are ranked by meaning, exactly, by cosine."
+_DESCRIPTION = "Ask in any language. Passages are ranked by meaning: by cosine similarity, exactly."
 
 
 def create_app(
@@ -36,26 +37,24 @@ def create_app(
     """An ASGI app with the page at ``/``, the API at ``/api`` and its description at ``/docs`` and ``/openapi.json``.
 
     Args:
-        service: Answers the questions.
-        examples: Questions to be asked by a click.
-        run: The folder of a training run, shown in a second tab.
-        token: What page and API need, if given: the API as ``Authorization: Bearer TOKEN``, the page by a login.
-        allowed_hosts: Names and addresses (those of version 6 in brackets) by which browsers may call the server, so
-            that no other site can have them ask it under a name of its own. Default: any.
+        service: The service that answers questions.
+        examples: Example questions, shown as buttons.
+        run: Folder of a training run to show in a second tab.
+        token: Token that the API requires as ``Authorization: Bearer TOKEN``, and the page by a login. Default: none.
+        allowed_hosts: Host names and addresses (IPv6 in brackets) that clients may use; the list prevents DNS
+            rebinding. Default: any.
 
     Raises:
-        ValueError: If an example is blank or too long, ``run`` is no folder of a run, or ``token`` is short.
+        ArgumentError: If an example is blank or too long, ``run`` is not a run folder, or ``token`` is too short.
     """
     for example in examples:
         if not example.strip() or len(example) > service.limits.question_characters:
-            raise ValueError(
-                f"examples: expected questions of at most {service.limits.question_characters:,} characters, "
-                f"got {example[:40]!r}"
-            )
+            expected = f"questions of at most {service.limits.question_characters:,} characters"
+            raise ArgumentError("examples", expected, repr(example[:40]))
     folder = None if run is None else RunFolder(Path(run))
     access = None if token is None else Access(token)
-    # For the description only: RequireAccess does the work, for every path.
-    bearer = [Depends(HTTPBearer(auto_error=False, description="The token of the server."))] if access else []
+    # Only for the description: RequireAccess checks every path.
+    bearer = [Depends(HTTPBearer(auto_error=False, description="The server's token."))] if access else []
     app = FastAPIOffline(
         title=f"{service.name}: relkt",
         description=_DESCRIPTION,
@@ -68,7 +67,7 @@ def create_app(
     if access is not None:
         app.include_router(login_router(access))
     mount_page(app, service, examples=examples, run=folder, has_login=access is not None)
-    # The last one added is the first to see a request.
+    # The last middleware added sees a request first.
     app.add_middleware(BodyLimit, max_bytes=service.limits.body_bytes)
     if access is not None:
         app.add_middleware(RequireAccess, access=access)
@@ -81,7 +80,7 @@ def create_app(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound there.
+    """Whether an address is reachable only from this machine.
 
     Args:
         host: An address or a name.
@@ -99,10 +98,10 @@ def bind(host: str, port: int) -> socket.socket:
 
     Args:
         host: An address or a name.
-        port: The port; 0 for any that is free.
+        port: The port; 0 for any free port.
 
     Raises:
-        OSError: If it is taken, or not this machine's; says which.
+        OSError: If the port is in use, or the address is not this machine's.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -115,9 +114,9 @@ def run_server(app: FastAPI, listening: socket.socket, *, connections: int) -> N
     """Serve until interrupted.
 
     Args:
-        app: What :func:`create_app` gave.
-        listening: What :func:`bind` gave; closed at the end.
-        connections: The most open connections.
+        app: The app from :func:`create_app`.
+        listening: The socket from :func:`bind`; closed at the end.
+        connections: Largest number of open connections.
     """
     config = uvicorn.Config(
         app,
@@ -126,8 +125,7 @@ def run_server(app: FastAPI, listening: socket.socket, *, connections: int) -> N
         access_log=False,
         server_header=False,
         limit_concurrency=connections,
-        # For answers that are under way.
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=10,  # lets running requests finish
     )
     with listening:
         uvicorn.Server(config).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Questions to answers: what the page and the API share."""
+"""Answers questions, for the page and the API."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from relkt.app.filters import Filter, filters_of
 from relkt.app.highlighting import BestSentence, best_sentences
 from relkt.app.languages import LanguageGuess, LanguageGuesser
-from relkt.app.limits import Limits, Turns
+from relkt.app.limits import BoundedLock, Limits
 from relkt.encoders.origin import is_local
 from relkt.retrieval import RetrievedPassage, Retriever, Where
 
 DEFAULT_RESULTS = 10
-"""Results of a question that names no number."""
+"""Number of results if a request does not set it."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long parts of an answer took, without waiting for earlier questions.
+    """Seconds that the parts of an answer took, without waiting for earlier questions.
 
     Args:
         encoding: Embedding the question.
         search: Searching the index, and reading the passages found.
-        highlighting: Finding the best sentences; None if they were not asked for.
+        highlighting: Finding the best sentences; None if not requested.
     """
 
     encoding: float
@@ -42,12 +42,12 @@ class Answer:
 
     Args:
         question: The question.
-        language: Its language, guessed.
+        language: Its detected language.
         results: The passages, best first.
-        candidates: How many passages the index has.
-        seconds: How long it took.
-        best: The best sentence of each passage where it has one; empty if they were not asked for.
-        embedding: (d,) float32, the question's.
+        candidates: Number of passages in the index.
+        seconds: Durations of the parts.
+        best: The best sentence of each passage, or None; empty if not requested.
+        embedding: (d,) float32, embedding of the question.
     """
 
     question: str
@@ -64,7 +64,7 @@ class SearchService:
 
     Args:
         retriever: The index, with its passages and encoder.
-        limits: What one may ask.
+        limits: Limits of a request.
     """
 
     def __init__(self, retriever: Retriever, *, limits: Limits | None = None) -> None:
@@ -72,48 +72,48 @@ class SearchService:
         self.limits = limits or Limits()
         self.filters: list[Filter] = filters_of(retriever.passages)
         self._guesser = LanguageGuesser()
-        # An encoder is not safe to call from two threads, and a search uses every core by itself.
-        self._turns = Turns(self.limits.waiting)
+        # An encoder is not thread-safe, and a search uses every core.
+        self._lock = BoundedLock(self.limits.waiting)
         self._passage_prompt: str | None = retriever.passages.notes.get("passage_prompt")
 
     @property
     def name(self) -> str:
-        """What the index is called: its file's name without the ending."""
+        """Name of the index: its file name without suffix."""
         return self.retriever.path.stem if self.retriever.path else "index"
 
     @property
     def encoder_name(self) -> str | None:
-        """What the encoder is called; of one in a folder the end of its path, as the rest is nobody's business."""
+        """Name of the encoder; only the end of its path if it is a folder: the rest of the path is private."""
         name = self.retriever.encoder_name
         if name is None or not is_local(name):
             return name
         path = Path(name)
-        return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name  # a run has its model there
+        return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name  # the model of a run
 
     def warm_up(self) -> None:
-        """Load the encoder and use it once, so that the first question takes no longer than others.
+        """Load the encoder and use it once, so that the first question is as fast as later ones.
 
         Raises:
-            ValueError: As :attr:`relkt.Retriever.encoder`.
+            ValueError: See :attr:`relkt.Retriever.encoder`.
             OSError: If the encoder cannot be loaded.
         """
         self.highlight(self.search("?", 1))
 
     def search(self, question: str, k: int = DEFAULT_RESULTS, *, where: Where | None = None) -> Answer:
-        """The passages nearest to a question.
+        """The passages with the highest scores.
 
         Args:
             question: The question, in any language.
-            k: How many passages; fewer where fewer fit.
-            where: As for :meth:`relkt.Retriever.search`.
+            k: Number of passages; fewer are returned if fewer match ``where``.
+            where: See :meth:`relkt.Retriever.search`.
 
         Returns:
             The answer, without best sentences.
 
         Raises:
-            ValueError: If the question is blank or too long, ``k`` is out of range, or there is no such column or
-                value in ``where``.
-            BusyError: If too many questions wait.
+            ValueError: If the question is blank or too long, ``k`` is out of range, or ``where`` has an unknown column
+                or a value of the wrong type.
+            BusyError: If too many questions are waiting.
         """
         question = question.strip()
         if not question:
@@ -123,14 +123,14 @@ class SearchService:
         if not 1 <= k <= self.limits.results:
             raise ValueError(f"k: expected 1 to {self.limits.results}, got {k}")
         language = self._guesser.guess(question)
-        with self._turns.turn():
+        with self._lock.hold():
             start = time.perf_counter()
             embeddings = self.retriever.encode([question])
             encoded = time.perf_counter()
             try:
                 results = self.retriever.search_embeddings(embeddings, k, where=where or None)[0]
             except (TypeError, OverflowError) as error:
-                # A value that the type of its column cannot hold.
+                # A value out of the range of its column's type.
                 raise ValueError(f"where: {error}") from error
             end = time.perf_counter()
         return Answer(
@@ -143,16 +143,16 @@ class SearchService:
         )
 
     def highlight(self, answer: Answer) -> Answer:
-        """The same answer with the best sentence of each passage.
+        """The answer, with the best sentence of each passage added.
 
         Args:
-            answer: What :meth:`search` gave.
+            answer: An answer of :meth:`search`.
 
         Raises:
-            BusyError: If too many questions wait.
+            BusyError: If too many questions are waiting.
         """
         passages = [result.passage for result in answer.results]
-        with self._turns.turn():
+        with self._lock.hold():
             start = time.perf_counter()
             best = best_sentences(passages, answer.embedding, self.retriever.encoder, prompt=self._passage_prompt)
             seconds = time.perf_counter() - start

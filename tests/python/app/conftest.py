@@ -52,7 +52,7 @@ def service(retriever: Retriever) -> SearchService:
 
 @pytest.fixture
 def strict(retriever: Retriever) -> SearchService:
-    """With limits that are quickly reached."""
+    """A service with low limits."""
     from relkt.app.limits import Limits
     from relkt.app.service import SearchService
 
@@ -75,7 +75,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def client_of() -> Callable[..., TestClient]:
-    """Clients of new apps; outside of ``with``, so that nothing is started that a request does not need."""
+    """Makes clients of new apps, without the start and end of a server."""
     from starlette.testclient import TestClient
 
     from relkt.app.server import create_app

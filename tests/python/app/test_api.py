@@ -71,7 +71,7 @@ def test_search_with_filters_and_without_sentences(client: TestClient) -> None:
         ({"question": "x", "where": {"year": {"from": 1}}}, ["body", "where", "year"]),
     ],
 )
-def test_what_is_no_request(client: TestClient, body: dict[str, Any], place: list[str]) -> None:
+def test_malformed_requests(client: TestClient, body: dict[str, Any], place: list[str]) -> None:
     response = client.post("/api/search", json=body)
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"][: len(place)] == place
@@ -87,22 +87,22 @@ def test_what_is_no_request(client: TestClient, body: dict[str, Any], place: lis
         ({"question": "x", "where": {"year": "2020"}}, "where: expected a value of type int64 for 'year', got '2020'"),
     ],
 )
-def test_what_this_index_cannot_answer(client: TestClient, body: dict[str, Any], detail: str) -> None:
+def test_questions_that_this_index_cannot_answer(client: TestClient, body: dict[str, Any], detail: str) -> None:
     response = client.post("/api/search", json=body)
     assert response.status_code == 400
     assert response.json()["detail"].startswith(detail)
 
 
 def test_only_json_is_read(client: TestClient) -> None:
-    # A form on another site could send this without being asked.
+    # A form on another site can send other types without a preflight request.
     response = client.post("/api/search", content='{"question": "x"}', headers={"Content-Type": "text/plain"})
     assert response.status_code == 422
 
 
-def test_a_full_line(client_of: Callable[..., TestClient], strict: SearchService) -> None:
+def test_a_full_queue(client_of: Callable[..., TestClient], strict: SearchService) -> None:
     client = client_of(strict)
-    with strict._turns._turn:
-        taken = [strict._turns._places.acquire(blocking=False) for _ in range(2)]
+    with strict._lock._lock:
+        taken = [strict._lock._places.acquire(blocking=False) for _ in range(2)]
         response = client.post("/api/search", json={"question": "x", "k": 1})
     assert taken == [True, True]
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
@@ -125,7 +125,7 @@ def test_info(client: TestClient) -> None:
     assert filters["language"][0] == {"value": "en", "count": 8}
 
 
-def test_the_folder_of_an_encoder_is_not_told(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_an_encoder_stays_private(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {
         "me/model": "me/model",
         "/home/me/e5": "e5",
@@ -176,7 +176,7 @@ def test_description(client: TestClient) -> None:
     assert client.post("/api/search", json={"question": example}).status_code == 200
 
 
-def test_the_description_is_shown_without_other_hosts(client: TestClient) -> None:
+def test_the_description_needs_no_other_host(client: TestClient) -> None:
     page = client.get("/docs").text
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
@@ -196,9 +196,9 @@ def test_health(client: TestClient) -> None:
     assert json.loads(client.get("/api/health").content) == {"status": "ok"}
 
 
-def test_an_answer_is_whole_without_its_sentences(client: TestClient, service: SearchService, monkeypatch) -> None:
+def test_a_busy_server_answers_without_sentences(client: TestClient, service: SearchService, monkeypatch) -> None:
     def busy(*_: object, **__: object) -> None:
-        raise BusyError("16 questions wait already")
+        raise BusyError("16 questions are waiting")
 
     monkeypatch.setattr(service, "highlight", busy)
     answer = client.post("/api/search", json={"question": "ice", "k": 2})

@@ -1,6 +1,6 @@
-"""The page in a browser, served by the command: from a question in Thai to what the screen shows.
+"""The page in a browser, served by the command.
 
-``RELKT_SCREENSHOT=docs/serve.png pytest tests/python/app/test_browser.py -k screenshot`` makes the picture in the
+``RELKT_SCREENSHOT=docs/serve.png pytest tests/python/app/test_browser.py -k screenshot`` makes the picture of the
 documentation.
 """
 
@@ -33,20 +33,24 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="Chromium and its driver are not installed: apt install chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="Chromium and its driver are not installed: apt install chromium-driver",
+    ),
+]
 
 TOKEN = "a-token-that-is-long-enough"
 PATIENCE = 120
-"""Seconds until a page that does not come has failed; ample, for a machine that does much else."""
+"""Timeout in seconds, generous for a busy machine."""
 DESKTOP, PHONE = (1000, 860), (360, 740)
 WHY_ICE_FLOATS = "ทำไมน้ำแข็งลอยน้ำ"
 EXAMPLES = [WHY_ICE_FLOATS, "¿Cómo hacen miel las abejas?", "أين يصب نهر النيل؟"]
 
 
 class Browser:
-    """A browser that knows the page."""
+    """A browser with the page."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
@@ -78,7 +82,7 @@ class Browser:
         self.focused.send_keys(*keys)
 
     def ask(self, question: str) -> None:
-        """Types into what has the focus, and presses Enter."""
+        """Types into the focused element, and presses Enter."""
         self.press(question, Keys.ENTER)
         self.wait_for_sentences()
 
@@ -94,19 +98,19 @@ class Browser:
         return [element.text for element in self.all(".relkt-results h2")]
 
     def fits(self) -> bool:
-        """Whether nothing has to be scrolled sideways."""
+        """Whether the page needs no horizontal scrolling."""
         return bool(self.run("return document.documentElement.scrollWidth <= window.innerWidth"))
 
     def tab_to(self, script: str) -> None:
-        """Presses the tabulator until what has the focus fits."""
+        """Presses Tab until the focused element matches a condition."""
         for _ in range(60):
             self.press(Keys.TAB)
             if self.run(f"const e = document.activeElement; return {script}"):
                 return
-        pytest.fail(f"the keyboard does not reach what fits {script}")
+        pytest.fail(f"the keyboard reaches no element with {script}")
 
     def requests(self) -> set[str]:
-        """Hosts that were asked since the last call."""
+        """Hosts of the requests since the last call."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return {urlsplit(url).netloc for url in urls if not url.startswith(("data:", "blob:"))}
@@ -126,7 +130,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
         "--disable-dev-shm-usage",
         "--lang=en",
         f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-        # No other machine can be reached: what the page shows, it has from its server.
+        # No other machine can be reached: everything comes from the server.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
@@ -139,27 +143,27 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 
 def serve(*arguments: str | Path, **environment: str) -> tuple[subprocess.Popen[str], str]:
-    """The command, and where it serves."""
+    """The process of the server, and its address."""
     command = [sys.executable, "-m", "relkt", "serve", *map(str, arguments), "--port", "0"]
     server = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1", **environment}
     )
     assert server.stderr is not None
-    said = ""
+    output = ""
     for line in server.stderr:
-        said += line
+        output += line
         if found := re.search(r"on (http://127\.0\.0\.1:\d+) ", line):
             return server, found[1] + "/"
     server.wait(10)
-    raise AssertionError(f"relkt serve ended with {server.returncode}: {said}")
+    raise AssertionError(f"relkt serve ended with {server.returncode}: {output}")
 
 
 def stop(server: subprocess.Popen[str]) -> None:
-    """As Ctrl-C does, with the page still open; a server that is told to end has not failed."""
+    """Stops a server as Ctrl-C does, while the page is open; the exit code is 0."""
     server.send_signal(signal.SIGINT)
-    _, said = server.communicate(timeout=PATIENCE)
+    _, output = server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +202,7 @@ def test_a_question_in_thai_finds_its_passage(browser: Browser) -> None:
     assert browser.problems() == []
 
 
-def test_arabic_runs_from_right_to_left(browser: Browser) -> None:
+def test_arabic_is_laid_out_right_to_left(browser: Browser) -> None:
     browser.open(PHONE)
     browser.ask("أين يصب نهر النيل؟")
     assert browser.titles[0] == "نهر النيل"
@@ -207,13 +211,13 @@ def test_arabic_runs_from_right_to_left(browser: Browser) -> None:
     assert texts[0].get_attribute("lang") == "ar"
     box = browser.all("#relkt-question textarea")[0]
     assert box.value_of_css_property("direction") == "rtl"
-    # Its lines end at the right side.
+    # Lines are aligned to the right.
     right = "const range = document.createRange(); range.selectNodeContents(arguments[0]);"
     right += "return arguments[0].getBoundingClientRect().right - range.getClientRects()[0].right"
     assert abs(browser.run(right, texts[0])) < 2
 
 
-def test_a_phone_needs_no_scrolling_sideways(browser: Browser) -> None:
+def test_a_phone_needs_no_horizontal_scrolling(browser: Browser) -> None:
     browser.open(PHONE)
     assert browser.fits()
     browser.run("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options')).click()")
@@ -232,7 +236,7 @@ def test_the_keyboard_is_enough(browser: Browser) -> None:
     browser.open()
     browser.ask("Wie entsteht Honig?")
     assert "German" in browser.status
-    # The focus is seen wherever it goes.
+    # The focus is always visible.
     for _ in range(4):
         browser.press(Keys.TAB)
         assert browser.focused.value_of_css_property("outline-style") == "solid"
@@ -285,7 +289,7 @@ def test_markup_of_passages_stays_text(browser: Browser) -> None:
     assert browser.run("return window.pwned ?? null") is None
 
 
-def test_errors_are_said(browser: Browser) -> None:
+def test_errors_are_shown(browser: Browser) -> None:
     browser.open()
     browser.press("  ", Keys.ENTER)
     browser.wait(lambda: browser.all("#relkt-status [role=alert]"))
@@ -300,7 +304,7 @@ def test_the_description_of_the_api(browser: Browser) -> None:
     assert browser.problems() == []
 
 
-def test_a_token_is_asked_for(driver: webdriver.Chrome, index_path: Path) -> None:
+def test_the_page_requires_the_token(driver: webdriver.Chrome, index_path: Path) -> None:
     server, url = serve(index_path, RELKT_TOKEN=TOKEN)
     try:
         browser = Browser(driver, url)
@@ -322,7 +326,7 @@ def test_a_token_is_asked_for(driver: webdriver.Chrome, index_path: Path) -> Non
 
 
 def test_screenshot(browser: Browser, tmp_path: Path) -> None:
-    for _ in range(2):  # the second time shows usual times
+    for _ in range(2):  # the second time shows typical durations
         browser.open()
         browser.ask(WHY_ICE_FLOATS)
     path = Path(os.environ.get("RELKT_SCREENSHOT", tmp_path / "serve.png"))

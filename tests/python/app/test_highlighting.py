@@ -1,4 +1,4 @@
-"""Sentences of passages, and the best one."""
+"""Sentences of passages, and the best of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_spans_without_spaces() -> None:
     ]
 
 
-def test_best_sentence_is_the_nearest(retriever: Retriever) -> None:
+def test_best_sentence_has_the_highest_score(retriever: Retriever) -> None:
     passages = [passage for passage in retriever.passages if passage.id in ("tides-1", "ice-1", "nil-1")]
     question = retriever.encode(["ทำไมน้ำแข็งลอยน้ำ"])[0]
     best = best_sentences(passages, question, retriever.encoder)
@@ -53,7 +53,7 @@ def test_best_sentence_is_the_nearest(retriever: Retriever) -> None:
     assert ice[best[1].start : best[1].end].startswith("Water expands")
 
 
-def test_none_is_marked_where_there_is_no_choice(retriever: Retriever) -> None:
+def test_single_sentences_are_not_marked(retriever: Retriever) -> None:
     question = retriever.encode(["ice"])[0]
     texts = ["One sentence only.", "x. " * (MAX_SENTENCES + 1), "Ice floats. Bread rises."]
     passages = [IndexedPassage(id=str(number), text=text) for number, text in enumerate(texts)]
@@ -65,7 +65,7 @@ def test_none_is_marked_where_there_is_no_choice(retriever: Retriever) -> None:
     assert best_sentences([], question, retriever.encoder) == []
 
 
-def test_there_is_a_limit_for_all_sentences(retriever: Retriever) -> None:
+def test_the_number_of_sentences_is_limited(retriever: Retriever) -> None:
     text = " ".join(f"Sentence number {number}." for number in range(MAX_SENTENCES))
     passages = [IndexedPassage(str(row), text) for row in range(MAX_SENTENCES_IN_ALL // MAX_SENTENCES + 1)]
     seen: list[str] = []

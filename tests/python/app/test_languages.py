@@ -1,4 +1,4 @@
-"""Which language a question is in."""
+"""Language detection of questions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def guesser() -> LanguageGuesser:
         ("de", "Warum schwimmt Eis?"),
         ("en", "Why does ice float?"),
         ("es", "¿Qué es el hielo?"),
-        # Told apart as Wu Chinese and Egyptian Arabic by the identifier.
+        # Detected as Wu Chinese and Egyptian Arabic.
         ("zh", "托马斯·戴维斯有多少次迫使掉球？"),
         ("ar", "من كان كونت ميلفي؟"),
     ],

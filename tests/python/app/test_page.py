@@ -25,7 +25,7 @@ QUESTION = "ทำไมน้ำแข็งลอยน้ำ"
 
 @pytest.fixture
 def ask(client: TestClient) -> Iterator[Callable[..., list[Any]]]:
-    """Runs the page's functions as a browser does: by number, over HTTP."""
+    """Calls the functions of the page as a browser does: by number, over HTTP."""
     with client:
         config = client.get("/config").json()
         search = next(event for event in config["dependencies"] if len(event["inputs"]) > 1)
@@ -65,7 +65,7 @@ def test_what_a_browser_keeps_is_checked(service: SearchService, asked: object) 
     assert passages == ""
 
 
-def test_passages_come_first_and_sentences_are_marked_then(ask: Callable[..., list[Any]]) -> None:
+def test_passages_appear_before_their_sentences_are_marked(ask: Callable[..., list[Any]]) -> None:
     (status, passages), (marked_status, marked) = ask(QUESTION, 5, [], [], [])
     assert "Thai" in status
     assert "finding the best sentences" in status
@@ -76,7 +76,7 @@ def test_passages_come_first_and_sentences_are_marked_then(ask: Callable[..., li
     assert marked.replace("<mark>", "").replace("</mark>", "") == passages
 
 
-def test_filters_are_chosen_by_number(ask: Callable[..., list[Any]]) -> None:
+def test_filters_are_chosen_by_position(ask: Callable[..., list[Any]]) -> None:
     (_, passages), _ = ask("coffee", 12, [1, 3], [], [0])  # Arabic and Japanese, of 2021
     assert passages.count("<article>") == 2
     assert 'lang="ar"' in passages
@@ -84,21 +84,21 @@ def test_filters_are_chosen_by_number(ask: Callable[..., list[Any]]) -> None:
 
 
 @pytest.mark.parametrize(("question", "message"), [(" ", "got a blank one"), ("x" * 1001, "at most 1,000 characters")])
-def test_what_cannot_be_answered_is_said(ask: Callable[..., list[Any]], question: str, message: str) -> None:
+def test_errors_are_shown(ask: Callable[..., list[Any]], question: str, message: str) -> None:
     for status, passages in ask(question, 5, [], [], []):
         assert 'role="alert"' in status
         assert message in status
         assert passages == ""
 
 
-def test_markup_of_passages_is_text(ask: Callable[..., list[Any]]) -> None:
+def test_markup_of_passages_is_escaped(ask: Callable[..., list[Any]]) -> None:
     for _, passages in ask("markup of a page", 1, [], [], []):
         assert "&lt;script&gt;" in passages.replace("<mark>", "").replace("</mark>", "")
         assert "<script" not in passages
         assert "<img" not in passages
 
 
-def test_nobody_else_is_told(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_contacts_no_host(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[Any]()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments) or [])
     blocks = build_page(service, examples=["Why?"])
@@ -106,7 +106,7 @@ def test_nobody_else_is_told(service: SearchService, monkeypatch: pytest.MonkeyP
     assert asked == []
 
 
-def test_the_page_names_no_other_host(client: TestClient) -> None:
+def test_the_page_refers_to_no_other_host(client: TestClient) -> None:
     with client:
         config = client.get("/config").json()
         theme = client.get("/theme.css").text
@@ -119,14 +119,9 @@ def test_the_page_names_no_other_host(client: TestClient) -> None:
     ]
 
 
-def test_examples_are_questions(service: SearchService, client_of: Callable[..., TestClient]) -> None:
-    with pytest.raises(ValueError, match="examples: expected questions of at most 1,000 characters, got ' '"):
-        client_of(service, examples=["Why?", " "])
-
-
-def test_passages_stay_where_there_is_no_turn_to_mark_sentences(service: SearchService, monkeypatch) -> None:
+def test_a_busy_server_keeps_the_passages_shown(service: SearchService, monkeypatch) -> None:
     def busy(*_: object, **__: object) -> None:
-        raise BusyError("16 questions wait already")
+        raise BusyError("16 questions are waiting")
 
     asked = {"question": QUESTION, "number": 1, "chosen": [[], [], []]}
     monkeypatch.setattr(service, "highlight", busy)

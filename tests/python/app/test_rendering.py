@@ -1,4 +1,4 @@
-"""What the page shows is escaped, and its texts know their direction."""
+"""The HTML of the page: escaped, with language and direction."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_everything_of_a_passage_is_escaped() -> None:
         fields={EVIL: EVIL, "url": "https://x/" + EVIL},
     )
     page = Elements(answer_results(answer_of(passage, BestSentence(0, len(EVIL), 0.5))))
-    ours = {"ol", "li", "article", "header", "span", "h2", "p", "mark", "dl", "div", "dt", "dd", "bdi", "a"}
-    assert {name for name, _ in page.tags} <= ours
+    expected = {"ol", "li", "article", "header", "span", "h2", "p", "mark", "dl", "div", "dt", "dd", "bdi", "a"}
+    assert {name for name, _ in page.tags} <= expected
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert page.text.count(EVIL) == 2 + 5 + 2  # the text, its other columns, and the field "url"
     assert page.attributes("a") == [{"href": "https://x/" + EVIL, "target": "_blank", "rel": "noopener noreferrer"}]
@@ -101,7 +101,7 @@ def test_direction_language_and_best_sentence() -> None:
 
 def test_no_results() -> None:
     answer = Answer("x", LanguageGuess("en", 1), [], 5, Seconds(0, 0))
-    assert "No passage fits the filters" in answer_results(answer)
+    assert "No passage matches the filters" in answer_results(answer)
     assert "finding the best sentences" in answer_status(answer)
 
 
@@ -140,11 +140,11 @@ def test_values_in_words(value: object, text: str) -> None:
     assert value_text(value) == text
 
 
-def test_login_page_has_a_label_and_says_what_was_wrong() -> None:
+def test_login_page_has_a_label_and_an_error() -> None:
     page = Elements(login_page(failed=False))
     assert page.attributes("label")[0]["for"] == page.attributes("input")[0]["id"]
     assert 'role="alert"' not in login_page(failed=False).split("</style>")[1]
-    assert "That is not the token" in login_page(failed=True)
+    assert "Wrong token" in login_page(failed=True)
     assert "logout" in page_footer(has_login=True)
     assert "logout" not in page_footer(has_login=False)
 
@@ -165,16 +165,9 @@ def test_run(run_folder: Path) -> None:
     assert "0.750" in page.text
 
 
-def test_a_run_that_goes_on(run_folder: Path) -> None:
+def test_a_run_in_progress(run_folder: Path) -> None:
     run = RunFolder(run_folder)
     (run_folder / "results.md").unlink()
-    assert "There are no results yet" in run_report(run)
+    assert "No results yet" in run_report(run)
     (run_folder / "results.md").write_text("done")
     assert "done" in run_report(run)
-
-
-def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"run: expected the folder of a run, got .*, which has none of results\.md"):
-        RunFolder(tmp_path)
-    with pytest.raises(ValueError, match=r"run: expected the folder of a run, got .*, which is none"):
-        RunFolder(tmp_path / "missing")

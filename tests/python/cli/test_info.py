@@ -1,4 +1,4 @@
-"""``relkt info``: what it says of indexes, models and runs."""
+"""``relkt info``: facts about indexes, models and runs."""
 
 import json
 

@@ -107,9 +107,9 @@ def test_no_warning_with_a_token(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--token", "short"], "token: expected at least 16 characters, got 5"),
-        (["--run", "missing"], "run: expected the folder of a run, got missing"),
-        (["--example", " "], "examples: expected questions"),
+        (["--token", "short"], "--token: expected at least 16 characters, got 5"),
+        (["--run", "missing"], "--run: missing is not a folder"),
+        (["--example", " "], "--example: expected questions"),
         (["--device", "abacus"], "--device: expected cpu"),
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7, port 0"),
     ],
