@@ -1,7 +1,7 @@
-"""An index from, and to, what others keep embeddings in: faiss, NumPy files, Arrow tables and Parquet files.
+"""Import and export of embeddings: faiss indexes, NumPy files, Arrow tables and Parquet files.
 
-Rows pass through in batches of :data:`BATCH_BYTES`, so an import with ``output`` needs memory for a few batches and the
-ids, and so does an export to a file. Stored rows are those given, bit for bit: nothing is cast or normalised.
+Rows are processed in batches of :data:`BATCH_BYTES`, so an import with ``output`` and an export to a file need memory
+for a few batches and the ids only. Rows are stored bit for bit, without casts or normalisation.
 """
 
 from relkt.formats.arrow import from_arrow, from_parquet, to_arrow, to_parquet

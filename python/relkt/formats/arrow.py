@@ -26,26 +26,27 @@ def from_arrow(
     output: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Index:
-    """An index of a column of a table.
+    """Import a column of a table.
 
     Args:
-        data: A ``pyarrow.Table``, a ``pyarrow.dataset.Dataset``, whose reader keeps a few batches, and of Parquet files
-            whole row groups, in memory (:func:`from_parquet` does not), or a ``datasets.Dataset``.
-        column: The embeddings: lists of float32 or float16, all of the same length (fixed-size lists, lists, large
-            lists or one-dimensional tensors). Default: "embedding".
-        id_column: The ids: integers or strings, each once. Default: none, the ids are the rows.
-        output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
+        data: A ``pyarrow.Table``, a ``pyarrow.dataset.Dataset`` or a ``datasets.Dataset``. The reader of a
+            ``pyarrow.dataset.Dataset`` holds a few batches in memory, and whole row groups of Parquet files;
+            :func:`from_parquet` needs less.
+        column: The embeddings: lists of float32 or float16 of equal length (fixed-size lists, lists, large lists or
+            one-dimensional tensors). Default: "embedding".
+        id_column: The ids: unique integers or strings. Default: None, the ids are the row numbers.
+        output: An index file to write batch by batch and open. Default: None, the index stays in memory.
         threads: As for :class:`relkt.Index`.
 
     Returns:
-        The index, with the rows in the same order.
+        The index; its rows have the order of the source.
 
     Raises:
         ImportError: If pyarrow is not installed.
-        TypeError: If ``data`` is something else, or a column has another type: float64 is not cast.
-        ValueError: If there is no such column, no row, a null (the message names the row) or a list of another length,
-            or as :class:`relkt.Index`.
-        OSError: If a file cannot be read or written; nothing is left of ``output``.
+        TypeError: If ``data`` or a column has another type; float64 is not cast.
+        ValueError: If a column does not exist, the table is empty, a value is null (the message names the row), lists
+            differ in length, or as :class:`relkt.Index`.
+        OSError: If a file cannot be read or written; a new ``output`` is removed, an old one is kept.
     """
     return _from_source("data", source_of(data), column, id_column, output, threads)
 
@@ -58,23 +59,23 @@ def from_parquet(
     output: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Index:
-    """An index of a column of Parquet files, of which a batch is in memory at a time, however large their row groups.
+    """Import a column of Parquet files, one batch at a time, for row groups of any size.
 
     Args:
-        path: A file, or several, whose rows follow one another.
+        path: A file, or several, which are concatenated.
         column: As for :func:`from_arrow`. Default: "embedding".
-        id_column: As for :func:`from_arrow`. Default: none, the ids are the rows.
-        output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
+        id_column: As for :func:`from_arrow`. Default: None, the ids are the row numbers.
+        output: An index file to write batch by batch and open. Default: None, the index stays in memory.
         threads: As for :class:`relkt.Index`.
 
     Returns:
-        The index, with the rows in the same order.
+        The index; its rows have the order of the source.
 
     Raises:
         ImportError: If pyarrow is not installed.
-        TypeError: If a column has another type (float64 is not cast), or not the same type in all files.
-        ValueError: As :func:`from_arrow`, or if a file is no Parquet file.
-        OSError: If a file cannot be read or written; nothing is left of ``output``.
+        TypeError: If a column has another type (float64 is not cast), or different types in the files.
+        ValueError: As :func:`from_arrow`, or if a file is not a Parquet file.
+        OSError: If a file cannot be read or written; a new ``output`` is removed, an old one is kept.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
@@ -89,8 +90,8 @@ def from_parquet(
                     other = field_of(file.schema_arrow, name, wanted).type
                     if first != other:
                         raise TypeError(
-                            f"{name}: expected {wanted!r} to be of one type, got {first} in {os.fspath(paths[0])!r} "
-                            f"and {other} in {os.fspath(one)!r}"
+                            f"{name}: expected one type of {wanted!r} in all files, got {first} in "
+                            f"{os.fspath(paths[0])!r} and {other} in {os.fspath(one)!r}"
                         )
             rows += file.metadata.num_rows
 
@@ -105,7 +106,7 @@ def from_parquet(
 def _parquet_file(path: str | os.PathLike[str]) -> Any:
     parquet = import_library("pyarrow.parquet", "pyarrow")
     with Path(path).open("rb"):
-        pass  # An OSError of Python's own.
+        pass  # raises Python's own OSError
     try:
         return parquet.ParquetFile(path, memory_map=True)
     except import_library("pyarrow", "pyarrow").ArrowInvalid as error:
@@ -113,13 +114,12 @@ def _parquet_file(path: str | os.PathLike[str]) -> Any:
 
 
 def to_arrow(index: Index, *, column: str = "embedding", id_column: str | None = "id") -> pyarrow.Table:
-    """The stored rows, bit for bit, as an Arrow table in memory.
+    """Export the stored rows, bit for bit, as an Arrow table in memory.
 
     Args:
-        index: Any.
+        index: The index.
         column: Name of the column of embeddings: fixed-size lists of float32 or float16. Default: "embedding".
-        id_column: Name of the column of ids, int64 or string, which is there if the index has ids; None leaves it out.
-            Default: "id".
+        id_column: Name of the column of ids (int64 or string), if the index has ids; None for no column. Default: "id".
 
     Raises:
         ImportError: If pyarrow is not installed.
@@ -133,12 +133,10 @@ def to_arrow(index: Index, *, column: str = "embedding", id_column: str | None =
 def to_parquet(
     index: Index, path: str | os.PathLike[str], *, column: str = "embedding", id_column: str | None = "id"
 ) -> None:
-    """Writes the stored rows, bit for bit, to a Parquet file, one row group for each batch.
-
-    The file appears, or is replaced, once it is complete.
+    """Export the stored rows, bit for bit, to a Parquet file with a row group for each batch. The write is atomic.
 
     Args:
-        index: Any.
+        index: The index.
         path: The file.
         column: As for :func:`to_arrow`. Default: "embedding".
         id_column: As for :func:`to_arrow`. Default: "id".
@@ -146,11 +144,11 @@ def to_parquet(
     Raises:
         ImportError: If pyarrow is not installed.
         ValueError: If both columns have the same name.
-        OSError: If the file cannot be written; an old one is left as it was.
+        OSError: If the file cannot be written; an old file is kept.
     """
     arrow, parquet = import_library("pyarrow", "pyarrow"), import_library("pyarrow.parquet", "pyarrow")
     schema = _schema(arrow, index, column, id_column)
-    # Embeddings hardly ever repeat, so a dictionary of them would only cost.
+    # Embeddings rarely repeat, so dictionary encoding would not save space.
     with atomic_file(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
         for batch in _record_batches(arrow, index, schema):
             writer.write_batch(batch, row_group_size=len(batch))
@@ -177,7 +175,7 @@ def _schema(arrow: Any, index: Index, column: str, id_column: str | None) -> Any
     fields = [arrow.field(column, arrow.list_(value, index.dim))]
     if id_column is not None and index.has_ids:
         if id_column == column:
-            raise ValueError(f"id_column: expected another name than that of the embeddings, got {id_column!r}")
+            raise ValueError(f"id_column: expected another name than the column of embeddings, got {id_column!r}")
         fields.insert(0, arrow.field(id_column, arrow.int64() if index.ids.dtype == np.int64 else arrow.string()))
     return arrow.schema(fields)
 

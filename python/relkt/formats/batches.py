@@ -1,4 +1,4 @@
-"""What all formats share: batches of rows, and an index from them."""
+"""Batches of rows, shared by all formats."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from relkt.arrays import Embeddings
 from relkt.index import Index
 
 BATCH_BYTES = 16 << 20
-"""Bytes of rows in a batch, at most (a batch has at least one row)."""
+"""Maximum bytes of a batch, which has at least one row."""
 
 
 def import_library(module: str, package: str) -> Any:
-    """A module; if it cannot be imported, an ImportError with the line that installs its package."""
+    """Import a module; an ImportError contains the command that installs its package."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"{module} is needed for this and cannot be imported ({error}): pip install {package}"
-        ) from error
+        raise ImportError(f"{module} is needed and cannot be imported ({error}): pip install {package}") from error
 
 
 def some_rows(name: str, rows: int) -> int:
-    """The number of rows, which must not be 0; ``name`` is the argument they came by."""
+    """Check that the number of rows is not 0, and return it; ``name`` is the argument in the message."""
     if rows < 1:
         raise ValueError(f"{name}: expected at least one row, got none")
     return rows
 
 
 def ranges(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Where batches start and stop."""
+    """Starts and stops of batches."""
     step = max(1, BATCH_BYTES // max(1, row_bytes))
     return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def batches_of(index: Index) -> Iterator[tuple[int, Embeddings]]:
-    """The first row of each batch, and its rows."""
+    """The first row number and the rows of each batch."""
     for start, stop in ranges(len(index), index.dtype.itemsize * index.dim):
         yield start, index.embeddings(np.arange(start, stop))
 
@@ -49,7 +47,7 @@ def batches_of(index: Index) -> Iterator[tuple[int, Embeddings]]:
 def index_of(
     batches: Iterator[Embeddings], rows: int, ids: Any, output: str | os.PathLike[str] | None, threads: int | None
 ) -> Index:
-    """An index in memory, or in the file ``output``, of as many rows as were announced."""
+    """An index of exactly ``rows`` rows, in memory or in the file ``output``."""
     if output is not None:
         return Index.build(output, batches, rows=rows, ids=ids, threads=threads)
     array: NDArray[Any] | None = None

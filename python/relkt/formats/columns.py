@@ -1,4 +1,4 @@
-"""Columns of Arrow tables that are read in batches."""
+"""Reading columns of Arrow tables in batches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from relkt.arrays import Embeddings
 from relkt.formats.batches import import_library
 
-# A row of a list column has no width in the column's type; batches of it are cut as if it had this one.
+# The type of a column of variable-size lists has no width; its batches are sized for this width.
 _ASSUMED_DIM = 4096
 
 
 class Source(NamedTuple):
-    """Columns of a table that is read in batches.
+    """A table that is read in batches.
 
     Attributes:
         schema: A ``pyarrow.Schema``.
         rows: Number of rows.
-        batches: From columns and a number of rows to batches of at most so many rows, all in all these columns.
+        batches: Takes names of columns and a maximum number of rows, and returns batches of these columns.
     """
 
     schema: Any
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def source_of(data: Any) -> Source:
-    """A table of one of three libraries as one of which columns are read in batches."""
+    """The source for a table of pyarrow or datasets."""
     arrow, files = import_library("pyarrow", "pyarrow"), import_library("pyarrow.dataset", "pyarrow")
     if isinstance(data, arrow.Table):
         return Source(
@@ -41,14 +41,14 @@ def source_of(data: Any) -> Source:
         return Source(
             data.schema,
             data.count_rows(),
-            # Without reading further ahead than a batch or two.
+            # Reads at most two batches ahead.
             lambda columns, rows: data.to_batches(
                 columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1
             ),
         )
-    datasets = sys.modules.get("datasets")  # Whoever has a data set of it has imported it.
+    datasets = sys.modules.get("datasets")  # already imported if ``data`` is one of its objects
     if datasets is not None and isinstance(data, datasets.Dataset):
-        # By way of its own batches, which know of rows that were shuffled, selected, or sorted.
+        # Its own batches respect shuffled, selected and sorted rows.
         def batches(columns: list[str], rows: int) -> Iterator[Any]:
             for table in data.select_columns(columns).with_format("arrow").iter(rows):
                 yield from table.to_batches()
@@ -61,26 +61,26 @@ def source_of(data: Any) -> Source:
 
 
 def check_embeddings(schema: Any, column: str) -> int:
-    """The width of the rows, or a guess where the type does not say."""
+    """Check the type of the embeddings, and return their width, or an assumed width for variable-size lists."""
     types = import_module("pyarrow.types")
     given = field_of(schema, "column", column).type
     kind = storage_of(given)
     fixed = types.is_fixed_size_list(kind)
     is_list = fixed or types.is_list(kind) or types.is_large_list(kind)
-    flat = len(getattr(given, "shape", (0,))) == 1  # Tensors have a shape.
+    flat = len(getattr(given, "shape", (0,))) == 1  # tensors have a shape
     if is_list and flat and (types.is_float32(kind.value_type) or types.is_float16(kind.value_type)):
         return kind.list_size if fixed else _ASSUMED_DIM
     hint = ""
     if is_list and types.is_floating(kind.value_type):
         hint = (
-            "; to convert it, if it may lose digits: table.set_column(table.schema.get_field_index(name), name, "
+            "; to convert it, with a loss of digits: table.set_column(table.schema.get_field_index(name), name, "
             f"table[name].cast(pyarrow.list_(pyarrow.float32()))) with name = {column!r}"
         )
     raise TypeError(f"column: expected {column!r} to be lists of float32 or float16 (halffloat), got {given}{hint}")
 
 
 def field_of(schema: Any, name: str, column: str) -> Any:
-    """The one column of that name; ``name`` is the argument that said it."""
+    """The field of a column, which must exist once; ``name`` is the argument in the message."""
     found = len(schema.get_all_field_indices(column))
     if found != 1:
         raise ValueError(f"{name}: expected one column {column!r}, got {found} among {', '.join(schema.names)}")
@@ -88,12 +88,12 @@ def field_of(schema: Any, name: str, column: str) -> Any:
 
 
 def storage_of(kind: Any) -> Any:
-    """What values of an extension type, such as tensors, are kept as."""
+    """The storage type of an extension type, such as tensors."""
     return getattr(kind, "storage_type", kind)
 
 
 def embeddings_of(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
-    """The rows of each batch, all of one width."""
+    """The rows of each batch; all batches must have the same width."""
     compute = import_module("pyarrow.compute")
     start, dim = 0, None
     for batch in batches:
@@ -106,13 +106,13 @@ def embeddings_of(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
         if len(other):
             at = int(other[0])
             raise ValueError(
-                f"column: expected lists of {dim} values in {column!r}, like the first, "
+                f"column: expected lists of {dim} values in {column!r}, as in the first row, "
                 f"got {lengths[at]} in row {start + at}"
             )
         values = lists.flatten()
         if values.null_count:
             at = start + _first_null(values) // dim
-            raise ValueError(f"column: expected no null in {column!r}, got one among the values of row {at}")
+            raise ValueError(f"column: expected no null in {column!r}, got a null among the values of row {at}")
         yield values.to_numpy(zero_copy_only=True).reshape(len(lists), dim)
         start += len(lists)
 
@@ -139,7 +139,7 @@ def _no_nulls(name: str, batch: Any, column: str, start: int) -> Any:
     values = batch.column(column)
     values = getattr(values, "storage", values)
     if values.null_count:
-        raise ValueError(f"{name}: expected no null in {column!r}, got one in row {start + _first_null(values)}")
+        raise ValueError(f"{name}: expected no null in {column!r}, got a null in row {start + _first_null(values)}")
     return values
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import faiss  # type: ignore[import-untyped]
 
 NORM_TOLERANCE = 1e-3
-"""How far from 1 the norm of a row may be for its inner product to pass as its cosine."""
+"""Largest deviation of a row's norm from 1 at which inner products are accepted as cosines."""
 
 
 def from_faiss(
@@ -28,29 +28,29 @@ def from_faiss(
     output: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Index:
-    """An index of the rows of a faiss index for inner products.
+    """Import the rows of a faiss index for inner products.
 
-    faiss ranks by inner product and relkt by cosine, which are the same for rows of norm 1; relkt's scores are then the
+    faiss ranks by inner product and relkt by cosine. Both are equal for rows of norm 1: relkt's scores are then the
     inner products with queries of norm 1.
 
     Args:
-        index: An ``IndexFlatIP``, by itself or in an ``IndexIDMap`` (or ``IndexIDMap2``), or the file of one, which is
-            mapped rather than read where faiss can.
-        ids: (n,) As for :class:`relkt.Index`. Default: those of the ``IndexIDMap``; without one, the rows.
-        check_norms: Refuse rows whose norm is not 1, give or take 1e-3. Without, they are taken as they are, and ranked
-            by cosine. Default: yes.
-        output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
+        index: An ``IndexFlatIP``, alone or in an ``IndexIDMap`` (or ``IndexIDMap2``), or its file, which is
+            memory-mapped if faiss supports it.
+        ids: (n,) As for :class:`relkt.Index`. Default: the ids of the ``IndexIDMap``, or the row numbers.
+        check_norms: Refuse rows whose norm differs from 1 by more than 1e-3. If False, rows of any norm are accepted,
+            and ranked by cosine. Default: True.
+        output: An index file to write batch by batch and open. Default: None, the index stays in memory.
         threads: As for :class:`relkt.Index`.
 
     Returns:
-        The index, with the rows, (n, d) float32, in the same order.
+        The index; its rows, (n, d) float32, have the order of the source.
 
     Raises:
         ImportError: If faiss is not installed.
-        TypeError: If ``index`` is another kind of faiss index, or none.
-        ValueError: If it is empty, has a row of another norm (the message names the first), or an id twice, if the file
-            is none of faiss, or as :class:`relkt.Index`.
-        OSError: If a file cannot be read or written; nothing is left of ``output``.
+        TypeError: If ``index`` is not a faiss index of these kinds.
+        ValueError: If the index is empty, the norm of a row is not 1 (the message names the first), an id is repeated,
+            the file is not a faiss index, or as :class:`relkt.Index`.
+        OSError: If a file cannot be read or written; a new ``output`` is removed, an old one is kept.
     """
     library = import_library("faiss", "faiss-cpu")
     if isinstance(index, str | os.PathLike):
@@ -61,7 +61,7 @@ def from_faiss(
         ids = library.vector_to_array(index.id_map) if ids is None else ids
     if not isinstance(flat, library.IndexFlat) or flat.metric_type != library.METRIC_INNER_PRODUCT:
         kind = type(flat).__name__ if flat is index else f"{type(flat).__name__} in an {type(index).__name__}"
-        raise TypeError(f"index: expected a faiss IndexFlatIP, by itself or in an IndexIDMap, got {kind}")
+        raise TypeError(f"index: expected a faiss IndexFlatIP, alone or in an IndexIDMap, got {kind}")
     rows = some_rows("index", flat.ntotal)
 
     def batches() -> Iterator[Embeddings]:
@@ -75,15 +75,15 @@ def from_faiss(
 
 
 def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | faiss.IndexIDMap:
-    """A faiss index, in memory, whose inner products with queries of norm 1 are cosines.
+    """Export to a faiss index in memory, whose inner products with queries of norm 1 are cosines.
 
     Args:
-        index: Any; of any norms.
-        with_ids: Whether faiss should answer with the ids, which must be integers, rather than with rows. Default: no.
+        index: The index; its rows may have any norm.
+        with_ids: Let faiss return the ids, which must be integers, instead of row numbers. Default: False.
 
     Returns:
         An ``IndexFlatIP`` of the rows divided by their norms (in double precision, then rounded to float32), in the
-        same order; with ids, in an ``IndexIDMap``.
+        same order; with ids, inside an ``IndexIDMap``.
 
     Raises:
         ImportError: If faiss is not installed.
@@ -92,7 +92,7 @@ def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | fai
     library = import_library("faiss", "faiss-cpu")
     ids = index.ids if with_ids else None
     if ids is not None and ids.dtype != np.int64:
-        raise TypeError("with_ids: expected an index with integer ids, which are all that faiss knows, got strings")
+        raise TypeError("with_ids: expected an index with integer ids, since faiss has no others, got strings")
     exported = library.IndexFlatIP(index.dim)
     if ids is not None:
         exported = library.IndexIDMap(exported)
@@ -108,7 +108,7 @@ def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | fai
 
 def _read_faiss(library: Any, path: str) -> Any:
     with Path(path).open("rb"):
-        pass  # An OSError that says what is wrong, which faiss has not.
+        pass  # raises Python's OSError, which is clearer than the error of faiss
     try:
         return library.read_index(path, getattr(library, "IO_FLAG_MMAP_IFC", library.IO_FLAG_MMAP))
     except RuntimeError as error:
@@ -122,5 +122,5 @@ def _check_norms(batch: Embeddings, start: int) -> None:
         at = int(other[0])
         raise ValueError(
             f"index: expected rows of norm 1, whose inner products are cosines, got norm {norms[at]:.6g} for row "
-            f"{start + at}; with check_norms=False rows of any norm are taken, and ranked by cosine"
+            f"{start + at}; with check_norms=False, rows of any norm are accepted, and ranked by cosine"
         )

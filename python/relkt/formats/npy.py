@@ -1,4 +1,4 @@
-"""NumPy's files."""
+"""NumPy files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def from_npy(
     output: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Index:
-    """An index of the rows in a ``.npy`` file, which is mapped and read batch by batch.
+    """Import the rows of a ``.npy`` file, which is memory-mapped and read in batches.
 
     Args:
-        path: A file of an (n, d) float32 or float16 array, in either memory order.
-        ids: (n,) As for :class:`relkt.Index`. Default: the rows.
-        output: An index file to be written, batch by batch, and opened. Default: none, the index is in memory.
+        path: A file with an (n, d) float32 or float16 array, in either memory order.
+        ids: (n,) As for :class:`relkt.Index`. Default: the row numbers.
+        output: An index file to write batch by batch and open. Default: None, the index stays in memory.
         threads: As for :class:`relkt.Index`.
 
     Returns:
-        The index, with the rows in the same order.
+        The index; its rows have the order of the source.
 
     Raises:
         TypeError: If the array has another type or number of dimensions.
-        ValueError: If the file is no ``.npy`` file, or as :class:`relkt.Index`.
-        OSError: If a file cannot be read or written; nothing is left of ``output``.
+        ValueError: If the file is not a ``.npy`` file, or as :class:`relkt.Index`.
+        OSError: If a file cannot be read or written; a new ``output`` is removed, an old one is kept.
     """
     path = os.fspath(path)
     try:
@@ -47,28 +47,28 @@ def from_npy(
         raise TypeError(f"path: expected an array of 2 dimensions (rows, columns), got shape {array.shape}")
     if array.dtype not in (np.float32, np.float16):
         raise TypeError(
-            f"path: expected dtype float32 or float16, got {array.dtype}; to convert it, if it may lose digits: "
+            f"path: expected dtype float32 or float16, got {array.dtype}; to convert it, with a loss of digits: "
             "np.save(new_path, np.load(path).astype(np.float32))"
         )
     rows = some_rows("path", len(array))
     if output is None:
-        # The index copies the mapped rows, so there is no need for batches.
+        # The index copies the mapped rows, so batches are not needed.
         return Index(array, ids=ids, threads=threads)
     cuts = ranges(rows, array.dtype.itemsize * array.shape[1])
     return index_of((array[start:stop] for start, stop in cuts), rows, ids, output, threads)
 
 
 def to_npy(index: Index, path: str | os.PathLike[str]) -> None:
-    """Writes the stored rows, bit for bit, to a ``.npy`` file of an (n, d) float32 or float16 array.
+    """Export the stored rows, bit for bit, to a ``.npy`` file with an (n, d) float32 or float16 array.
 
-    The file appears, or is replaced, once it is complete. It holds no ids; ``index.ids`` are those of its rows.
+    The write is atomic. The file has no ids; ``index.ids`` are the ids of its rows.
 
     Raises:
-        OSError: If the file cannot be written; an old one is left as it was.
+        OSError: If the file cannot be written; an old file is kept.
     """
     descr = np.lib.format.dtype_to_descr(index.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": (len(index), index.dim)}
-    # Written rather than mapped: on a full disk a write is an error, and a store to a map the end of the process.
+    # Written, not memory-mapped: on a full disk a write raises an error, but a store to a map kills the process.
     with atomic_file(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for _, batch in batches_of(index):
