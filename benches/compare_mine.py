@@ -35,7 +35,6 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from mine_check import Found, Judge, served
 from mine_data import CASES, MiningData, prepare
 from mine_peers import MODULES, PEERS, work
 from mine_report import header, line, markdown, summary
+from peers import drop_missing
 from search_peers import Ended, Worker
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -214,14 +214,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if preset := parser.parse_known_args(argv)[0].preset:
         parser.set_defaults(**PRESETS[preset])
     args = parser.parse_args(argv)
-    if "relkt" not in args.peers:
-        args.peers.insert(0, "relkt")
-    for peer in list(args.peers):
-        if missing := [module for module in MODULES[peer] if find_spec(module) is None]:
-            if peer == "relkt":
-                raise SystemExit("relkt is not installed")
-            print(f"{peer}: left out, {', '.join(missing)} not installed")
-            args.peers.remove(peer)
+    drop_missing(args, MODULES)
     return args
 
 

@@ -1,22 +1,21 @@
-"""Exact top-k search: relkt against faiss IndexFlatIP (tuned and as installed), NumPy, torch, usearch (exact) and
+"""Exact top-k search: relkt compared with faiss IndexFlatIP (tuned and as installed), NumPy, torch, usearch (exact) and
 sentence-transformers' semantic_search.
 
     python benches/compare.py search --preset readme --markdown table.md --json all.json
     python benches/compare.py search --data random:384 clustered real --queries 1 256 --threads 1 --k 10 100
     python benches/compare.py search --embeddings mine.npy --asked questions.npy
 
-Each peer runs in a process of its own, because the OpenBLAS inside faiss and NumPy reads its settings once, when it is
-loaded. The processes take turns, cell by cell and repeat by repeat, so that a noisy machine is noisy for all of them;
-medians are compared, and every peer's result is checked against relkt's before anything is timed. All of them search
-the same unit-norm rows; what a peer does once (building its index) is not timed. Slow peers are timed less often: see
---patience.
+Each peer runs in its own process, because the OpenBLAS inside faiss and NumPy reads its settings once, at import. The
+processes take turns in every repeat of every cell, so that noise of the machine affects all of them; medians are
+compared. Before timing, every peer's result is checked against relkt's. All peers search the same unit rows; building
+their indexes is not timed. Slow peers have fewer repeats, see --patience.
 
-The ratio that counts is that to the fastest of tuned faiss, NumPy and torch. Tuned faiss: OPENBLAS_CORETYPE=SkylakeX,
-because faiss' OpenBLAS does not know newer processors and falls back to an SSE kernel, and
-faiss.cvar.distance_compute_blas_threshold = 1 for more than one query, because it scans query by query below 20.
+The headline ratio is to the fastest of tuned faiss, NumPy and torch. Tuned faiss has OPENBLAS_CORETYPE=SkylakeX,
+because faiss' OpenBLAS uses an SSE kernel on newer processors, and faiss.cvar.distance_compute_blas_threshold = 1 for
+more than one query, because it otherwise scans query by query below 20.
 
-Data: "random"; "clustered" (around 1,000 centres); "real": sentences and questions, encoded. The texts are XQuAD's in
-all languages if --texts or the environment variable RELKT_XQUAD names its folder, and relkt-mini's otherwise.
+Data: "random"; "clustered" (around 1,000 centres); "real": encoded sentences and questions. The texts are from XQuAD in
+all languages if --texts or the environment variable RELKT_XQUAD is its folder, otherwise from relkt-mini.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine, write_report
+from peers import drop_missing
 from search_data import Data, Source, prepare
-from search_peers import MODULES, PEERS, Worker, check, missing, start
+from search_peers import MODULES, PEERS, Worker, check, start
 from search_report import RIVALS, describe, header, line, markdown
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -52,15 +52,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "repeats": 1,
     },
 }
-# Seconds that a search takes at least for its first run to be timed as well.
+# Seconds from which the first run of a search is timed, too.
 LONG = 1.0
-# How many queries' time is set beside that of building, and numbers of queries for an opened index.
+# Number of queries of the search that building is compared with, and of searches in an opened index.
 BUILDING_QUERIES = 256
 OPENED_QUERIES = (1, 256)
 
 
 def sources(args: argparse.Namespace) -> list[Source]:
-    """What --data, --dims, --texts, --model and --embeddings ask for."""
+    """Data sources of --data, --dims, --texts, --model and --embeddings."""
     found = []
     for spec in args.data:
         kind, _, dim = spec.partition(":")
@@ -96,14 +96,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_group(workers: dict[str, Worker], data: Data, threads: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one data set with one number of threads."""
+    """Measures one data set with one number of threads."""
     relkt = workers["relkt"]
     group: dict[str, Any] = {"data": data.name, "rows": data.rows, "dim": data.dim, "threads": threads, "cells": []}
     group["limits"] = relkt.ask("limits")
     for k in args.k:
         for queries in args.queries:
             if queries > data.queries or k > data.rows:
-                print(f"{data.name}: left out {queries} queries, k {k}: {data.rows} rows, {data.queries} queries")
+                print(
+                    f"{data.name}: skipping {queries} queries, k {k}: it has {data.rows} rows, {data.queries} queries"
+                )
                 continue
             group["cells"].append(measure(workers, threads, queries, k, args))
             print(line(group, group["cells"][-1], args.peers), flush=True)
@@ -117,16 +119,16 @@ def measure_group(workers: dict[str, Worker], data: Data, threads: int, args: ar
 
 
 def measure(workers: dict[str, Worker], threads: int, queries: int, k: int, args: argparse.Namespace) -> dict[str, Any]:
-    """One cell: medians of the peers' times, once their results are known to be the same."""
+    """Measures one cell: checks the results of the peers, then returns medians of their times."""
     if args.others_k is not None and k not in args.others_k:
         workers = {peer: worker for peer, worker in workers.items() if peer in ("relkt", *RIVALS)}
     seconds: dict[str, list[float]] = {peer: [] for peer in workers}
     turns = {}
-    ours = workers["relkt"].ask("search", queries, k, True)[1]
+    expected = workers["relkt"].ask("search", queries, k, True)[1]
     for peer, worker in workers.items():
-        took, theirs = worker.ask("search", queries, k, True)
-        check(peer, ours, theirs)
-        # So long a run needs no warm-up.
+        took, hits = worker.ask("search", queries, k, True)
+        check(peer, expected, hits)
+        # A long run needs no warm-up.
         if took > LONG:
             seconds[peer].append(took)
         least = 0 if seconds[peer] and peer not in ("relkt", *RIVALS) else 1
@@ -135,7 +137,7 @@ def measure(workers: dict[str, Worker], threads: int, queries: int, k: int, args
     for turn in range(max(turns.values())):
         for peer, worker in workers.items():
             if turn < turns[peer]:
-                # Threads of OpenMP and OpenBLAS spin for a while after their work, on cores that the next peer wants.
+                # Threads of OpenMP and OpenBLAS spin for a while after their work, on the cores of the next peer.
                 time.sleep(args.pause if threads > 1 else 0)
                 seconds[peer].append(worker.ask("search", queries, k, False)[0])
     return {
@@ -153,36 +155,32 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="compare.py search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), help="Other defaults: the README's cells, or a few seconds."
+        "--preset", choices=sorted(PRESETS), help="Defaults for the README's table, or for a short run."
     )
-    parser.add_argument("--rows", type=int, default=200_000, help="At most; real data may have fewer.")
+    parser.add_argument("--rows", type=int, default=200_000, help="Maximum; real data may have fewer.")
     parser.add_argument("--dims", type=int, nargs="+", default=[384, 512, 768])
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 16, 256, 2048])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--data", nargs="*", default=["random"], help="random, clustered, real; random:384, ...")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--k", type=int, nargs="+", default=[10])
-    parser.add_argument("--repeats", type=int, default=3, help="Three times as many for at most 16 queries.")
-    parser.add_argument("--patience", type=float, default=5.0, help="Seconds for one peer's repeats in one cell.")
+    parser.add_argument("--repeats", type=int, default=3, help="Repeats; three times as many for up to 16 queries.")
+    parser.add_argument(
+        "--patience", type=float, default=5.0, help="Maximum seconds for the repeats of a peer in a cell."
+    )
     parser.add_argument("--pause", type=float, default=0.2, help="Seconds between peers that have several threads.")
     parser.add_argument("--others-k", type=int, nargs="*", help="k for peers other than tuned faiss, NumPy and torch.")
     parser.add_argument("--texts", type=Path, help="XQuAD's folder, for real data.")
     parser.add_argument("--model", default="muse", help="Encoder for real data: a name or a folder.")
-    parser.add_argument("--cache", type=Path, help="Folder that keeps what was encoded.")
-    parser.add_argument("--embeddings", type=Path, help="Your own rows, (n, d) in a .npy file, as one more data set.")
-    parser.add_argument("--asked", type=Path, help="Queries for them; otherwise some of the rows are kept apart.")
-    parser.add_argument("--json", type=Path, help="Write everything measured to this file.")
-    parser.add_argument("--markdown", type=Path, help="Write tables to this file.")
+    parser.add_argument("--cache", type=Path, help="Folder for cached embeddings.")
+    parser.add_argument("--embeddings", type=Path, help="Own rows, (n, d) in a .npy file, as a further data set.")
+    parser.add_argument("--asked", type=Path, help="Queries for own rows. Default: some of the rows.")
+    parser.add_argument("--json", type=Path, help="File for all measurements.")
+    parser.add_argument("--markdown", type=Path, help="File for the tables.")
     if preset := parser.parse_known_args(argv)[0].preset:
         parser.set_defaults(**PRESETS[preset])
     args = parser.parse_args(argv)
-    if "relkt" not in args.peers:
-        args.peers.insert(0, "relkt")
-    for peer in [peer for peer in args.peers if missing(peer)]:
-        if peer == "relkt":
-            raise SystemExit("relkt is not installed")
-        print(f"{peer}: left out, {MODULES[peer]} is not installed")
-        args.peers.remove(peer)
+    drop_missing(args, MODULES)
     return args
 
 

@@ -1,4 +1,4 @@
-"""How often ``relkt serve`` guesses the language of a question right: the table in docs/serve.md.
+"""Accuracy of the language guesses of ``relkt serve``: the table in docs/serve.md.
 
 python benches/guess_languages.py [--xquad DIR]
 """
@@ -13,7 +13,7 @@ from relkt.data import RetrievalData, load_data
 
 
 def row(name: str, data: RetrievalData, guesser: LanguageGuesser) -> str:
-    """A row of the table."""
+    """Formats a row of the table."""
     guesses = [(query.language, guesser.guess(query.text)) for query in data.queries]
     sure = [language == guess.code for language, guess in guesses if guess.is_sure]
     return f"| {name} | {len(guesses):,} | {len(sure) / len(guesses):.1%} | {sum(sure) / len(sure):.1%} |"

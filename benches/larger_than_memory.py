@@ -1,13 +1,12 @@
-"""Exact search in an index whose rows are several times what memory may hold.
+"""Exact search in an index that is several times larger than the memory limit.
 
     python benches/larger_than_memory.py                                # 4 GB of rows, 1 GB of memory
-    python benches/larger_than_memory.py --rows-gb 20 --limit-gb 5      # the same, five times as large
+    python benches/larger_than_memory.py --rows-gb 20 --limit-gb 5      # five times as large
 
-Two processes run under the limit: one builds the index file from batches that are made as they are needed, the other
-opens it, searches it cold and then warm. The hits are compared with a brute force in double precision over the same
-batches, outside of the limit. Where control groups (version 2) can be made, as root, the limit is a group's memory.max,
-which counts everything, cached pages of the file included; otherwise it is RLIMIT_DATA, which counts what the process
-allocates, while the system may cache as much of the file as it has memory for.
+Two processes run under the limit: one builds the index file from generated batches; the other opens it and searches it
+cold and then warm. A third process without the limit compares the hits with a brute force in double precision over the
+same batches. As root, the limit is memory.max of a control group (version 2), which includes cached pages of the file.
+Otherwise it is RLIMIT_DATA, which limits the allocations of the process but not the system's cache of the file.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ CGROUPS = Path("/sys/fs/cgroup")
 WARM = 3
 # A unit in the last place of a float32 below 1.
 ULP = 2.0**-24
-# Rows of the reference beyond k, in case that scores are equal.
+# Further rows of the reference after the top k, for equal scores.
 SPARE = 8
-# What a child reports, in this order.
+# Fields of a child's report, in order.
 USED = ("peak_rss", "anonymous", "of_files", "major_faults", "read")
 
 
 def batches(rows: int, dim: int) -> Iterator[np.ndarray]:
-    """The rows, (m, d) at a time; the same whenever they are asked for."""
+    """Yields the rows in batches (m, d); the same in every call."""
     step = max(BATCH_BYTES // (4 * dim), 1)
     for number, start in enumerate(range(0, rows, step)):
         rng = np.random.default_rng([SEED, number])
@@ -55,7 +54,7 @@ def queries(count: int, dim: int) -> np.ndarray:
 
 
 def build(plan: dict[str, Any]) -> dict[str, Any]:
-    """Under the limit: writes the file."""
+    """Writes the file (runs under the limit)."""
     import relkt
 
     making = 0.0
@@ -77,7 +76,7 @@ def build(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def search(plan: dict[str, Any]) -> dict[str, Any]:
-    """Under the limit: opens the file, searches it cold and warm, and reports the hits."""
+    """Opens the file, searches it cold and warm, and reports the hits (runs under the limit)."""
     import relkt
 
     with open(plan["file"], "rb") as file:  # noqa: PTH123 - only for its descriptor
@@ -106,8 +105,8 @@ STAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"build": build,
 
 
 def used() -> dict[str, int]:
-    """Of this process so far: bytes of memory at most, and of its own and of files now; page faults that waited for the
-    disk; bytes read from it."""
+    """Resources of this process: peak memory, current anonymous and file memory, major page faults, and bytes read from
+    the disk."""
     status = Path("/proc/self/status").read_text().splitlines()
     fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (s.partition(":") for s in status) if "kB" in rest}
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -116,7 +115,7 @@ def used() -> dict[str, int]:
 
 
 class Limit:
-    """What keeps a child process from using more memory."""
+    """Runs child processes under a memory limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -127,7 +126,7 @@ class Limit:
         return "RLIMIT_DATA" if self.group is None else "a control group's memory.max"
 
     def _make_group(self) -> Path | None:
-        """A control group beside or below our own, if we may."""
+        """Creates a control group in the nearest possible place, or returns None."""
         own = Path("/proc/self/cgroup")
         if not (CGROUPS / "cgroup.controllers").exists() or not own.exists():
             return None
@@ -138,7 +137,7 @@ class Limit:
                 break
             group = parent / f"relkt-{os.getpid()}"
             try:
-                # The nearest group that hands the memory controller on to those below it.
+                # The nearest parent that enables the memory controller for its children.
                 if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
                     continue
                 group.mkdir()
@@ -153,7 +152,7 @@ class Limit:
         return None
 
     def enter(self) -> None:
-        """Called in the child, before it starts."""
+        """Applies the limit; called in the child before it starts."""
         if self.group is not None:
             (self.group / "cgroup.procs").write_text(str(os.getpid()))
         else:
@@ -177,7 +176,7 @@ class Limit:
 
 
 def reference(rows: int, dim: int, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Best ``k`` cosines in double precision, by brute force, and their rows."""
+    """Top-k cosines in double precision by brute force, and their rows."""
     unit = asked.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     best = np.full((len(asked), k), -np.inf)
@@ -188,7 +187,7 @@ def reference(rows: int, dim: int, asked: np.ndarray, k: int) -> tuple[np.ndarra
         scores = np.concatenate([best, unit @ wide.T / np.linalg.norm(wide, axis=1)], axis=1)
         numbers = np.broadcast_to(np.arange(first, first + len(batch)), (len(asked), len(batch)))
         numbers = np.concatenate([found, numbers], axis=1)
-        # Stable, so that of equal scores the lower row comes first.
+        # A stable sort ranks equal scores by row.
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         best, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(numbers, order, axis=1)
         first += len(batch)
@@ -196,11 +195,11 @@ def reference(rows: int, dim: int, asked: np.ndarray, k: int) -> tuple[np.ndarra
 
 
 def verify(plan: dict[str, Any], searched: dict[str, Any]) -> int:
-    """How many hits differ in their row from the reference, which only equal scores may; SystemExit otherwise."""
+    """Counts the hits whose row differs from the reference; raises SystemExit unless their scores are equal."""
     k = plan["k"]
     best, found = reference(plan["rows"], plan["dim"], queries(plan["queries"], plan["dim"]), k + SPARE)
     scores, rows = np.array(searched["scores"], dtype=np.float64), np.array(searched["rows"])
-    # Rounding to float32 moves a score by half a unit; double precision sums in another order, by far less.
+    # Rounding to float32 changes a score by at most half a unit; the order of double-precision sums by far less.
     if (np.abs(scores - best[:, :k]) > ULP).any():
         raise SystemExit(f"scores differ from the reference by {np.abs(scores - best[:, :k]).max()}")
     differ = np.argwhere(rows != found[:, :k])
@@ -208,9 +207,7 @@ def verify(plan: dict[str, Any], searched: dict[str, Any]) -> int:
         known = dict(zip(found[query].tolist(), best[query].tolist(), strict=True))
         row = int(rows[query, place])
         if abs(known.get(row, -np.inf) - scores[query, place]) > ULP or (rows[query] == row).sum() > 1:
-            raise SystemExit(
-                f"query {query}: row {row} in place {place}, where the reference has {found[query, place]}"
-            )
+            raise SystemExit(f"query {query}: expected row {found[query, place]} at rank {place}, got {row}")
     return len(differ)
 
 
@@ -223,15 +220,15 @@ def describe(report: dict[str, Any]) -> str:
         return f"{count / GB:.2f} GB"
 
     def memory(stage: dict[str, Any]) -> str:
-        group = f"all of the group {gb(stage['group_peak'])}, " if "group_peak" in stage else ""
-        own = f"its own {gb(stage['anonymous'])} and of files {gb(stage['of_files'])} in the end"
+        group = f"whole group {gb(stage['group_peak'])}, " if "group_peak" in stage else ""
+        own = f"at the end {gb(stage['anonymous'])} anonymous and {gb(stage['of_files'])} of files"
         return f"at most {gb(stage['peak_rss'])} resident, {group}{own}"
 
     def disk(stage: dict[str, Any]) -> str:
-        return f"{gb(stage['read'])} read from the disk, {stage['major_faults']:,} page faults that waited for it"
+        return f"{gb(stage['read'])} read from the disk, {stage['major_faults']:,} major page faults"
 
     hits = plan["queries"] * plan["k"]
-    same = f"{hits - report['differ']} of {hits} rows and all scores are those of a brute force in double precision"
+    same = f"{hits - report['differ']} of {hits} rows and all scores equal a brute force in double precision"
     facts = {
         "rows": f"{plan['rows']:,} of {plan['dim']} float32, {gb(size)}; with codes {gb(searched['index_bytes'])}",
         "limit": f"{gb(report['limit'])} by {report['limited_by']}: rows are {size / report['limit']:.1f} times that",
@@ -249,14 +246,16 @@ def describe(report: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows-gb", type=float, default=4.0, help="Size of the float32 rows; the file has 5/4 of it.")
-    parser.add_argument("--limit-gb", type=float, default=1.0, help="At least 0.25, for the processes themselves.")
+    parser.add_argument("--rows-gb", type=float, default=4.0, help="Size of the float32 rows; the file is 5/4 of it.")
+    parser.add_argument("--limit-gb", type=float, default=1.0, help="Memory limit; at least 0.25.")
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--queries", type=int, default=16)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--threads", type=int, help="Default: all.")
-    parser.add_argument("--folder", type=Path, help="For the file, on a disk; default: where temporary files go.")
-    parser.add_argument("--json", type=Path, help="Write everything measured to this file.")
+    parser.add_argument(
+        "--folder", type=Path, help="Folder of the file, on a disk. Default: the folder of temporary files."
+    )
+    parser.add_argument("--json", type=Path, help="File for all measurements.")
     parser.add_argument("--stage", choices=sorted(STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--plan", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()

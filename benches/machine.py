@@ -1,4 +1,4 @@
-"""The report of a measurement: what it was made on and with, and where it is written."""
+"""Output of a measurement, with the machine and the package versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["machine", "write_report"]
 
 
 def write_report(report: dict[str, Any], markdown: str, args: argparse.Namespace) -> None:
-    """Names the machine, and writes what ``--json`` and ``--markdown`` ask for."""
+    """Prints the machine, and writes the files of ``--json`` and ``--markdown``."""
     print(f"{report['cpu']}, {report['cores']} cores, {report['versions']}")
     if args.markdown:
         args.markdown.write_text(markdown)

@@ -1,4 +1,4 @@
-"""Rows and queries for compare_search.py: drawn at random, encoded from texts, or given as files."""
+"""Rows and queries for compare_search.py: random, encoded from texts, or read from files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SHORTEST = 15
 
 @dataclass(frozen=True)
 class Source:
-    """What to search.
+    """Source of rows and queries.
 
     Args:
         kind: "random", "clustered", "real" (encoded texts) or "given" (files).
-        dim: Width of what is drawn at random.
+        dim: Width of random rows.
         texts: XQuAD's folder for "real"; None for relkt-mini.
         model: Encoder for "real".
         embeddings: .npy file with the rows of "given".
-        asked: .npy file with its queries; None keeps some of its rows apart.
+        asked: .npy file with its queries; None takes some of its rows as queries.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Data:
 
 
 def prepare(source: Source, rows: int, queries: int, scratch: Path, cache: Path) -> Data:
-    """Writes the data to files in ``scratch``; ``cache`` keeps what was encoded. There may be fewer than asked for."""
+    """Writes at most ``rows`` and ``queries`` to files in ``scratch``; ``cache`` is for embeddings of texts."""
     if source.kind == "real":
         passages, asked = encoded(source, queries, cache)
         name = f"real ({Path(source.model).name})"
@@ -73,7 +73,7 @@ def prepare(source: Source, rows: int, queries: int, scratch: Path, cache: Path)
 
 
 def drawn(kind: str, rows: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Independent rows and queries ("random"), or around 1,000 centres ("clustered")."""
+    """Draws rows and queries independently ("random") or around 1,000 centres ("clustered")."""
     rng = np.random.default_rng(SEED)
 
     def draw(count: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def drawn(kind: str, rows: int, dim: int, queries: int) -> tuple[np.ndarray, np.
 
 
 def given(source: Source, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a file, and the queries of another, or some of the rows."""
+    """Reads rows from a file, and queries from another file or from the same rows."""
     assert source.embeddings is not None
     passages = np.load(source.embeddings, mmap_mode="r")
     if source.asked is not None:
@@ -105,13 +105,13 @@ def unit(array: np.ndarray) -> np.ndarray:
 
 
 def encoded(source: Source, queries: int, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of sentences and questions, and of other questions as queries; from the cache, if they are there."""
+    """Embeddings of sentences and questions as rows, and of other questions as queries; cached."""
     passages, asked = read_texts(source.texts, queries)
     content = json.dumps([source.model, passages, asked]).encode()
     stem = f"{Path(source.model).name}-{hashlib.sha256(content).hexdigest()[:16]}"
     files = {"passages": cache / f"{stem}-passages.npy", "asked": cache / f"{stem}-asked.npy"}
     if not all(file.exists() for file in files.values()):
-        # Only here, and only if nothing is cached, are torch and an encoder needed.
+        # Imported here: only a missing cache needs torch and an encoder.
         from relkt.encoders import encode_passages, encode_queries, load_encoder
 
         print(f"encoding {len(passages)} passages and {len(asked)} queries with {source.model}", flush=True)
@@ -123,16 +123,16 @@ def encoded(source: Source, queries: int, cache: Path) -> tuple[np.ndarray, np.n
 
 
 def save(file: Path, array: np.ndarray) -> None:
-    """Under its name only when it is complete."""
+    """Saves an array; the file gets its name when it is complete."""
     part = file.with_suffix(f".{os.getpid()}.npy")
     np.save(part, array)
     part.replace(file)
 
 
 def read_texts(folder: Path | None, queries: int) -> tuple[list[str], list[str]]:
-    """Passages and queries, each text once: the sentences of all contexts and most questions, and the other questions.
+    """Reads distinct passages (sentences of all contexts, and most questions) and queries (the other questions).
 
-    Of XQuAD in all its languages, or of relkt-mini.
+    The texts are from XQuAD in all its languages, or from relkt-mini.
     """
     from relkt.data import load_data
 

@@ -1,8 +1,7 @@
-"""The peers of compare_search.py, each in a process of its own."""
+"""The peers of compare_search.py, each in its own process."""
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing as mp
 import os
 import statistics
@@ -19,24 +18,20 @@ Found = tuple[np.ndarray, np.ndarray]
 Search = Callable[[np.ndarray, int], Any]
 Unpack = Callable[[Any], Found]
 
-# Peers and the modules they need.
+# Peer -> modules that it requires.
 MODULES = {
-    "relkt": "relkt",
-    "faiss-tuned": "faiss",
-    "faiss": "faiss",
-    "numpy": "numpy",
-    "torch": "torch",
-    "usearch": "usearch",
-    "sentence-transformers": "sentence_transformers",
+    "relkt": ("relkt",),
+    "faiss-tuned": ("faiss",),
+    "faiss": ("faiss",),
+    "numpy": ("numpy",),
+    "torch": ("torch",),
+    "usearch": ("usearch",),
+    "sentence-transformers": ("sentence_transformers",),
 }
 PEERS = tuple(MODULES)
 BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Two float32 sums of the same products may differ by this.
+# Largest difference of two float32 sums of the same products.
 TOLERANCE = 2e-5
-
-
-def missing(peer: str) -> bool:
-    return importlib.util.find_spec(MODULES[peer]) is None
 
 
 def use_faiss(passages: np.ndarray, threads: int, tuned: bool) -> tuple[Search, Unpack]:
@@ -54,7 +49,7 @@ def use_faiss(passages: np.ndarray, threads: int, tuned: bool) -> tuple[Search, 
     return search, tuple
 
 
-def use_numpy(passages: np.ndarray, threads: int) -> tuple[Search, Unpack]:  # noqa: ARG001 - its BLAS was told
+def use_numpy(passages: np.ndarray, threads: int) -> tuple[Search, Unpack]:  # noqa: ARG001 - its BLAS reads the environment
     def search(queries: np.ndarray, k: int) -> Found:
         scores = queries @ passages.T
         best = np.argpartition(scores, -k, axis=1)[:, -k:]
@@ -125,7 +120,7 @@ def time_of(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 class Relkt:
-    """relkt, with what only it is asked."""
+    """relkt, with measurements that only it has."""
 
     def __init__(self, data: Data, threads: int) -> None:
         import relkt
@@ -137,17 +132,17 @@ class Relkt:
         return self.index.search(queries, k, threads=self.threads)
 
     def scored(self, queries: np.ndarray, k: int) -> float:
-        """Rows scored exactly for a query, on average."""
+        """Mean number of rows scored exactly per query."""
         return float(self.index._passages.search_counted(queries, k, None, self.threads)[2].mean())
 
     def limits(self) -> dict[str, float]:
-        """What this machine can do: bytes read and operations on 8-bit codes, in 10^9 a second."""
+        """Peaks of this machine: bytes read and operations on 8-bit codes, in 10^9 per second."""
         from relkt import _relkt
 
         return dict(_relkt.limits(self.threads))
 
     def building(self, repeats: int) -> float:
-        """Seconds for an index of rows that lie in memory."""
+        """Median seconds to build an index of rows in memory."""
         import relkt
 
         passages = np.load(self.data.passages_file)
@@ -155,7 +150,7 @@ class Relkt:
         return statistics.median(times)
 
     def opened(self, asked: np.ndarray, numbers: list[int], k: int, repeats: int) -> dict[int, tuple[float, float]]:
-        """For each number of queries, seconds from memory and, once its pages are warm, from a file."""
+        """Number of queries -> median seconds of a search in memory, and in an opened file with warm pages."""
         import relkt
 
         path = self.data.passages_file.with_suffix(".relkt")
@@ -175,7 +170,7 @@ class Relkt:
 
 
 def work(peer: str, data: Data, threads: int, pipe: Connection) -> None:
-    """Answers ("search", queries, k, whether hits are wanted) with (seconds, hits), until told to stop; relkt more."""
+    """Answers messages until None: ("search", queries, k, wanted) with (seconds, hits); relkt answers further ones."""
     asked = np.load(data.asked_file)
     if peer == "relkt":
         relkt = Relkt(data, threads)
@@ -199,11 +194,11 @@ def work(peer: str, data: Data, threads: int, pipe: Connection) -> None:
 
 
 class Ended(SystemExit):
-    """A peer's process ended before it answered."""
+    """The process of a peer ended before it answered."""
 
 
 class Worker:
-    """A peer's process, which answers as ``work`` does."""
+    """The process of a peer, which runs ``work``."""
 
     def __init__(self, peer: str, data: Any, threads: int, work: Callable[..., None] = work) -> None:
         self.peer = peer
@@ -211,7 +206,7 @@ class Worker:
         self.pipe, there = context.Pipe()
         self.process = context.Process(target=work, args=(peer, data, threads, there), daemon=True)
         before = dict(os.environ)
-        # BLAS and OpenMP read these when they are loaded.
+        # BLAS and OpenMP read these variables at import.
         os.environ.update(dict.fromkeys(BLAS, str(threads)))
         if peer.endswith("faiss-tuned"):
             os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
@@ -226,7 +221,7 @@ class Worker:
         try:
             return self.pipe.recv()
         except EOFError:
-            raise Ended(f"{self.peer}: its process ended early, see above") from None
+            raise Ended(f"{self.peer}: the process ended early, see above") from None
 
     def ask(self, *message: Any) -> Any:
         self.pipe.send(message)
@@ -238,25 +233,25 @@ class Worker:
 
 
 def start(peers: list[str], data: Data, threads: int) -> dict[str, Worker]:
-    """A process for each peer, with its index built."""
+    """Starts a process for each peer, and waits until its index is built."""
     workers = {peer: Worker(peer, data, threads) for peer in peers}
     for worker in workers.values():
         worker.answer()
     return workers
 
 
-def check(peer: str, ours: Found, theirs: Found) -> None:
-    """Raises SystemExit unless both found the same rows, but for those whose scores float32 cannot tell apart."""
-    (scores, rows), (got, found) = ours, theirs
+def check(peer: str, expected: Found, hits: Found) -> None:
+    """Raises SystemExit if a peer found other rows than relkt, except for scores that are equal in float32."""
+    (scores, rows), (got, found) = expected, hits
     if scores.shape != got.shape or rows.shape != found.shape:
-        raise SystemExit(f"{peer}: results of shape {got.shape}, where relkt's have {scores.shape}")
+        raise SystemExit(f"{peer}: expected results of shape {scores.shape}, got {got.shape}")
     if not np.allclose(scores, got, rtol=0, atol=TOLERANCE):
         raise SystemExit(f"{peer}: scores differ from relkt's by {np.abs(scores - got).max()}")
     for query in np.flatnonzero((rows != found).any(axis=1)):
         known = dict(zip(rows[query].tolist(), scores[query].tolist(), strict=True))
         if len(set(found[query].tolist())) < found.shape[1]:
-            raise SystemExit(f"{peer}: a row more than once for query {query}")
+            raise SystemExit(f"{peer}: query {query} has a row more than once")
         for row, score in zip(found[query].tolist(), got[query].tolist(), strict=True):
-            # A row that relkt left out may only be as good as its last.
+            # A row that relkt does not return may only have the score of its last row.
             if abs(known.get(row, min(score, float(scores[query, -1]))) - score) > TOLERANCE:
-                raise SystemExit(f"{peer}: query {query} finds row {row} with {score}, relkt does not")
+                raise SystemExit(f"{peer}: query {query} has row {row} with score {score}, which relkt does not return")

@@ -1,4 +1,4 @@
-"""Tables of what compare_search.py measures."""
+"""Tables of the measurements of compare_search.py."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# The ratio that counts is that to the fastest of these.
+# The headline ratio is to the fastest of these.
 RIVALS = ("faiss-tuned", "numpy", "torch")
-# Codes of a row fill up to whole eight columns, beside its scale and error in float32.
-COLUMNS, BESIDE = 8, 8
+# The codes of a row are padded to a multiple of 8 columns; its scale and error take 8 more bytes.
+COLUMNS, OVERHEAD = 8, 8
 
 
 def versus_fastest(seconds: dict[str, float]) -> float | None:
@@ -19,7 +19,7 @@ def versus_fastest(seconds: dict[str, float]) -> float | None:
 
 
 def ratio_to(peer: str, seconds: dict[str, float], digits: int) -> str:
-    """Time of a peer / time of relkt, "-" where it was not measured."""
+    """Time of a peer / time of relkt, or "-" if it was not measured."""
     return f"{seconds[peer] / seconds['relkt']:.{digits}f}" if peer in seconds else "-"
 
 
@@ -33,10 +33,10 @@ def every(peers: list[str], seconds: dict[str, float]) -> str:
 
 
 def rates(group: dict[str, Any], cell: dict[str, Any]) -> dict[str, float]:
-    """What relkt reads and computes, as if each code were read and multiplied once: in 10^9 a second, and as shares of
-    what the machine can do; and the share of rows scored exactly."""
+    """Read bandwidth and throughput of relkt, as if each code were read and multiplied once (in 10^9 per second, and as
+    shares of the machine's peaks), and the share of rows that are scored exactly."""
     rows, dim, seconds = group["rows"], group["dim"], cell["seconds"]["relkt"]
-    read = rows * (-(-dim // COLUMNS) * COLUMNS + BESIDE) / seconds / 1e9
+    read = rows * (-(-dim // COLUMNS) * COLUMNS + OVERHEAD) / seconds / 1e9
     operations = 2 * cell["queries"] * rows * dim / seconds / 1e9
     return {
         "read": read,
@@ -76,7 +76,7 @@ def line(group: dict[str, Any], cell: dict[str, Any], peers: list[str]) -> str:
 
 
 def describe(group: dict[str, Any]) -> str:
-    """The lines below a group's cells."""
+    """Formats the lines below the cells of a group."""
     limits, building = group["limits"], group["building"]
     ratio = building / group["building_search"]
     opened = ", ".join(f"{file / memory:.2f} at {q}" for q, (memory, file) in group["opened"].items())
@@ -88,7 +88,7 @@ def describe(group: dict[str, Any]) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """For each k, ratios to the fastest rival and to every peer; then what relkt makes of the machine."""
+    """Formats, for each k, the ratios to the fastest rival and to every peer, and then relkt's use of the machine."""
     groups, names = report["groups"], others(report["peers"])
     parts = []
     for k in sorted({cell["k"] for group in groups for cell in group["cells"]}):
