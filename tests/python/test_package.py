@@ -112,7 +112,7 @@ def test_training_consists_of_folders():
     flat = {path.stem for path in (PACKAGE / "training").glob("*.py")}
     if "training" not in LAYERS:
         pytest.skip("relkt.training has no table of layers yet")
-    assert flat == {"__init__", "train", "preflight"}
+    assert flat == {"__init__", "run", "preflight"}
 
 
 @pytest.mark.parametrize("name", MODULES)

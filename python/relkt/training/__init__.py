@@ -20,7 +20,7 @@ from relkt.training.config import (
 from relkt.training.progress import DevScore, Progress
 
 if TYPE_CHECKING:
-    from relkt.training.loop.dev_evaluator import DevEvaluator
+    from relkt.training.model.dev_evaluator import DevEvaluator
     from relkt.training.remine import RemineCallback
     from relkt.training.run import train
 
@@ -48,7 +48,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attach(
     __name__,
     {
-        "relkt.training.loop.dev_evaluator": ["DevEvaluator"],
+        "relkt.training.model.dev_evaluator": ["DevEvaluator"],
         "relkt.training.remine": ["RemineCallback"],
         "relkt.training.run": ["train"],
     },

@@ -1,31 +1,134 @@
-"""What is checked, or warned of, before a run begins."""
+"""Checks and warnings before a run: everything that can fail early does, before any work is done or a file written."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
 
-from relkt.encoders import num_truncated
+from relkt.data.checksum import data_checksum, translations_checksum
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
+from relkt.encoders import model_checksum, num_truncated
 from relkt.training.config import Precision, Stage, TrainConfig
-from relkt.training.distributed.processes import num_processes, rank
+from relkt.training.distributed.processes import check_same, num_processes, rank
 from relkt.training.examples import TrainingSet
+from relkt.training.model.token_embeddings import check_token_embeddings
+from relkt.training.records.run_directory import RunDirectory
+from relkt.training.stages import Prepared
+from relkt.training.stages.vocabulary import check_vocabulary
 
 logger = logging.getLogger(__name__)
 
 
-def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
-    """Check that a model can be trained where it is.
+def check_arguments(
+    model: SentenceTransformer, config: TrainConfig | None, teacher: SentenceTransformer | None
+) -> None:
+    """Check the types of the arguments, and that the teacher is another encoder that the model can follow.
 
     Raises:
-        ValueError: If the precision needs a GPU that the model is not on, or that lacks it; if the model is on another
-            GPU than the first, in a job of one process; or if its weights are not float32.
+        TypeError: If ``model`` or ``teacher`` is not a SentenceTransformer, or ``config`` not a TrainConfig.
+        ValueError: If the teacher is the model itself, or the model truncates its embeddings.
+    """
+    if not isinstance(model, SentenceTransformer):
+        raise TypeError(f"model: expected a SentenceTransformer, e.g. from relkt.load_encoder, got {model!r}")
+    if config is not None and not isinstance(config, TrainConfig):
+        raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
+    if teacher is None:
+        return
+    if not isinstance(teacher, SentenceTransformer):
+        raise TypeError(f"teacher: expected a SentenceTransformer, e.g. from relkt.load_encoder, got {teacher!r}")
+    if teacher is model:
+        raise ValueError("teacher: expected another model than the one trained, got the same; pass None for that")
+    if model.truncate_dim is not None:
+        raise ValueError(
+            f"model: expected a model without truncated embeddings, got truncate_dim = {model.truncate_dim}"
+        )
+
+
+def open_run(
+    path: Path,
+    model: SentenceTransformer,
+    data: RetrievalData,
+    config: TrainConfig | None,
+    teacher: SentenceTransformer | None,
+    *,
+    resume: bool,
+) -> RunDirectory:
+    """Open the folder of a run, and check that the run to resume started from the same arguments.
+
+    Nothing is written. Arguments as for :func:`relkt.training.train`.
+
+    Raises:
+        ValueError: If they differ from those of the run to resume, or between the processes of a job.
+        FileExistsError: If the folder is not empty and ``resume`` is False.
+    """
+    identity = {
+        "data": data_checksum(data),
+        "model": model_checksum(model),
+        "teacher": None if teacher is None else model_checksum(teacher),
+    }
+    check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
+    run = RunDirectory.open(path, config, identity, resume=resume)
+    if run.config.uses_translations:
+        # Runs that do not use translations can be resumed with other ones.
+        translations = {"translations": translations_checksum(data)}
+        check_same(translations)
+        run.require(translations)
+    return run
+
+
+def prepare(
+    model: SentenceTransformer, data: RetrievalData, config: TrainConfig, teacher: SentenceTransformer | None
+) -> Prepared:
+    """Make the inputs of a run and check them.
+
+    Arguments as for :func:`relkt.training.train`.
+
+    Raises:
+        ValueError: If the run cannot be done with them.
+    """
+    if teacher is not None and Stage.TRANSFER not in config.stages:
+        raise ValueError(
+            "teacher: expected None, because the configuration has no transfer stage, the only one with a teacher; its "
+            f"stages are {', '.join(stage.value for stage in config.stages)}"
+        )
+    languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
+    prepared = Prepared(data, config, languages, teacher)
+    # Making these checks that each language has dev and training questions.
+    _ = prepared.evaluator
+    training_set = prepared.training_set()
+    if config.parallel_languages:
+        prepared.training_set(config.parallel_languages)
+    if config.freeze_embeddings:
+        check_token_embeddings(model)
+    if Stage.VOCABULARY in config.stages:
+        check_vocabulary(model, data, prepared.vocabulary_languages)
+    check_device(model, config)
+    _check_english(training_set, config)
+    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
+        training_set.check_negatives()
+    _warn_of_truncation(model, training_set.candidates.texts, "candidates")
+    if teacher is not None:
+        _warn_of_truncation(teacher, training_set.candidates.texts, "candidates of the teacher")
+    with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
+    if with_documents and config.level is not Level.DOCUMENT:
+        _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
+    return prepared
+
+
+def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
+    """Check that a model can be trained on its device with the configured precision.
+
+    Raises:
+        ValueError: If the device does not support the precision; if the model is on another GPU than the first, in a
+            job of one process; or if its weights are not float32.
     """
     if config.precision is Precision.FLOAT16 and model.device.type != "cuda":
         raise ValueError(f"precision: expected float32, bfloat16 or auto for a model on {model.device}, got float16")
     if config.precision is Precision.BFLOAT16 and model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise ValueError("precision: expected float32, float16 or auto, as this GPU has no bfloat16, got bfloat16")
+        raise ValueError("precision: expected float32, float16 or auto, because this GPU has no bfloat16, got bfloat16")
     if num_processes() == 1 and model.device.type == "cuda" and (model.device.index or 0) != 0:
         raise ValueError(
             f"model: expected on the CPU or the first GPU, where the trainer works, got on {model.device}; choose a "
@@ -34,40 +137,23 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
     for name, weights in model.named_parameters():
         if weights.is_floating_point() and weights.dtype is not torch.float32:
             raise ValueError(
-                f"model: expected weights of float32, got {str(weights.dtype).removeprefix('torch.')} in {name}; load "
-                "it in float32 or call model.float(), and choose the number format of the forward pass with precision"
+                f"model: expected float32 weights, got {str(weights.dtype).removeprefix('torch.')} in {name}; load it "
+                "in float32 or call model.float(), and set precision for the forward pass"
             )
 
 
-def check_teacher(teacher: SentenceTransformer | None, model: SentenceTransformer) -> None:
-    """Check that a teacher is another encoder, which the model can follow.
+def _check_english(training_set: TrainingSet, config: TrainConfig) -> None:
+    """Check that the stages that learn from English questions have some; warn if some are missing.
 
     Raises:
-        TypeError: If it is no SentenceTransformer.
-        ValueError: If it is the model itself, or the model's embeddings are cut.
-    """
-    if teacher is None:
-        return
-    if not isinstance(teacher, SentenceTransformer):
-        raise TypeError(f"teacher: expected a SentenceTransformer, as relkt.load_encoder gives it, got {teacher!r}")
-    if teacher is model:
-        raise ValueError("teacher: expected another model than the one trained, got the same; leave it out for that")
-    if model.truncate_dim is not None:
-        raise ValueError(f"model: expected one with whole embeddings, got truncate_dim = {model.truncate_dim}")
-
-
-def check_english(examples: TrainingSet, config: TrainConfig) -> None:
-    """Check that there are the English questions that some stages learn from; warn if some lack them.
-
-    Raises:
-        ValueError: If there is none.
+        ValueError: If no question has an English translation.
     """
     if not {Stage.WARMUP, Stage.DISTILLATION, Stage.TRANSFER}.intersection(config.stages):
         return
-    others = sum(q.language != "en" for q in examples.queries)
-    if examples.without_english == 0:
+    others = sum(q.language != "en" for q in training_set.queries)
+    if training_set.without_english == 0:
         return
-    if examples.without_english == others:
+    if training_set.without_english == others:
         raise ValueError(
             "data: expected English translations of the training questions, which warm-up, distillation and transfer "
             f"learn from, got none of {others} questions; load the data with English included "
@@ -76,18 +162,18 @@ def check_english(examples: TrainingSet, config: TrainConfig) -> None:
     if rank() > 0:
         return
     logger.warning(
-        "%d of %d training questions have no English translation; they stand for themselves in warm-up, distillation "
-        "and transfer",
-        examples.without_english,
-        len(examples.queries),
+        "%d of %d training questions have no English translation; in warm-up, distillation and transfer, their own "
+        "text is used instead",
+        training_set.without_english,
+        len(training_set.queries),
     )
 
 
-def warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
-    """Warn if an encoder does not see texts whole; ``kind`` says what they are."""
+def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
+    """Warn if an encoder truncates texts; ``kind`` names them."""
     if rank() == 0 and (longer := num_truncated(model, texts)):
         logger.warning(
-            "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: it sees only their start",
+            "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: their ends are ignored",
             longer,
             len(texts),
             kind,

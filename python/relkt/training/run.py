@@ -1,4 +1,4 @@
-"""A training run: its stages one after the other, and what is written about them."""
+"""A training run: open its folder, check everything, run the stages, write the results."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from relkt.data.checksum import data_checksum, translations_checksum
-from relkt.data.types import Level, RetrievalData, Split, sort_languages
-from relkt.encoders import Origin, model_checksum, origin_of
+from relkt.data.types import RetrievalData
+from relkt.encoders import Origin, origin_of
 from relkt.training.config import Stage, TrainConfig
-from relkt.training.distributed.processes import check_same, join_job, num_processes, on_rank_0, rank
-from relkt.training.examples import TrainingSet
-from relkt.training.loop.dev_evaluator import DevEvaluator
-from relkt.training.loop.stage_runner import extend_model, new_languages, run_stage
-from relkt.training.model.precision import prepared_anew
-from relkt.training.model.token_embeddings import frozen_embeddings
+from relkt.training.distributed.processes import join_job, num_processes, on_rank_0, rank
+from relkt.training.loop.stage_runner import run_stage
+from relkt.training.model.precision import without_accelerate_wrapper
 from relkt.training.model.weights import load_weights
-from relkt.training.preflight import check_device, check_english, check_teacher, warn_of_truncation
+from relkt.training.preflight import check_arguments, open_run, prepare
 from relkt.training.progress import Progress
-from relkt.training.progress.bars import bars_where_seen
+from relkt.training.progress.bars import default_progress
 from relkt.training.progress.quiet import no_progress_bars
 from relkt.training.records.model_card import CARD, model_card
 from relkt.training.records.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.records.run_directory import RunDirectory
-from relkt.training.stages.vocabulary import check_vocabulary
+from relkt.training.stages import Prepared
 
 
 def train(
@@ -42,57 +38,55 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
-    """Train a cross-lingual retriever: vocabulary, warm-up, teacher, contrastive, distillation, language knowledge
-    transfer, or some of them.
+    """Train a cross-lingual retriever in stages: vocabulary, warm-up, teacher, contrastive, distillation and language
+    knowledge transfer, or some of them.
 
-    Each stage starts from the best weights of the one before by dev P@1 (the mean over the languages trained), its own
-    start included: a stage that improves nothing changes nothing. Only new pieces (the vocabulary) are kept in any
-    case. The training split is trained on, the dev split chooses, and the test split is evaluated before the first
-    stage and after each.
+    Each stage starts from the best weights of the previous one by dev P@1 (the mean over the languages trained). The
+    start of a stage counts: a stage that improves nothing changes nothing. The vocabulary stage is an exception; its
+    new pieces are always kept. The train split is trained on, the dev split selects weights, and the test split is
+    evaluated before the first stage and after each.
 
-    A run whose process was killed, at whatever moment, is continued with ``resume=True``: it goes on from its last
-    checkpoint (one is made after each dev evaluation), with the same random state and order of examples. On CPU, with
-    the same number of threads (and processes), it ends with the same weights and the same ``metrics.jsonl`` as a run
-    that was left alone.
+    With ``resume=True``, a run that was killed at any moment continues from its last checkpoint; there is one after
+    each dev evaluation. It continues with the same random state and order of examples. On CPU, with the same number of
+    threads (and processes), it ends with the same weights and ``metrics.jsonl`` as an uninterrupted run.
 
-    Several processes that ``torchrun`` or ``accelerate launch`` started, all of which call this, train one model
-    together: each runs its share of the texts of every step, and what comes out is what one process gives, up to the
-    order of float additions and, in models with dropout, its random numbers. Give all of them the same model, data,
-    folder (which all must see) and configuration. Rank 0 writes and tells ``progress``.
+    Several processes started by ``torchrun`` or ``accelerate launch`` train one model together if all of them call this
+    function with the same model, data, configuration and folder, which all must be able to read. Each process runs its
+    share of the texts of every step. The result is that of one process up to the order of float additions and, for
+    models with dropout, the random numbers. Rank 0 writes the files and reports the progress.
 
     Args:
-        model: Any sentence-transformers model with float32 weights; trained in place, on the CPU or the first GPU (in
-            a job of several processes, the GPU of the process's local rank), whichever it is on. Its query and document
-            prompts are used.
-        data: The data set, with train and dev questions in every language trained. The warm-up searches negatives with
-            the English translations of the training questions, and the transfer draws questions to them, so the data
-            needs English questions too, also where English is not trained. Questions without a translation stand
-            for themselves, which a warning counts; without any, these stages are refused, and so is the distillation,
-            which draws all texts to their English versions.
+        model: Any sentence-transformers model with float32 weights, on the CPU or the first GPU (in a job of several
+            processes, the GPU of the process's local rank). It is trained in place, with its query and document
+            prompts.
+        data: The data set, with train and dev questions in every language trained. It also needs English questions,
+            even if English is not trained: the warm-up searches negatives with the English translations of the training
+            questions, and distillation and transfer learn from them. A question without an English translation stands
+            for itself, and a warning counts these; if no question has one, these stages raise an error.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
-            training log and each dev evaluation), ``stages/`` (the model of each stage, and its results),
-            ``model/`` (the final model, and a card of it), ``results.json``, ``results.md``, ``plots/``.
-        config: What to do; default :class:`TrainConfig` with its defaults, or when resuming that of the run.
-        teacher: Another model as the teacher of the transfer stage: the student learns its embeddings, and ends up in
-            its space, so that an index of passages that the teacher embedded can be searched with the student's
-            questions. Where their dimensions differ, the student gets a projection (sentence-transformers' modules
-            ``Dense`` and ``Normalize``), which is trained and saved with it. The model so projected is what the stage
-            starts from and has to improve on. The teacher is left as it is, and uses its own prompts. Default: the
-            student as it is when the stage begins, as in the paper.
-        resume: Go on with the run in ``output_dir``; start it if there is none. Give the same model, data and teacher.
-        progress: Told what happens. Default: bars, where standard error is a terminal, or a notebook with
-            ipywidgets; silence elsewhere, and with ``Progress()``, as beside bars of your own.
+            training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
+            (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.
+        config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, that of the run.
+        teacher: Another model as the teacher of the transfer stage. The student learns its embeddings and ends up in
+            its space, so the student's questions can search an index of passages that the teacher embedded. If their
+            dimensions differ, the student gets a projection (sentence-transformers' modules ``Dense`` and
+            ``Normalize``), which is trained and saved with it; the stage then starts from the projected model. The
+            teacher is not changed, and uses its own prompts. Default: the student at the start of the stage, as in the
+            paper.
+        resume: Continue the run in ``output_dir``, or start it if there is none. Pass the same model, data and teacher.
+        progress: Receives the progress of the run. Default: progress bars if standard error is a terminal, or in a
+            notebook with ipywidgets; otherwise nothing. ``Progress()`` reports nothing.
 
     Returns:
         ``model``, with the final weights, in evaluation mode.
 
     Raises:
-        TypeError: If ``model`` or ``teacher`` is no SentenceTransformer or ``config`` no TrainConfig.
-        ValueError: If the data has no train or dev question in a language, no English translation of any question, or
-            no possible negative; the weights are not float32; the precision does not fit the device; there is a teacher
-            and no transfer stage; the run to resume was started with another configuration, model, data or teacher; or
-            the processes of a job were given different ones, or have too few GPUs. Before any work is done.
-        FileExistsError: If ``output_dir`` holds something and ``resume`` is False.
+        TypeError: If ``model`` or ``teacher`` is not a SentenceTransformer, or ``config`` not a TrainConfig.
+        ValueError: Before any work is done, if the data has no train or dev question in a language, no English
+            translation of any question, or no possible negative; the weights are not float32; the device does not
+            support the precision; there is a teacher but no transfer stage; the run to resume was started with another
+            configuration, model, data or teacher; or the processes of a job have different arguments, or too few GPUs.
+        FileExistsError: If ``output_dir`` is not empty and ``resume`` is False.
         RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.
 
@@ -100,112 +94,91 @@ def train(
         Limkonchotiwat et al., "CL-ReLKT: Cross-lingual Language Knowledge Transfer for Multilingual Retrieval Question
         Answering", Findings of NAACL 2022.
     """
-    if not isinstance(model, SentenceTransformer):
-        raise TypeError(f"model: expected a SentenceTransformer, as relkt.load_encoder gives it, got {model!r}")
-    if config is not None and not isinstance(config, TrainConfig):
-        raise TypeError(f"config: expected a TrainConfig, e.g. TrainConfig.preset('demo'), got {config!r}")
-    path = Path(output_dir)
-    check_teacher(teacher, model)
+    check_arguments(model, config, teacher)
     join_job(model)
     if teacher is not None and num_processes() > 1:
         teacher.to(model.device)
+    run = open_run(Path(output_dir), model, data, config, teacher, resume=resume)
+    prepared = prepare(model, data, run.config, teacher)
+
     if rank() > 0:
         progress = Progress()
-    identity = {
-        "data": data_checksum(data),
-        "model": model_checksum(model),
-        "teacher": None if teacher is None else model_checksum(teacher),
-    }
-    check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
-    run = RunDirectory.resume(path, config, identity) if resume else None
-    config = run.config if run else config or TrainConfig()
-    if config.uses_translations:
-        # Only here, so that runs without them do not depend on whether a reader finds any.
-        identity["translations"] = translations_checksum(data)
-        check_same({"translations": identity["translations"]})
-        if run:
-            run.check_identity(identity)
-
-    if teacher is not None and Stage.TRANSFER not in config.stages:
-        raise ValueError(
-            "teacher: expected none, as the configuration has no transfer stage, which is the one that it teaches; its "
-            f"stages are {', '.join(stage.value for stage in config.stages)}"
-        )
-    languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
-    evaluator = DevEvaluator(
-        data, languages=languages, level=config.level, batch_size=config.encode_batch_size, together=True
-    )
-    examples = TrainingSet(data, languages=languages, level=config.level)
-    if config.parallel_languages:
-        TrainingSet(data, languages=config.parallel_languages, level=config.level)  # whether they are there
-    if config.freeze_embeddings:
-        with frozen_embeddings(model):
-            pass  # whether it has any
-    if Stage.VOCABULARY in config.stages:
-        check_vocabulary(model, data, new_languages(config, languages))
-    check_device(model, config)
-    check_english(examples, config)
-    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
-        examples.check_negatives()
-    warn_of_truncation(model, examples.candidates.texts, "candidates")
-    if teacher is not None:
-        warn_of_truncation(teacher, examples.candidates.texts, "candidates of the teacher")
-    with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
-    if with_documents and config.level is not Level.DOCUMENT:
-        warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
-
-    def results() -> dict[str, Any]:
-        told.activity("evaluating")
-        return measure_test(model, data, trained_languages=languages, batch_size=config.encode_batch_size)
-
-    shown = bars_where_seen() if progress is None else nullcontext(progress)
-    with shown as told, no_progress_bars(), prepared_anew(model):
-        run = run or RunDirectory.create(path, config, identity)
-        if run.read_record(BEFORE) is None:
-            origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
-            run.write_record(BEFORE, origins | {"results": results()})
+    progress_context = default_progress() if progress is None else nullcontext(progress)
+    with progress_context as progress, no_progress_bars(), without_accelerate_wrapper(model):
+        run.start()
+        _measure_before(model, prepared, run, progress)
         metrics_size = 0
-        for stage in config.stages:
-            record = run.read_record(stage.value)
-            if record is None and stage is Stage.VOCABULARY:
-                extend_model(model, data, languages, evaluator, run, told)
-                record = {"metrics_size": run.metrics_size(), "results": results()}
-                run.write_record(stage.value, record)
-            elif record is None:
-                run_stage(stage, model, data, examples, evaluator, run, told, metrics_size, teacher)
-                gc.collect()  # trainer, callbacks and stream know each other, and hold the optimizer's state
-                record = {"metrics_size": run.metrics_size(), "results": results()}
-                run.write_record(stage.value, record)
-                run.clean_stage(stage)
-            else:
-                told.stage_skipped(stage)
-                run.clean_stage(stage)  # a run may be killed between its record and this
-                load_weights(model, run.stage_model(stage))
-            metrics_size = record["metrics_size"]
+        for stage in run.config.stages:
+            metrics_size = _run_or_load(stage, model, prepared, run, progress, metrics_size)
         model.eval()
-        _finish(model, run, data, languages)
-        told.activity("")
+        _save_final_model(model, prepared, run)
+        progress.activity("")
     write_results(run)
     return model
 
 
+def _measure_before(model: SentenceTransformer, prepared: Prepared, run: RunDirectory, progress: Progress) -> None:
+    """Record the test results, and the origins, of the models that the run starts with."""
+    if run.read_record(BEFORE) is None:
+        teacher = prepared.teacher
+        origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
+        run.write_record(BEFORE, origins | {"results": _measure(model, prepared, progress)})
+
+
+def _run_or_load(
+    stage: Stage, model: SentenceTransformer, prepared: Prepared, run: RunDirectory, progress: Progress, size: int
+) -> int:
+    """Run a stage, or load its model if it is finished.
+
+    Returns:
+        The size of ``metrics.jsonl`` in bytes at the end of the stage; ``size`` is the size before it.
+    """
+    record = run.read_record(stage.value)
+    if record is None:
+        run_stage(stage, model, prepared, run, progress, size)
+        gc.collect()  # trainer, callback and stream form a reference cycle that keeps the optimizer's state alive
+        record = {"metrics_size": run.metrics_size(), "results": _measure(model, prepared, progress)}
+        run.write_record(stage.value, record)
+    else:
+        progress.stage_skipped(stage)
+        load_weights(model, run.stage_model(stage))
+    run.clean_stage(stage)
+    return int(record["metrics_size"])
+
+
+def _measure(model: SentenceTransformer, prepared: Prepared, progress: Progress) -> dict[str, Any]:
+    progress.activity("evaluating")
+    return measure_test(
+        model,
+        prepared.data,
+        trained_languages=prepared.languages,
+        batch_size=prepared.config.encode_batch_size,
+    )
+
+
 @on_rank_0
-def _finish(model: SentenceTransformer, run: RunDirectory, data: RetrievalData, languages: tuple[str, ...]) -> None:
+def _save_final_model(model: SentenceTransformer, prepared: Prepared, run: RunDirectory) -> None:
     if run.model_path.exists():
         return
     with run.replace_folder(run.model_path) as folder:
-        # A copy: what saving writes depends on what a model has done (a tokenizer keeps its last truncation), and a run
-        # resumed after its last stage has done nothing.
+        # Copied, not saved again: saved files depend on what a model has done since it was loaded (a tokenizer keeps
+        # its last truncation), and a resumed run may have done nothing.
         shutil.copytree(run.stage_model(run.config.stages[-1]), folder, dirs_exist_ok=True)
-        (folder / CARD).write_text(_card(run, model, data, languages), encoding="utf-8")
+        (folder / CARD).write_text(_card(model, prepared, run), encoding="utf-8")
 
 
-def _card(run: RunDirectory, model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...]) -> str:
+def _card(model: SentenceTransformer, prepared: Prepared, run: RunDirectory) -> str:
     before = run.read_record(BEFORE)
     assert before is not None  # the run is finished
-    # As it was when the run began: a run may be resumed with the same model under another name.
+    # The origins when the run began: a run may be resumed with the same model under another name.
     base = Origin(**before["base"]) if "base" in before else origin_of(model)
     teacher = Origin(**before["teacher"]) if before.get("teacher") else None
     return model_card(
-        model, data, run.config, languages=languages, base=base, teacher=teacher, results=read_results(run)
+        model,
+        prepared.data,
+        run.config,
+        languages=prepared.languages,
+        base=base,
+        teacher=teacher,
+        results=read_results(run),
     )

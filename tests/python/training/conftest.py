@@ -1,4 +1,4 @@
-"""A tiny encoder, data set and run that the training tests share."""
+"""A tiny encoder, data set and configuration, shared by the training tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from relkt.data.types import Passage, Query, RetrievalData, Split
 from relkt.training import TrainConfig
+from relkt.training.stages import Prepared
 
 LANGUAGES = ("en", "de", "th")
 NUM_TOPICS = 8
@@ -28,7 +29,7 @@ def _words(language: str, topic: int) -> list[str]:
 def make_model(
     folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, dropout: float = 0.1, width: int = 16
 ) -> SentenceTransformer:
-    """A random one-layer BERT with dropout over a word-level vocabulary; ``folder`` gets its files."""
+    """A random one-layer BERT with dropout over a word-level vocabulary; its files are written to ``folder``."""
     vocabulary = [*_SPECIAL, "query", "text", ":"]
     vocabulary += [w for language in LANGUAGES for topic in range(NUM_TOPICS) for w in _words(language, topic)]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
@@ -63,11 +64,11 @@ def make_model(
 
 
 def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
-    """Eight documents of two passages on topics of their own, with translations, and questions in three languages.
+    """Eight documents of two passages, each on its own topic, with translations, and questions in three languages.
 
     Args:
-        seed: Of the words drawn.
-        parallel: Whether questions are translations of each other; otherwise each stands alone.
+        seed: Seed of the words drawn.
+        parallel: Whether questions are translations of each other.
     """
     rng = random.Random(seed)
     passages = [
@@ -117,8 +118,24 @@ def tiny_data() -> RetrievalData:
 
 
 @pytest.fixture(scope="session")
+def prepared_of() -> Callable[..., Prepared]:
+    """Makes the inputs of a run."""
+
+    def make(
+        data: RetrievalData,
+        config: TrainConfig | None = None,
+        *,
+        languages: tuple[str, ...] = LANGUAGES,
+        teacher: SentenceTransformer | None = None,
+    ) -> Prepared:
+        return Prepared(data, config or TrainConfig(), languages, teacher)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> TrainConfig:
-    """Stages find something better than their start, and not in their last step."""
+    """Each stage improves on its start, and not only in its last step."""
     return TrainConfig.from_dict(
         {
             "stages": ["warmup", "teacher", "contrastive", "distillation", "transfer"],
@@ -162,10 +179,10 @@ def tiny_config() -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def short_config(tiny_config: TrainConfig) -> TrainConfig:
-    """An epoch of each stage, the warm-up in pieces.
+    """One epoch of each stage, the warm-up in micro-batches.
 
-    Adam's epsilon is large: gradients that would be zero but for rounding, such as those of the transfer's first step,
-    must not make steps as large as others, or runs that differ in rounding part.
+    Adam's epsilon is large, so that gradients that are zero up to rounding (e.g. in the transfer's first step) lead to
+    tiny steps. Otherwise runs that differ in rounding only would diverge.
     """
     table = tiny_config.to_dict()
     for stage in table["stages"]:
@@ -176,7 +193,7 @@ def short_config(tiny_config: TrainConfig) -> TrainConfig:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Results are bit-repeatable for a fixed number of threads; one is also fastest for tensors this small."""
+    """Results are bit-reproducible for a fixed number of threads; one thread is fastest for such small tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -84,7 +84,7 @@ def kill_in(moment: str) -> None:
 
         RunDirectory.keep_checkpoints = before_deleting  # type: ignore[method-assign]
     elif moment == "commit: half a file":
-        write = run_directory.write_atomically
+        write = run_directory.atomic_write
 
         def half(path: Path, text: str) -> None:
             if path.name == "relkt_checkpoint.json":
@@ -94,7 +94,7 @@ def kill_in(moment: str) -> None:
                     die()
             write(path, text)
 
-        run_directory.write_atomically = half
+        run_directory.atomic_write = half
     elif moment == "stage: model written, record not":
         record = RunDirectory.write_record
 

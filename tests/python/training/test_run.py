@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from sentence_transformers import SentenceTransformer
 from typing_extensions import override
 
 from relkt.data.types import Level, RetrievalData, Split
-from relkt.training import DevEvaluator, DevScore, Precision, Progress, Stage, TrainConfig, train
-from relkt.training.preflight import check_device
+from relkt.training import DevEvaluator, DevScore, Progress, Stage, TrainConfig, train
 
-# The stages that take steps: those of the tiny run.
+# The stages that take steps.
 STEPPED = [stage for stage in Stage if stage is not Stage.VOCABULARY]
 
 
@@ -63,27 +56,7 @@ def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_bars_are_shown_where_they_are_seen(
-    tiny_model: SentenceTransformer,
-    tiny_data: RetrievalData,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    terminal: bool,
-) -> None:
-    monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
-    config = replace(tiny_config, stages=(Stage.WARMUP,))
-    tiny_model[1].register_forward_hook(lambda *_: sys.stdout.write("printed meanwhile\n") and None)
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    shown = capsys.readouterr()
-    assert ("warm-up" in shown.err) is terminal
-    assert "printed meanwhile" in shown.out
-    assert "warm-up" not in shown.out
-
-
-def test_a_run_improves_and_leaves_all_it_promises(
+def test_a_run_improves_and_writes_all_its_files(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
     tiny_config: TrainConfig,
@@ -132,51 +105,6 @@ def test_a_run_improves_and_leaves_all_it_promises(
     assert all(name in table for name in names)
 
 
-def test_metrics_have_the_lines_of_the_contract(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
-    records = lines(tmp_path / "run")
-    for stage in STEPPED:
-        of_stage = [r for r in records if r["stage"] == stage.value]
-        averaged = [r for r in of_stage if "tuned_share" in r]
-        of_stage = [r for r in of_stage if r not in averaged]
-        assert [r["tuned_share"] for r in averaged] == (
-            [0.5] if stage in (Stage.CONTRASTIVE, Stage.DISTILLATION) else []
-        )
-        dev = [r for r in of_stage if "dev" in r]
-        training = [r for r in of_stage if "loss" in r]
-        assert len(dev) + len(training) == len(of_stage)
-        config = tiny_config.stage(stage)
-        assert dev[0]["epoch"] == 0
-        assert dev[-1]["epoch"] == config.epochs
-        assert all(set(r) == {"stage", "epoch", "step", "dev", "dev_p1"} for r in dev)
-        assert all(set(r["dev"]) == {"P@1", "MRR@10"} and set(r["dev"]["P@1"]) == {"en", "de", "th"} for r in dev)
-        assert all(r["dev_p1"] == pytest.approx(sum(r["dev"]["P@1"].values()) / 3) for r in dev)
-        assert all(set(r) == {"stage", "epoch", "step", "loss", "learning_rate"} for r in training)
-        steps = [r["step"] for r in training]
-        assert steps == sorted(set(steps))
-        # Every fourth step, and wherever dev was evaluated.
-        assert set(steps) == {r["step"] for r in dev[1:]} | set(range(4, steps[-1] + 1, 4))
-
-
-def test_the_learning_rate_is_halved_when_dev_does_not_improve(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config)
-    for stage, every in ((Stage.WARMUP, 2), (Stage.TEACHER, 1), (Stage.TRANSFER, 1)):
-        rate, best, in_a_row = tiny_config.stage(stage).learning_rate, -1.0, 0
-        for record in (r for r in lines(tmp_path / "run") if r["stage"] == stage.value):
-            if "loss" in record:
-                assert record["learning_rate"] == pytest.approx(rate, rel=1e-12)
-            elif record["dev_p1"] > best:
-                best, in_a_row = record["dev_p1"], 0
-            else:
-                rate *= 0.5 if in_a_row % every == 0 else 1
-                in_a_row += 1
-        assert rate < tiny_config.stage(stage).learning_rate
-
-
 def test_runs_are_repeatable_and_seeds_matter(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -191,31 +119,7 @@ def test_runs_are_repeatable_and_seeds_matter(
     assert not same_weights(models[0], models[2])
 
 
-def test_a_stage_that_improves_nothing_changes_nothing(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
-) -> None:
-    start = {k: v.clone() for k, v in tiny_model.state_dict().items()}
-    # Enough to move weights, and not enough to change a ranking.
-    config = TrainConfig.from_dict({"stages": ["transfer"], "transfer": {"epochs": 2, "learning_rate": 1e-6}})
-    progress = Recorder(tiny_model)
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
-    assert progress.kept[Stage.TRANSFER].step == 0
-    assert any(not torch.equal(v, start[k]) for k, v in progress.weights.items())
-    assert all(torch.equal(v, start[k]) for k, v in tiny_model.state_dict().items())
-
-
-@pytest.mark.parametrize(("min_epochs", "evaluations"), [(0, 3), (4, 8)])
-def test_early_stopping(
-    min_epochs: int, evaluations: int, tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
-) -> None:
-    stage = {"epochs": 50, "learning_rate": 1e-6, "evaluations_per_epoch": 2, "patience": 3, "min_epochs": min_epochs}
-    config = TrainConfig.from_dict({"stages": ["transfer"], "transfer": stage})
-    progress = Recorder(tiny_model)
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
-    assert len(progress.dev) == 1 + evaluations
-
-
-def test_only_the_stages_asked_for(
+def test_only_the_configured_stages_run(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     config = replace(tiny_config, stages=(Stage.WARMUP, Stage.TRANSFER))
@@ -224,7 +128,7 @@ def test_only_the_stages_asked_for(
     assert list(json.loads((tmp_path / "run" / "results.json").read_text())) == ["before", "warmup", "transfer"]
 
 
-def test_documents_questions_without_translations_and_languages_left_out(
+def test_a_run_on_documents_with_missing_translations_in_some_languages(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
     tiny_config: TrainConfig,
@@ -244,83 +148,7 @@ def test_documents_questions_without_translations_and_languages_left_out(
     assert passage["trained_languages"] == ["de", "th"]
 
 
-@pytest.mark.parametrize("stage", [Stage.WARMUP, Stage.TRANSFER])
-def test_warmup_and_transfer_need_english_questions(
-    stage: Stage,
-    tiny_model: SentenceTransformer,
-    data_of: Callable[..., RetrievalData],
-    tiny_data: RetrievalData,
-    tmp_path: Path,
-) -> None:
-    queries = tuple(q for q in tiny_data.queries if q.language != "en")
-    without = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
-    for data in (without, data_of(parallel=False)):
-        with pytest.raises(ValueError, match=r'got none of 48 questions; load .*"en".*english_questions\.jsonl'):
-            train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(stages=(stage,)))
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_teacher_needs_no_english_questions_and_english_no_translations(
-    tiny_model: SentenceTransformer,
-    data_of: Callable[..., RetrievalData],
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    data, short = data_of(parallel=False), replace(tiny_config, teacher=replace(tiny_config.teacher, epochs=1))
-    config = replace(short, stages=(Stage.TEACHER,))
-    train(tiny_model, data, output_dir=tmp_path / "teacher", config=config)
-    config = replace(short, stages=(Stage.WARMUP,), languages=("en",))
-    train(tiny_model, data, output_dir=tmp_path / "english", config=config)
-    assert "no English translation" not in caplog.text
-
-
-def test_a_data_set_of_one_document_is_an_error_before_any_work(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
-) -> None:
-    passages = tuple(replace(p, document="all") for p in tiny_data.passages)
-    data = RetrievalData("one", passages, tiny_data.queries, tiny_data.qrels)
-    with pytest.raises(ValueError, match="expected candidates of other documents as negatives at level passage"):
-        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(stages=(Stage.TEACHER,)))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(("max_seq_length", "longer"), [(6, 0), (5, 16)])  # four words, [CLS] and [SEP]
-def test_candidates_longer_than_the_encoder_takes_are_counted(
-    max_seq_length: int,
-    longer: int,
-    tiny_model: SentenceTransformer,
-    tiny_data: RetrievalData,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    tiny_model.max_seq_length = max_seq_length
-    config = replace(tiny_config, stages=(Stage.WARMUP,))
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    warning = f"{longer} of 16 candidates are longer than the encoder's max_seq_length of {max_seq_length} tokens"
-    assert (warning in caplog.text) == bool(longer)
-    assert ("candidates are longer" in caplog.text) == bool(longer)
-
-
-@pytest.mark.parametrize("document_weight", [0.0, 0.5])
-def test_documents_that_are_too_long_are_counted_where_they_are_trained_on(
-    document_weight: float,
-    tiny_model: SentenceTransformer,
-    tiny_data: RetrievalData,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    tiny_model.max_seq_length = 9  # passages have 6 tokens, documents 10
-    stage = replace(tiny_config.contrastive, document_weight=document_weight, epochs=1)
-    config = replace(tiny_config, stages=(Stage.CONTRASTIVE,), contrastive=stage)
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert "candidates are longer" not in caplog.text
-    assert ("8 of 8 documents are longer than the encoder's" in caplog.text) == (document_weight > 0)
-
-
-def test_a_data_set_without_test_questions_has_no_table(
+def test_data_without_test_questions_give_no_table(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     queries = tuple(q for q in tiny_data.queries if q.split is not Split.TEST)
@@ -331,7 +159,7 @@ def test_a_data_set_without_test_questions_has_no_table(
     assert not (tmp_path / "run" / "results.json").exists()
 
 
-def test_prompts_of_the_model_are_put_before_questions_and_passages(
+def test_the_models_prompts_are_prepended(
     model_of: Callable[..., SentenceTransformer],
     tiny_data: RetrievalData,
     tiny_config: TrainConfig,
@@ -358,149 +186,3 @@ def test_prompts_of_the_model_are_put_before_questions_and_passages(
     questions = {q.text for q in tiny_data.queries}
     assert {prompt for text, prompt in seen if text in questions} == {"query : "}
     assert {prompt for text, prompt in seen if text not in questions} == {"text : "}
-
-
-def test_frozen_embeddings_stay_and_are_trainable_again(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    start = {k: v.detach().clone() for k, v in tiny_model.state_dict().items()}
-    config = replace(tiny_config, freeze_embeddings=True, stages=(Stage.TEACHER,))
-    progress = Recorder(tiny_model)
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
-    changed = {name for name, value in progress.weights.items() if not torch.equal(value, start[name])}
-    assert not [name for name in changed if "word_embeddings" in name]
-    assert [name for name in changed if "position_embeddings" in name]
-    assert [name for name in changed if "attention" in name]
-    assert all(p.requires_grad for p in tiny_model.parameters())
-
-
-def test_a_model_without_a_table_has_none_to_freeze(tiny_data: RetrievalData, tmp_path: Path) -> None:
-    from sentence_transformers.sentence_transformer.modules import BoW
-
-    model = SentenceTransformer(modules=[BoW(vocab=["a"])], device="cpu")
-    with pytest.raises(ValueError, match=r"freeze_embeddings: expected a model with a table of token embeddings"):
-        train(model, tiny_data, output_dir=tmp_path / "run", config=TrainConfig(freeze_embeddings=True))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("split", [Split.TRAIN, Split.DEV])
-def test_a_language_without_questions_is_an_error_before_any_work(
-    split: Split, tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
-) -> None:
-    queries = tuple(q for q in tiny_data.queries if not (q.language == "th" and q.split is split))
-    data = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
-    with pytest.raises(ValueError, match=f"no query in th in the {split.value} split"):
-        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(languages=("en", "th")))
-    with pytest.raises(ValueError, match="no query in xx in the"):
-        train(tiny_model, data, output_dir=tmp_path / "run", config=TrainConfig(languages=("en", "xx")))
-    assert not (tmp_path / "run").exists()
-
-
-def test_float16_needs_a_gpu(tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path) -> None:
-    config = TrainConfig.from_dict({"precision": "float16"})
-    with pytest.raises(ValueError, match="precision: expected float32, bfloat16 or auto for a model on cpu"):
-        train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert not (tmp_path / "run").exists()
-
-
-def test_bfloat16_on_a_gpu_without_it_and_other_gpus_than_the_first(
-    tiny_model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = torch.device("cuda", 0)
-    monkeypatch.setattr(SentenceTransformer, "device", property(lambda _: device))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    with pytest.raises(ValueError, match=r"precision: expected float32, float16 or auto, .* got bfloat16"):
-        check_device(tiny_model, TrainConfig(precision=Precision.BFLOAT16))
-    check_device(tiny_model, TrainConfig())
-    device = torch.device("cuda", 1)
-    with pytest.raises(ValueError, match=r"model: expected on the CPU or the first GPU, .* got on cuda:1"):
-        check_device(tiny_model, TrainConfig())
-
-
-def test_weights_in_half_precision_are_refused(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=r"model: expected weights of float32, got bfloat16 in 0\."):
-        train(tiny_model.bfloat16(), tiny_data, output_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_bfloat16_is_for_training_steps_only(
-    tiny_model: SentenceTransformer,
-    tiny_data: RetrievalData,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-) -> None:
-    seen: list[tuple[bool, bool]] = []
-    pooling = tiny_model[1]
-
-    def recording(module: torch.nn.Module, *_: object) -> None:
-        seen.append((module.training, torch.is_autocast_enabled("cpu")))
-
-    pooling.register_forward_hook(recording)
-    stages = [stage.value for stage in tiny_config.stages]
-    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": stages})
-    model = train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert set(seen) == {(True, True), (False, False)}  # steps of every stage; evaluation and mining
-    assert not {"forward", "_original_forward", "_is_accelerate_prepared"} & model.__dict__.keys()
-    saved = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
-    texts = [p.text for p in tiny_data.passages]
-    assert np.array_equal(model.encode(texts), saved.encode(texts))
-
-
-def test_a_model_that_was_trained_in_bfloat16_elsewhere(
-    tiny_model: SentenceTransformer,
-    tiny_data: RetrievalData,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Accelerate leaves its mark on a model, its own ``forward``, and perhaps a choice in the environment."""
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one, once and for all
-    other = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(tiny_model)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    left = dict(other.__dict__)
-    assert {"forward", "_original_forward", "_is_accelerate_prepared"} <= left.keys()
-    seen = set()
-    tiny_model[1].register_forward_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
-    config = replace(tiny_config, precision=Precision.FLOAT32, stages=(Stage.WARMUP,))
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert seen == {False}
-    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
-    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
-        assert tiny_model.__dict__[name] == left[name]
-
-
-def test_bfloat16_trains(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": ["warmup"]})
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    losses = [r["loss"] for r in lines(tmp_path / "run") if "loss" in r]
-    assert losses[-1] < losses[0]
-    assert all(p.dtype is torch.float32 for p in tiny_model.parameters())
-
-
-def test_a_loss_that_is_not_finite_ends_the_run(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    class Poison(Progress):
-        @override
-        def step(self, loss: float) -> None:
-            next(iter(tiny_model.parameters())).data.fill_(float("nan"))
-
-    with pytest.raises(FloatingPointError, match="warmup: the training loss is nan at step 4"):
-        train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=tiny_config, progress=Poison())
-
-
-def test_progress_bars_of_libraries_are_left_as_they_were(
-    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    from transformers.utils import logging as transformers_logging
-
-    level = logging.getLogger("bm25s").level
-    transformers_logging.enable_progress_bar()
-    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=replace(tiny_config, stages=(Stage.WARMUP,)))
-    assert transformers_logging.is_progress_bar_enabled()
-    assert logging.getLogger("bm25s").level == level

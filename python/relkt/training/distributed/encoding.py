@@ -1,4 +1,4 @@
-"""Encoding that the processes of a job share."""
+"""Encoding shared by the processes of a job."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sentence_transformers import SentenceTransformer
 from relkt import encoders
 from relkt.training.distributed.processes import largest_over_processes, num_processes, rank, sum_over_processes
 
-# Rows exchanged at once: it bounds what is on a GPU beside the model.
+# Rows exchanged at once; bounds the GPU memory needed besides the model.
 _ROWS_AT_ONCE = 16384
 
 
 def encode_queries(model: SentenceTransformer, texts: Sequence[str], *, batch_size: int) -> NDArray[np.float32]:
-    """:func:`relkt.encoders.encode_queries`, called by all processes: each encodes its share, all have the result."""
+    """:func:`relkt.encoders.encode_queries` in all processes: each encodes a share, and all get the result."""
     return _shared(encoders.encode_queries, model, texts, batch_size)
 
 
 def encode_passages(model: SentenceTransformer, texts: Sequence[str], *, batch_size: int) -> NDArray[np.float32]:
-    """:func:`relkt.encoders.encode_passages`, called by all processes: each encodes its share, all have the result."""
+    """:func:`relkt.encoders.encode_passages` in all processes: each encodes a share, and all get the result."""
     return _shared(encoders.encode_passages, model, texts, batch_size)
 
 
@@ -32,7 +32,7 @@ def _shared(
 ) -> NDArray[Any]:
     if num_processes() == 1:
         return encode(model, texts, batch_size=batch_size)
-    # Dealt out by length, so that the shares cost about the same.
+    # Dealt out by length, so that all processes have about the same work.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     own = order[rank() :: num_processes()]
     embeddings = encode(model, [texts[row] for row in own], batch_size=batch_size)

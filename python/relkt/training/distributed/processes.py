@@ -1,4 +1,4 @@
-"""Several processes of one job, as torchrun and accelerate launch start them; a process by itself is a job of one."""
+"""Processes of a job, as started by torchrun or accelerate launch. A single process is a job of one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, distributed, nn
 
-# The others wait while rank 0 mines, measures or writes. A process that died is noticed long before: its launcher ends
-# the others.
+# The other processes wait while rank 0 mines, evaluates or writes. If a process dies, the launcher ends the others long
+# before this timeout.
 _TIMEOUT = timedelta(hours=2)
 
 _P = ParamSpec("_P")
@@ -25,26 +25,28 @@ _rank_0_works: ContextVar[bool] = ContextVar("_rank_0_works", default=False)
 
 
 def launched_rank() -> int:
-    """The rank that the launcher gave this process, before it has joined its job; 0 without a launcher."""
+    """The rank of this process according to its launcher, also before :func:`join_job`; 0 without a launcher."""
     return int(os.environ.get("RANK", "0"))
 
 
 def join_job(model: SentenceTransformer) -> None:
-    """Meet the other processes of the job, if this one was started as part of one, each with a GPU of its own.
+    """Join the process group of the job, if a launcher started this process.
 
     Args:
-        model: On the CPU, or on a GPU: then it is moved to the process's own, the one of its local rank.
+        model: The model. If it is on a GPU, it is moved to the GPU of the process's local rank.
 
     Raises:
         ValueError: If the job shards weights (FSDP, DeepSpeed), the model is on neither CPU nor a CUDA GPU, or the
             machine has fewer GPUs than processes.
-        RuntimeError: If the processes are connected otherwise than their launcher's environment variables say.
+        RuntimeError: If the number of connected processes differs from the launcher's environment variables.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1:
         for name in ("FSDP", "DEEPSPEED"):
             if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-                raise ValueError(f"ACCELERATE_USE_{name}: expected false, as each process has all weights, got true")
+                raise ValueError(
+                    f"ACCELERATE_USE_{name}: expected false, because each process holds all weights, got true"
+                )
         device = model.device
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"model: expected on the CPU or CUDA GPUs in a job of {size} processes, got on {device}")
@@ -52,54 +54,54 @@ def join_job(model: SentenceTransformer) -> None:
             local_rank = int(os.environ.get("LOCAL_RANK", "0"))
             if local_rank >= torch.cuda.device_count():
                 raise ValueError(
-                    f"LOCAL_RANK: expected at most a process for each of the {torch.cuda.device_count()} GPUs of this "
-                    f"machine, got process {local_rank + 1}; start fewer, or train on the CPU"
+                    f"LOCAL_RANK: expected at most one process for each of this machine's {torch.cuda.device_count()} "
+                    f"GPUs, got process {local_rank + 1}; start fewer, or train on the CPU"
                 )
             model.to(torch.device("cuda", local_rank))
-        # Imported here: it is slow, and one process needs none of it before the trainer does.
+        # Imported here because it is slow; a single process does not need it before the trainer.
         from accelerate import PartialState
 
         PartialState(cpu=device.type == "cpu", timeout=_TIMEOUT)
     connected = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     if connected != size:
         raise RuntimeError(
-            f"WORLD_SIZE: expected {connected} in the environment, as so many processes are connected, got {size}; "
+            f"WORLD_SIZE: expected {connected} in the environment, the number of connected processes, got {size}; "
             "start them with torchrun or accelerate launch"
         )
 
 
 def leave_job() -> None:
-    """Part from the other processes, at the end of a program whose every process comes here."""
+    """Destroy the process group. Every process of the job must call this, at the end of the program."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def num_processes() -> int:
-    """Processes that work together at this moment: 1 inside of :func:`from_rank_0`."""
+    """Number of processes that work together; 1 inside :func:`from_rank_0`."""
     if _rank_0_works.get() or not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return distributed.get_world_size()
 
 
 def rank() -> int:
-    """The number of this process among :func:`num_processes`, from 0."""
+    """Rank of this process among :func:`num_processes`, from 0."""
     return distributed.get_rank() if num_processes() > 1 else 0
 
 
 def from_rank_0(find: Callable[[], _T]) -> _T:
-    """What rank 0 finds, or its failure, in every process.
+    """Call a function in rank 0 only; every process gets its result, or its exception.
 
-    Rank 0 begins when all have come here, so nothing that another process does before can be disturbed, and all go on
-    when it is done.
+    All processes must call this. Rank 0 starts when all have arrived, and all continue when it is done.
 
     Args:
-        find: Called in rank 0; what it returns must be picklable.
+        find: The function; its result must be picklable.
 
     Returns:
-        What it returned.
+        The result of ``find``.
 
     Raises:
-        Exception: What it raised; a RuntimeError with its message in the other processes if that is not picklable.
+        Exception: The exception of ``find``. If it is not picklable, the other processes raise a RuntimeError with its
+            message.
     """
     if num_processes() == 1:
         return find()
@@ -124,7 +126,7 @@ def from_rank_0(find: Callable[[], _T]) -> _T:
 
 
 def from_all(value: _T) -> list[_T]:
-    """The value that each process calls this with, by rank."""
+    """The values that all processes call this with, by rank."""
     if num_processes() == 1:
         return [value]
     values: list[Any] = [None] * num_processes()
@@ -133,10 +135,13 @@ def from_all(value: _T) -> list[_T]:
 
 
 def check_same(given: Mapping[str, Any]) -> None:
-    """Check that all processes were given the same values under the same names.
+    """Check that all processes have the same values.
+
+    Args:
+        given: Name -> value; the same names in all processes.
 
     Raises:
-        ValueError: In every process, if they were not.
+        ValueError: In every process, if a value differs.
     """
     first, *others = from_all(given)
     for number, other in enumerate(others, 1):
@@ -149,7 +154,7 @@ def check_same(given: Mapping[str, Any]) -> None:
 
 
 def on_rank_0(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A decorator: every process calls the function, rank 0 runs it, all have the outcome (:func:`from_rank_0`)."""
+    """Decorator: every process calls the function, rank 0 runs it, and all get the result (:func:`from_rank_0`)."""
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -159,13 +164,13 @@ def on_rank_0(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def sum_over_processes(values: Tensor) -> None:
-    """Replace a tensor by its sum over the processes, in place; the same bits in each of them."""
+    """Replace a tensor by its sum over the processes, in place; bit-identical in all of them."""
     if num_processes() > 1:
         distributed.all_reduce(values)
 
 
 def largest_over_processes(value: int, device: torch.device) -> int:
-    """The largest of the processes' numbers."""
+    """The maximum of the values of all processes."""
     if num_processes() == 1:
         return value
     found = torch.tensor(value, device=device)
@@ -174,7 +179,7 @@ def largest_over_processes(value: int, device: torch.device) -> int:
 
 
 def share_weights(model: nn.Module) -> None:
-    """Give all processes the weights of rank 0, so that they start a stage from the same bits."""
+    """Broadcast the weights of rank 0, so that all processes start a stage from the same bits."""
     if num_processes() > 1:
         for weights in model.state_dict().values():
             distributed.broadcast(weights, src=0)
@@ -183,8 +188,8 @@ def share_weights(model: nn.Module) -> None:
 def sum_gradients(model: nn.Module) -> None:
     """Replace the gradients of a model by their sums over the processes.
 
-    A parameter that has a gradient in none of them keeps having none: to an optimizer with weight decay that is not the
-    same as a gradient of zero.
+    A parameter without a gradient in any process stays without one: an optimizer with weight decay would treat a
+    gradient of zero differently.
     """
     if num_processes() == 1:
         return
@@ -206,6 +211,6 @@ def sum_gradients(model: nn.Module) -> None:
 def _picklable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class makes of it
+    except Exception:  # pickling runs code of the exception's class, which may raise anything
         return RuntimeError(f"rank 0 failed: {type(error).__name__}: {error}")
     return error

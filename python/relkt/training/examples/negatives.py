@@ -1,4 +1,4 @@
-"""Negatives of the warm-up stage: lexical neighbours, or random candidates, that do not answer the question."""
+"""Negatives of the warm-up stage: BM25 candidates or random ones that do not answer the question."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relkt.training.examples import Rows, TrainingSet
 
 
 class BM25Index:
-    """English texts to be searched by their words: Lucene's BM25 with k1 = 1.5 and b = 0.75 (bm25s).
+    """BM25 index of English texts: Lucene's variant with k1 = 1.5 and b = 0.75 (bm25s).
 
     Args:
         texts: The candidates, ``n`` of them.
@@ -28,10 +28,13 @@ class BM25Index:
             self._index.index(split_words(texts), show_progress=False)
 
     def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
-        """The score of every candidate for the words of a question, as :func:`split_words` gives them.
+        """The score of every candidate for the words of a question.
+
+        Args:
+            words: The words, from :func:`split_words`.
 
         Returns:
-            (n,) float64; all 0 if no candidate has any of the words.
+            Shape ``(n,)``, float64; all 0 if no candidate has any of the words.
         """
         known = [word for word in words if word in self._index.vocab_dict]
         scores = np.zeros(self._size, dtype=np.float64)
@@ -49,26 +52,25 @@ def split_words(texts: Sequence[str]) -> list[list[str]]:
 
 
 def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> Rows:
-    """The best BM25 candidates for each question that are not blocked for it.
+    """The best BM25 candidates for each question, without blocked ones.
 
-    The English translation of a question is what is searched for, and the question itself where there is none.
-    Blocked candidates (:meth:`TrainingSet.blocked`) are taken out before ranking, so a question has fewer than
-    ``num_negatives`` negatives only when the data set has fewer candidates left. Candidates with equal scores are
-    ranked at random: otherwise every question that shares no word with any candidate, as many in other scripts do
-    where there is no translation, would have the first rows of the data set as its negatives.
+    The query is the English translation of a question, or without a translation the question itself. Blocked candidates
+    (:meth:`TrainingSet.blocked`) are removed before ranking, so a question has fewer than ``num_negatives`` negatives
+    only if the data set has fewer candidates left. Candidates with equal scores are ranked at random; otherwise, every
+    question that shares no word with any candidate (e.g. in another script, without a translation) would get the first
+    rows of the data set.
 
     Args:
         examples: The questions and candidates.
-        num_negatives: Negatives a question, at least 1.
-        seed: Of the order among equal scores.
+        num_negatives: Negatives per question, at least 1.
+        seed: Seed of the order among equal scores.
 
     Returns:
         Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; by question and positive,
         best BM25 rank first. Questions with the same English text and positives have the same negatives.
 
     Reference:
-        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The authors split at spaces; see
-        :class:`BM25Index`.
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The authors split at spaces instead.
     """
     index = BM25Index(examples.candidates.texts)
     questions = sorted(set(examples.english))
@@ -80,7 +82,7 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
         if key not in found:
             scores = index.scores(words_of[key[0]])
             allowed = np.setdiff1d(np.arange(len(scores)), examples.blocked(query), assume_unique=True)
-            # One generator a question, so that its negatives do not depend on which other questions there are.
+            # One generator per question, so that its negatives do not depend on the other questions.
             ties = np.random.default_rng([seed, *key[0].encode()]).permutation(len(allowed))
             order = np.lexsort((ties, -scores[allowed]))
             found[key] = allowed[order[:num_negatives]].astype(np.int64)
@@ -90,7 +92,7 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
 
 
 def random_negatives(examples: TrainingSet, *, num_negatives: int, seed: int, epoch: int) -> Rows:
-    """Random candidates that are not blocked, in the shape of :func:`bm25_negatives`; another draw each epoch."""
+    """Random candidates that are not blocked, as triplets like :func:`bm25_negatives`; drawn again each epoch."""
     rng = np.random.default_rng([seed, epoch])
     num_candidates = len(examples.candidates.texts)
 
@@ -103,7 +105,7 @@ def random_negatives(examples: TrainingSet, *, num_negatives: int, seed: int, ep
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """Keep a library that sets its own log level to DEBUG from writing below warnings."""
+    """Silence a library that sets its own log level to DEBUG, up to warnings."""
     logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Spans of passages, which stand in for questions."""
+"""Sentences and spans of texts. Spans of passages serve as pseudo-questions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import numpy as np
 
 SPAN_WORDS = (5, 25)
-"""The fewest and the most words of a span; a shorter text is taken whole."""
+"""Minimum and maximum number of words of a span; a shorter text is a span by itself."""
 
-# Thai, Lao, Burmese, Khmer, kana and Chinese characters are written without spaces: runs of three count as a word.
+# Thai, Lao, Burmese, Khmer, kana and Chinese are written without spaces: up to three characters count as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_UNSPACED}]{{1,3}}|[^\\s{_UNSPACED}]+")
 
@@ -18,24 +18,24 @@ _SENTENCE_END = re.compile("(?<=[.!?;\u0964])\\s+|(?<=[\u3002\uff01\uff1f])\\s*"
 
 
 def sentences(text: str) -> list[str]:
-    """A text's sentences, by their last marks: . ! ? ; and a space, the danda and a space, or \u3002 \uff01 \uff1f.
+    """A text's sentences. They end with . ! ? ; or the danda, followed by a space, or with \u3002 \uff01 \uff1f.
 
-    A rule of thumb, for the same text in two languages: abbreviations end a sentence too, mostly in both.
+    A heuristic to align the same text in two languages: abbreviations also end a sentence, mostly in both languages.
     """
     return [part for part in _SENTENCE_END.split(text.strip()) if part]
 
 
 def draw_span(text: str, rng: np.random.Generator) -> str:
-    """Some consecutive words of a text.
+    """A random span of consecutive words of a text.
 
-    Their number is drawn from :data:`SPAN_WORDS`, every number being as likely, and then their place.
+    Its length is drawn uniformly from :data:`SPAN_WORDS`, then its position.
 
     Args:
-        text: Not blank.
-        rng: Two numbers are drawn from it.
+        text: The text; not blank.
+        rng: Generator; two numbers are drawn.
 
     Returns:
-        A part of the text, as it stands there.
+        A substring of the text.
     """
     words = [match.span() for match in _WORD.finditer(text)]
     fewest, most = SPAN_WORDS

@@ -1,4 +1,4 @@
-"""The training questions, their positives, and what may never be their negative."""
+"""Training questions, their positives, and the candidates that are never their negatives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Rows: TypeAlias = NDArray[np.int64]
 
 
 class TrainingSet:
-    """The training questions of a data set in the languages trained, with their positives among the candidates.
+    """The training questions of a data set in some languages, with their positives among the candidates.
 
     Args:
-        data: The data set; of its queries, those of the train split are used.
+        data: The data set; the queries of its train split are used.
         languages: Languages of the questions, ISO 639-1 codes.
         level: Single passages or documents as candidates.
 
@@ -26,9 +26,9 @@ class TrainingSet:
         languages: The languages.
         level: The level.
         queries: The questions, in the order of the data set.
-        in_english: ``parallel`` -> the question in English, of all training questions that the data set has in English.
-        english: The English translation of each question; the question itself where the data set has none.
-        without_english: How many questions in other languages the data set has no English translation of.
+        in_english: ``parallel`` -> text of the English training question; also if English is not in ``languages``.
+        english: The English translation of each question; without a translation, the question itself.
+        without_english: Number of questions in other languages that have no English translation.
         candidates: The candidate texts, ``n`` of them.
         groups: Number of the document of each candidate, shape ``(n,)``, int64.
         pairs: Question row and candidate row of every positive, shape ``(m, 2)``, int64, by question.
@@ -75,9 +75,9 @@ class TrainingSet:
 
     @cached_property
     def translations(self) -> dict[str, dict[int, str]]:
-        """Language trained -> candidate row -> the candidate in that language, where the data set has it.
+        """Language -> candidate row -> the candidate's translation, if the data set has one.
 
-        The translation of a document is that of all its passages, joined as they are.
+        The translation of a document joins those of its passages; all must be there.
         """
         parts: dict[str, list[str]] = {}
         for passage in self.data.passages:
@@ -104,13 +104,13 @@ class TrainingSet:
         return self._positives[query]
 
     def copies(self, query: int) -> set[int]:
-        """Candidate rows with the text of a positive of a question, its positives among them."""
+        """Candidate rows whose text equals that of a positive of a question; includes the positives."""
         return {
             row for positive in self._positives[query] for row in self._rows_of_text[self.candidates.texts[positive]]
         }
 
     def check_negatives(self) -> None:
-        """Check that there is something to tell positives from.
+        """Check that some question has a possible negative.
 
         Raises:
             ValueError: If no question has a candidate that may be its negative.
@@ -121,9 +121,9 @@ class TrainingSet:
             )
 
     def blocked(self, query: int) -> Rows:
-        """Candidate rows that are never a negative of a question, ascending.
+        """Candidate rows that are never negatives of a question, ascending.
 
-        Its positives, every candidate of their documents, and every candidate with the text of one of them.
+        These are its positives, all candidates of their documents, and all candidates with the text of a positive.
         """
         positives = self._positives[query]
         if positives not in self._blocked:

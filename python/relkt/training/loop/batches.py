@@ -1,4 +1,4 @@
-"""The order of a stage's examples: epochs whose rows may be made anew, and a position to go on from."""
+"""The order of a stage's examples, epoch by epoch, with a position that a run can resume from."""
 
 from __future__ import annotations
 
@@ -14,100 +14,99 @@ from relkt.training.examples import Rows
 
 @dataclass(frozen=True)
 class Batch:
-    """Example rows of one optimizer step.
+    """Examples of one optimizer step.
 
     Args:
-        rows: Rows of the epoch's examples, shape ``(b, c)``, int64.
-        pieces: How many parts to cut it into, one forward pass each.
+        examples: One a row, shape ``(b, c)``, int64.
+        num_micro_batches: Number of forward passes that the batch is split into.
     """
 
-    rows: Rows
-    pieces: int
+    examples: Rows
+    num_micro_batches: int
 
     def split(self) -> list[Rows]:
-        """The parts, in order, none of them empty; their sizes differ by at most one."""
-        return np.array_split(self.rows, min(self.pieces, len(self.rows)))
+        """The examples of each micro-batch, in order. None is empty; sizes differ by at most one."""
+        return np.array_split(self.examples, min(self.num_micro_batches, len(self.examples)))
 
 
 class BatchStream(IterableDataset[Any]):
     """All batches of a stage, one epoch after the other.
 
-    The rows of an epoch are asked for when its first batch is, so they can depend on the model as it is then (the
-    teacher mines them); nothing is read ahead. The order within an epoch depends on the seed and the number of the
-    epoch only, never on the random state of the process: a stream put back to a position goes on as it would have.
+    The examples of an epoch are made when its first batch is needed, so they can depend on the current model (the
+    teacher mines them); nothing is prefetched. The order within an epoch depends on the seed and the epoch only, not on
+    the process's random state, so a restored stream yields the same batches.
 
     Args:
-        rows_of_epoch: Number of the epoch, from 0 -> its rows, shape ``(t, c)``, int64; no rows end the stream.
-        collate: Makes what is handed out of a batch.
+        examples_of_epoch: Number of the epoch, from 0 -> its examples, shape ``(t, c)``, int64; an epoch without
+            examples ends the stream.
+        collate: Converts a batch into what the stream yields.
         epochs: Number of epochs.
-        batch_size: Rows a batch; the last one of an epoch may have fewer.
-        pieces: Parts each batch is cut into.
-        seed: Of the order; a sequence of integers.
+        batch_size: Examples per batch; the last batch of an epoch may have fewer.
+        num_micro_batches: Number of micro-batches per batch.
+        seed: Seed of the order; a sequence of integers.
     """
 
     def __init__(
         self,
-        rows_of_epoch: Callable[[int], Rows],
+        examples_of_epoch: Callable[[int], Rows],
         collate: Callable[[Batch], Any],
         *,
         epochs: int,
         batch_size: int,
-        pieces: int,
+        num_micro_batches: int,
         seed: tuple[int, ...],
     ) -> None:
-        self._rows_of_epoch = rows_of_epoch
+        self._examples_of_epoch = examples_of_epoch
         self._collate = collate
         self._epochs = epochs
         self._batch_size = batch_size
-        self._pieces = pieces
+        self._num_micro_batches = num_micro_batches
         self._seed = seed
         self._epoch = 0
         self._batch = 0
-        self._rows: Rows | None = None
+        self._examples: Rows | None = None
 
     def __iter__(self) -> Iterator[Any]:
         while self._epoch < self._epochs:
-            if self._rows is None:
-                self._rows = self._rows_of_epoch(self._epoch)
-            if len(self._rows) == 0:
+            if self._examples is None:
+                self._examples = self._examples_of_epoch(self._epoch)
+            if len(self._examples) == 0:
                 return
-            order = np.random.default_rng([*self._seed, self._epoch]).permutation(len(self._rows))
+            order = np.random.default_rng([*self._seed, self._epoch]).permutation(len(self._examples))
             while self._batch < self.batches_in_epoch:
                 start = self._batch * self._batch_size
-                # Counted before it is handed out: whoever asks for the position while using it means "after it".
+                # Advanced before the yield: while a batch is in use, the position is the one after it.
                 self._batch += 1
-                yield self._collate(Batch(self._rows[order[start : start + self._batch_size]], self._pieces))
-            self._next_epoch()
+                examples = self._examples[order[start : start + self._batch_size]]
+                yield self._collate(Batch(examples, self._num_micro_batches))
+            self._epoch, self._batch, self._examples = self._epoch + 1, 0, None
 
     @property
     def batches_in_epoch(self) -> int:
-        """Batches of the epoch under way; 0 before its rows are known."""
-        return 0 if self._rows is None else -(-len(self._rows) // self._batch_size)
+        """Batches of the current epoch; 0 before its examples are known."""
+        return 0 if self._examples is None else -(-len(self._examples) // self._batch_size)
 
     @property
     def epoch(self) -> float:
-        """Epochs handed out, with a fraction inside an epoch."""
+        """Epochs completed, with a fraction within an epoch."""
         return self._epoch + (self._batch / self.batches_in_epoch if self._batch else 0.0)
 
     @property
     def finished(self) -> bool:
-        """Whether the last batch of the last epoch was handed out."""
+        """Whether the last batch of the last epoch has been yielded."""
         return self.epoch >= self._epochs
 
     def is_due(self, times: int) -> bool:
-        """Whether one of ``times`` evenly spaced moments of the epoch, the last at its end, came with this batch."""
+        """Whether the latest batch reaches one of ``times`` evenly spaced points of its epoch, the last at its end."""
         n = self.batches_in_epoch
         return n > 0 and self._batch * times // n > (self._batch - 1) * times // n
 
     def state(self) -> tuple[dict[str, int], Rows | None]:
-        """The position, and the rows of the epoch where it is inside one."""
+        """The position, and the examples of the epoch if the position is within one."""
         if self._batch and self._batch == self.batches_in_epoch:
             return {"epoch": self._epoch + 1, "batch": 0}, None
-        return {"epoch": self._epoch, "batch": self._batch}, self._rows if self._batch else None
+        return {"epoch": self._epoch, "batch": self._batch}, self._examples if self._batch else None
 
-    def restore(self, position: Mapping[str, int], rows: Rows | None) -> None:
-        """Put the stream to a position that :meth:`state` gave."""
-        self._epoch, self._batch, self._rows = position["epoch"], position["batch"], rows
-
-    def _next_epoch(self) -> None:
-        self._epoch, self._batch, self._rows = self._epoch + 1, 0, None
+    def restore(self, position: Mapping[str, int], examples: Rows | None) -> None:
+        """Set the stream to a position from :meth:`state`."""
+        self._epoch, self._batch, self._examples = position["epoch"], position["batch"], examples

@@ -1,4 +1,4 @@
-"""What happens between the steps of a stage: evaluations, checkpoints, metrics, and the end."""
+"""The callback of a stage: dev evaluations, checkpoints, metrics and early stopping."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ from typing_extensions import override
 from relkt.training.config import Stage, StageConfig
 from relkt.training.distributed.processes import num_processes
 from relkt.training.loop.batches import BatchStream
-from relkt.training.loop.dev_evaluator import DevEvaluator
-from relkt.training.loop.trainer import LearningRate, StageTrainer
+from relkt.training.loop.schedule import LearningRate
+from relkt.training.loop.trainer import StageTrainer
+from relkt.training.model.dev_evaluator import DevEvaluator
 from relkt.training.progress import DevScore, Progress
 from relkt.training.records.run_directory import Checkpoint, RunDirectory
 
 
 class StageCallback(TrainerCallback):
-    """Evaluates, stops, halves the learning rate, keeps the best checkpoint, and writes the metrics of a stage.
+    """Evaluates, stops early, halves the learning rate, keeps the best checkpoint, and writes the metrics of a stage.
 
     Args:
         stage: The stage.
-        config: Its configuration.
-        run: The run's folder.
-        stream: The stage's batches.
-        evaluator: The trainer's evaluator.
-        rate: The trainer's learning rate.
-        progress: Told what happens.
+        config: Configuration of the stage.
+        run: The folder of the run.
+        stream: The batches of the stage.
+        evaluator: The dev evaluation.
+        rate: Factor of the learning rate.
+        progress: Receives steps, evaluations and activities.
+
+    Attributes:
+        trainer: The trainer; set before training.
+        best: The best dev evaluation so far.
     """
 
     def __init__(
@@ -54,15 +59,15 @@ class StageCallback(TrainerCallback):
         self.best: DevScore | None = None
 
     def evaluate_start(self, model: SentenceTransformer) -> None:
-        """Evaluate the model that the stage starts from: epoch 0, the one to beat."""
+        """Evaluate the model that the stage starts from (epoch 0)."""
         self._progress.activity("evaluating")
         self._evaluator(model)
         self._record_dev(step=0)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         state = checkpoint.state
-        self._stream.restore(state["position"], checkpoint.rows)
+        self._stream.restore(state["position"], checkpoint.examples)
         self._not_improved = state["not_improved"]
         self.best = DevScore(**{**state["best"], "stage": Stage(state["best"]["stage"])})
 
@@ -92,12 +97,12 @@ class StageCallback(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs is None or "loss" not in logs:  # dev evaluations have a line of their own
+        if logs is None or "loss" not in logs:  # on_evaluate writes dev evaluations
             return
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(
                 f"{self._stage.value}: the training loss is {logs['loss']} at step {state.global_step}; expected a "
-                f"finite number. Try a lower learning rate than {self._config.learning_rate}, or another precision."
+                f"finite number. Lower the learning rate ({self._config.learning_rate}), or change the precision."
             )
         self._run.append_metrics(
             {
@@ -122,22 +127,22 @@ class StageCallback(TrainerCallback):
         patience = self._config.patience
         if patience and self._not_improved >= patience and self._stream.epoch >= self._config.min_epochs:
             control.should_training_stop = True
-        # The end of a stage needs none: the weights at hand are kept, or those of an earlier checkpoint.
+        # No checkpoint at the end of a stage: its result is the current weights, or those of an earlier checkpoint.
         control.should_save = not control.should_training_stop
         self._progress.activity("saving" if control.should_save else "training")
 
     @override
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         assert self.best is not None
-        position, rows = self._stream.state()
-        record = {
+        position, examples = self._stream.state()
+        callback_state = {
             "step": state.global_step,
             "position": position,
             "not_improved": self._not_improved,
             "processes": num_processes(),
             "best": vars(self.best) | {"stage": self._stage.value},
         }
-        self._run.commit_checkpoint(self._stage, state.global_step, record, rows)
+        self._run.commit_checkpoint(self._stage, state.global_step, callback_state, examples)
         self._run.keep_checkpoints(self._stage, {state.global_step, self.best.step})
         self._progress.activity("training")
 
@@ -145,7 +150,7 @@ class StageCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # The stream is one pass to the trainer, whatever its number of epochs.
+        # All epochs of the stream are one epoch to the trainer.
         control.should_training_stop = True
 
     def _record_dev(self, step: int) -> bool:

@@ -1,4 +1,4 @@
-"""Texts of a step to what the model takes."""
+"""Collation: the texts of a batch as model inputs."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ from relkt.training.distributed.processes import num_processes
 from relkt.training.loop.batches import Batch
 from relkt.training.loop.gradient_cache import make_chunks
 from relkt.training.loop.trainer import PASSAGE_COLUMN, QUERY_COLUMN, StageTrainer
-from relkt.training.stages.stage import StagePlan
+from relkt.training.stages import TrainingStage
 
 
-def collate(trainer: StageTrainer, plan: StagePlan, batch: Batch, *, chunk_tokens: int) -> dict[str, Any]:
-    """What the trainer takes of a batch.
+def collate(trainer: StageTrainer, stage: TrainingStage, batch: Batch, *, chunk_tokens: int) -> dict[str, Any]:
+    """Model inputs of a batch.
 
     Args:
-        trainer: The trainer, whose collator tokenizes.
-        plan: Finds the texts.
-        batch: Rows of the plan.
-        chunk_tokens: The most tokens of a chunk; 0 for all texts of a piece at once, but for a job of several
-            processes, in which each has a chunk of its own.
+        trainer: The trainer; its collator tokenizes.
+        stage: Finds the texts.
+        batch: Examples of the stage.
+        chunk_tokens: Upper bound on the tokens of a chunk; 0 puts all texts of a micro-batch into one, except in a job
+            of several processes, where each process has a chunk of its own.
 
     Returns:
-        ``{"pieces": [...]}``, as :class:`StageTrainer` describes them.
+        ``{"micro_batches": [...]}``, as described for :class:`StageTrainer`.
     """
-    pieces: list[dict[str, Any]] = []
-    for rows in batch.split():
-        piece = plan.piece(rows)
-        # Of either there may be none.
-        columns = {QUERY_COLUMN: piece.queries, PASSAGE_COLUMN: piece.passages}
-        texts_of = {column: texts for column, texts in columns.items() if texts}
-        made: dict[str, Any] = {"label": piece.labels}
+    micro_batches: list[dict[str, Any]] = []
+    for examples in batch.split():
+        found = stage.batch(examples)
+        columns = {QUERY_COLUMN: found.queries, PASSAGE_COLUMN: found.passages}
+        texts_of = {column: texts for column, texts in columns.items() if texts}  # either may be empty
+        inputs: dict[str, Any] = {"label": found.targets, "size": found.size}
         if chunk_tokens == 0 and num_processes() == 1:
             for column, texts in texts_of.items():
-                made |= _features(trainer, column, texts)
+                inputs |= _features(trainer, column, texts)
         else:
-            made |= {"num_queries": len(piece.queries), "num_passages": len(piece.passages), "chunks": []}
+            inputs |= {"num_queries": len(found.queries), "num_passages": len(found.passages), "chunks": []}
             first_row = 0
             for column, texts in texts_of.items():
-                features = partial(_features_alone, trainer, column)
-                made["chunks"] += make_chunks(texts, features, most_tokens=chunk_tokens, first_row=first_row)
+                features = partial(_model_features, trainer, column)
+                inputs["chunks"] += make_chunks(texts, features, max_tokens=chunk_tokens, first_row=first_row)
                 first_row += len(texts)
-        pieces.append(made)
-    return {"pieces": pieces}
+        micro_batches.append(inputs)
+    return {"micro_batches": micro_batches}
 
 
 def _features(trainer: StageTrainer, column: str, texts: list[str]) -> dict[str, Any]:
     return trainer.data_collator([{column: text} for text in texts])
 
 
-def _features_alone(trainer: StageTrainer, column: str, texts: list[str]) -> dict[str, Any]:
-    """Under the names that the model knows."""
+def _model_features(trainer: StageTrainer, column: str, texts: list[str]) -> dict[str, Any]:
+    """Features under the model's names, without the column."""
     return {name.removeprefix(column + "_"): value for name, value in _features(trainer, column, texts).items()}

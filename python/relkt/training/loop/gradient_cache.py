@@ -1,7 +1,13 @@
-"""The texts of a step in chunks of similar length, with or without their activations in memory until the loss is known.
+"""Forward passes in chunks, with gradient caching.
 
-Reference for the latter: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
-RepL4NLP 2021.
+1. Encode all texts in chunks of similar length; most chunks without activations.
+2. Compute the loss of all embeddings, and its gradient with respect to them.
+3. Encode each chunk without activations again, with the same random numbers, and propagate its part of the gradient.
+
+Memory then holds the activations of a few chunks, and the gradient is that of the whole batch.
+
+Reference:
+    Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021.
 """
 
 from __future__ import annotations
@@ -19,14 +25,12 @@ from relkt.training.distributed.processes import largest_over_processes, num_pro
 
 
 class Chunk(TypedDict):
-    """Texts of one forward pass.
-
-    Its values are what a trainer moves to its device.
+    """Texts of one forward pass. A dictionary, because the trainer moves dictionaries of tensors to its device.
 
     Attributes:
-        rows: Which of the step's embeddings these are, int64, shape ``(c,)``.
-        features: What the model takes.
-        tokens: Tokens of the pass, padding included.
+        rows: Rows of the texts among all texts of the micro-batch, int64, shape ``(c,)``.
+        features: Model inputs.
+        tokens: Number of tokens, padding included.
     """
 
     rows: Tensor
@@ -34,50 +38,50 @@ class Chunk(TypedDict):
     tokens: int
 
 
-def cut(lengths: NDArray[np.int64], most_tokens: int) -> list[NDArray[np.int64]]:
-    """Cut texts into chunks, longest first.
+def split_by_length(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Split texts into chunks, longest first.
 
     Args:
-        lengths: Tokens of each text, shape ``(n,)``.
-        most_tokens: The most tokens of a chunk, each of its texts padded to the longest; 0 for no limit. A text that is
-            longer has a chunk of its own.
+        lengths: Number of tokens of each text, shape ``(n,)``.
+        max_tokens: Upper bound on the tokens of a chunk, its texts padded to the longest; 0 for no limit. A longer text
+            is a chunk by itself.
 
     Returns:
-        The rows of each chunk, none of them empty, in order of descending length; of equal texts the first comes first.
+        The rows of each chunk, in order of descending length, then of row. No chunk is empty.
     """
     order = np.argsort(-lengths, kind="stable")
     chunks = []
     while len(order):
-        count = max(1, most_tokens // max(1, int(lengths[order[0]]))) if most_tokens else len(order)
+        count = max(1, max_tokens // max(1, int(lengths[order[0]]))) if max_tokens else len(order)
         chunks.append(order[:count])
         order = order[count:]
     return chunks
 
 
 def make_chunks(
-    texts: Sequence[str], collate: Callable[[list[str]], dict[str, Any]], *, most_tokens: int, first_row: int
+    texts: Sequence[str], collate: Callable[[list[str]], dict[str, Any]], *, max_tokens: int, first_row: int
 ) -> list[Chunk]:
     """This process's share of some texts, in chunks.
 
     Args:
-        texts: The texts of one kind (questions, or passages), at least one.
-        collate: Makes features of texts; their lengths are those of its ``attention_mask``, or the number of characters
-            where it makes none.
-        most_tokens: As for :func:`cut`.
-        first_row: The row of the first text among the step's embeddings.
+        texts: Texts of one kind (questions, or passages), at least one.
+        collate: Makes model inputs of texts. The lengths of the texts are those of its ``attention_mask``, or without a
+            mask the numbers of characters.
+        max_tokens: As for :func:`split_by_length`.
+        first_row: Row of the first text among all texts of the micro-batch.
     """
     features = collate(list(texts))
     lengths = _lengths(texts, features)
-    # Dealt out by length, so that the shares cost about the same.
+    # Dealt out by length, so that all processes have about the same work.
     own = np.argsort(-lengths, kind="stable")[rank() :: num_processes()]
     chunks: list[Chunk] = []
-    for part in cut(lengths[own], most_tokens):
+    for part in split_by_length(lengths[own], max_tokens):
         rows = own[part]
         whole = len(rows) == len(texts)
         chunks.append(
             {
                 "rows": torch.from_numpy(np.arange(len(texts)) if whole else rows) + first_row,
-                # Tokenized again rather than cut out: how a model lays out the features of several texts is its own.
+                # Tokenized again, not sliced: the layout of the features of several texts is up to the model.
                 "features": features if whole else collate([texts[row] for row in rows.tolist()]),
                 "tokens": int(lengths[rows].max()) * len(rows),
             }
@@ -85,40 +89,38 @@ def make_chunks(
     return chunks
 
 
-class ChunkedPass:
-    """A forward pass over the texts of a step in chunks, and its backward pass once the gradient of the loss is known.
+class CachedForward:
+    """A forward pass over the texts of a micro-batch in chunks; :meth:`backward` is its backward pass.
 
-    The activations of all chunks stay in memory, or, with ``most_kept``, those of so many tokens: the other chunks are
-    run without, and again with activations when the gradient of their embeddings is known. Random numbers (dropout) are
-    the same in both runs of a chunk, so the gradient is the same, too.
-
-    Each process of a job has chunks of its own, and ends up with the embeddings of all. When each has done its backward
-    pass with the same loss, the sum of their gradients is that of the whole.
+    In a job of several processes, each encodes its own chunks, and all have the embeddings of all texts. If each runs
+    the backward pass of the same loss, the sum of their gradients is the gradient of the whole.
 
     Args:
         model: The encoder.
-        chunks: This process's; none if there are fewer texts than processes.
-        num_texts: Texts of the step, in all processes.
-        most_kept: Tokens whose activations are kept, padding included; one chunk is kept whatever its size. None for
-            those of all chunks.
+        chunks: The chunks of this process; empty if there are fewer texts than processes.
+        num_texts: Number of texts of the micro-batch, in all processes.
+        max_kept_tokens: Number of tokens whose activations stay in memory, padding included; at least one chunk keeps
+            its activations. None keeps those of all chunks.
 
     Attributes:
-        embeddings: Of all texts, in their order, float32, shape ``(num_texts, d)``. Call ``backward`` on a loss of it,
-            and then on this.
+        embeddings: Embeddings of all texts in their order, float32, shape ``(num_texts, d)``. Call ``backward`` on a
+            loss of them, then on this object.
     """
 
-    def __init__(self, model: nn.Module, chunks: Sequence[Chunk], num_texts: int, *, most_kept: int | None) -> None:
+    def __init__(
+        self, model: nn.Module, chunks: Sequence[Chunk], num_texts: int, *, max_kept_tokens: int | None
+    ) -> None:
         self._model = model
         self._kept: list[tuple[Tensor, Tensor]] = []
-        self._again: list[tuple[Chunk, list[Tensor]]] = []
+        self._uncached: list[tuple[Chunk, list[Tensor]]] = []
         device = next(model.parameters()).device
         parts: list[tuple[Tensor, Tensor]] = []
-        # The largest come last: they cost most to run again, and those run before leave no activations.
+        # The largest chunks come last and keep their activations: they cost most to run again.
         ordered = sorted(chunks, key=lambda chunk: chunk["tokens"])
         for place, chunk in enumerate(ordered):
             rest = sum(later["tokens"] for later in ordered[place:])
-            if most_kept is not None and rest > most_kept and place < len(ordered) - 1:
-                self._again.append((chunk, _random_states(device)))
+            if max_kept_tokens is not None and rest > max_kept_tokens and place < len(ordered) - 1:
+                self._uncached.append((chunk, _random_states(device)))
                 with torch.no_grad():
                     part = self._embed(chunk)
             else:
@@ -129,22 +131,22 @@ class ChunkedPass:
         self.embeddings = torch.zeros(num_texts, width, device=device)
         for rows, part in parts:
             self.embeddings[rows] = part
-        # Each row is another process's or this one's, so the sum is the row.
+        # Each row is zero in all processes but one, so the sum is the row.
         sum_over_processes(self.embeddings)
         self.embeddings.requires_grad_()
 
     def backward(self) -> None:
-        """Add the gradients of the weights, from that of the embeddings, to what they have."""
+        """Propagate the gradient of the embeddings and add it to the gradients of the weights."""
         gradient = self.embeddings.grad
-        assert gradient is not None  # the loss's backward came first
+        assert gradient is not None  # the caller ran the backward pass of the loss
         if self._kept:
             torch.autograd.backward([part for _, part in self._kept], [gradient[rows] for rows, _ in self._kept])
             self._kept.clear()
-        for chunk, states in self._again:
+        for chunk, states in self._uncached:
             with _random(states, gradient.device):
                 part = self._embed(chunk)
             part.backward(gradient[chunk["rows"]])  # type: ignore[no-untyped-call]
-        self._again.clear()
+        self._uncached.clear()
 
     def _embed(self, chunk: Chunk) -> Tensor:
         embeddings: Tensor = self._model(dict(chunk["features"]))["sentence_embedding"]
@@ -177,7 +179,7 @@ def _restore(states: Sequence[Tensor], device: torch.device) -> None:
 
 @contextmanager
 def _random(states: Sequence[Tensor], device: torch.device) -> Iterator[None]:
-    """Draw random numbers from some states, and afterwards from where things were before."""
+    """Draw random numbers from given states; restore the current states afterwards."""
     before = _random_states(device)
     _restore(states, device)
     try:

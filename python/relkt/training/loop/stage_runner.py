@@ -1,4 +1,4 @@
-"""A stage of a run, from the model it starts with to the one it keeps."""
+"""Runs one stage: from the model it starts with to the model it keeps."""
 
 from __future__ import annotations
 
@@ -10,58 +10,68 @@ from itertools import chain
 import torch
 from sentence_transformers import SentenceTransformer
 
-from relkt.data.types import RetrievalData, Split, sort_languages
-from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage, TrainConfig
+from relkt.data.types import Split
+from relkt.training.config import ContrastiveConfig, DistillationConfig, Stage
 from relkt.training.distributed.processes import num_processes, on_rank_0, rank, share_weights
-from relkt.training.examples import Rows, TrainingSet
+from relkt.training.examples import Rows
 from relkt.training.loop.batches import BatchStream
 from relkt.training.loop.callback import StageCallback
 from relkt.training.loop.collator import collate
-from relkt.training.loop.dev_evaluator import DevEvaluator
-from relkt.training.loop.trainer import LearningRate, StageTrainer, training_arguments
-from relkt.training.model.precision import prepared_anew
+from relkt.training.loop.schedule import LearningRate
+from relkt.training.loop.trainer import StageTrainer, training_arguments
+from relkt.training.model.precision import without_accelerate_wrapper
 from relkt.training.model.token_embeddings import frozen_embeddings, limited_embeddings
-from relkt.training.model.weights import load_weights
+from relkt.training.model.weights import copy_weights, load_weights
 from relkt.training.progress import DevScore, Progress
-from relkt.training.records.run_directory import RunDirectory
-from relkt.training.stages import make_stage
+from relkt.training.records.run_directory import Checkpoint, RunDirectory
+from relkt.training.stages import STAGES, Prepared, TrainingStage
 from relkt.training.stages.vocabulary import extend
 
-# Of the order of a stage's examples: numbers that stay when a stage is added.
+# Part of the seed of the order of examples. A new stage gets a new number; the others keep theirs.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3, Stage.DISTILLATION: 4}
 
 logger = logging.getLogger(__name__)
 
 
-def extend_model(
+def run_stage(
+    stage: Stage,
     model: SentenceTransformer,
-    data: RetrievalData,
-    languages: tuple[str, ...],
-    evaluator: DevEvaluator,
+    prepared: Prepared,
     run: RunDirectory,
     progress: Progress,
+    metrics_size: int = 0,
 ) -> DevScore:
-    """Run the vocabulary stage; the model is saved in the stage's folder.
-
-    It takes no steps, so a run that was killed in it begins it anew. Unlike the others it is kept whatever dev says,
-    which is asked about the languages trained, not the ones that it is for.
+    """Run or resume one stage. Afterwards the model has the stage's best weights, and its folder holds the model.
 
     Args:
-        model: The model as the run started.
-        data: The data set.
-        languages: The languages trained.
-        evaluator: The dev evaluation.
-        run: The run's folder.
-        progress: Told what happens.
+        stage: The stage.
+        model: The model with the weights that the stage starts from.
+        prepared: Inputs of the run.
+        run: The folder of the run.
+        progress: Receives the progress.
+        metrics_size: Size of ``metrics.jsonl`` in bytes at the end of the previous stage.
 
     Returns:
-        The dev evaluation of the model.
+        The dev evaluation of the weights kept.
     """
-    config, stage = run.config, Stage.VOCABULARY
-    run.cut_metrics(0)
+    if stage is Stage.VOCABULARY:
+        best = _extend_vocabulary(model, prepared, run, progress, metrics_size)
+    else:
+        best = _train_stage(stage, model, prepared, run, progress, metrics_size)
+    _save_model(model, run, stage)
+    progress.stage_finished(stage, best)
+    return best
+
+
+def _extend_vocabulary(
+    model: SentenceTransformer, prepared: Prepared, run: RunDirectory, progress: Progress, metrics_size: int
+) -> DevScore:
+    """Run the vocabulary stage. It takes no steps, so a killed run repeats it; its result is kept whatever dev says."""
+    stage, evaluator = Stage.VOCABULARY, prepared.evaluator
+    run.cut_metrics(metrics_size)
     progress.stage_started(stage, 1)
     progress.activity("aligning words")
-    extend(model, data, new_languages(config, languages), config.vocabulary)
+    extend(model, prepared.data, prepared.vocabulary_languages, prepared.config.vocabulary)
     share_weights(model)
     progress.activity("evaluating")
     evaluator(model)
@@ -70,90 +80,35 @@ def extend_model(
         {"stage": stage.value, "epoch": 0.0, "step": 0, "dev": evaluator.metrics, "dev_p1": evaluator.p1}
     )
     progress.evaluated(score)
-    _save_model(model, run, stage)
-    progress.stage_finished(stage, score)
     return score
 
 
-def run_stage(
+def _train_stage(
     stage: Stage,
     model: SentenceTransformer,
-    data: RetrievalData,
-    examples: TrainingSet,
-    evaluator: DevEvaluator,
+    prepared: Prepared,
     run: RunDirectory,
     progress: Progress,
     metrics_size: int,
-    teacher: SentenceTransformer | None = None,
 ) -> DevScore:
-    """Run or continue one stage; afterwards the model has its best weights, saved in the stage's folder.
-
-    Args:
-        stage: The stage.
-        model: The model with the weights that the stage starts from.
-        data: The data set.
-        examples: Its training questions.
-        evaluator: The dev evaluation.
-        run: The run's folder.
-        progress: Told what happens.
-        metrics_size: Bytes of ``metrics.jsonl`` that belong to the stages before.
-        teacher: The transfer's teacher, where it is another model.
-
-    Returns:
-        The dev evaluation of the weights kept.
-    """
-    config = run.config
-    stage_config = config.stage(stage)
-    with_english = (
-        stage is Stage.DISTILLATION
-        or (stage is Stage.TRANSFER and config.transfer.include_english)
-        or (stage is Stage.CONTRASTIVE and config.contrastive.include_english)
-    )
-    if with_english and "en" in data.select(split=Split.TRAIN).languages:
-        examples = TrainingSet(data, languages=sort_languages({*examples.languages, "en"}), level=config.level)
-    plan = make_stage(stage, model, examples, config, progress, teacher)
-    share_weights(model)  # a projection for another teacher may differ in its last bits
-    start = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
-    most_steps = -(-plan.most_rows // plan.rows_per_step) * stage_config.epochs
-
-    rate = LearningRate(stage_config)
-
-    def rows(epoch: int) -> Rows:
-        found = plan.rows(epoch)
-        batches = -(-len(found) // plan.rows_per_step)
-        progress.steps_planned(trainer.state.global_step + batches * (stage_config.epochs - epoch))
-        return found
-
-    # The collator belongs to the trainer, which wants the stream: it is looked up when the first batch is made.
-    stream = BatchStream(
-        rows,
-        lambda batch: collate(trainer, plan, batch, chunk_tokens=config.chunk_tokens),
-        epochs=stage_config.epochs,
-        batch_size=plan.rows_per_step,
-        pieces=stage_config.accumulation,
-        seed=(config.seed, _STAGE_SEEDS[stage]),
-    )
-    callback = StageCallback(stage, stage_config, run, stream, evaluator, rate, progress)
-    args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=most_steps)
-    most_kept = config.chunk_tokens if config.gradient_cache else None
-    trainer = StageTrainer(model, args, plan.loss, evaluator, stream, rate, [callback], most_kept)
-    callback.trainer = trainer
-    if rank() > 0:
-        torch.manual_seed(config.seed + rank())  # dropout of its own for each share of a step
+    """Train a stage that takes steps, and load its best weights."""
+    stage_config = prepared.config.stage(stage)
+    training = STAGES[stage](model, prepared, progress)
+    share_weights(model)  # the processes' projections for another teacher may differ in their last bits
+    start = copy_weights(model)
+    trainer, callback = _make_trainer(stage, training, model, prepared, run, progress)
 
     checkpoint = run.latest_checkpoint(stage)
     if checkpoint is None:
         run.cut_metrics(metrics_size)
-        progress.stage_started(stage, most_steps)
+        progress.stage_started(stage, trainer.args.max_steps)
         callback.evaluate_start(model)
     else:
-        logger.info("%s: going on from %s", stage.value, checkpoint.path)
-        if (before := checkpoint.state.get("processes", 1)) != num_processes() and rank() == 0:
-            logger.warning("%s: goes on with %d processes, was begun with %d", stage.value, num_processes(), before)
-        progress.stage_started(stage, most_steps, checkpoint.state["step"])
+        _log_resumed(stage, checkpoint)
+        progress.stage_started(stage, trainer.args.max_steps, checkpoint.state["step"])
         callback.restore(checkpoint)
     progress.activity("training")
-    with _embeddings(model, data, examples, config, stage), prepared_anew(model):
+    with _trained_embeddings(stage, model, prepared), without_accelerate_wrapper(model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
@@ -164,23 +119,71 @@ def run_stage(
         load_weights(model, run.checkpoint_path(stage, best.step))
     logger.info("%s: dev P@1 %.4f at step %d", stage.value, best.p1, best.step)
     if isinstance(stage_config, ContrastiveConfig | DistillationConfig) and best.step:
-        best = _average(stage_config.tuned_shares, model, start, best, evaluator, run, progress)
-    _save_model(model, run, stage)
-    progress.stage_finished(stage, best)
+        best = _average_weights(stage_config.tuned_shares, model, start, best, prepared, run, progress)
     return best
 
 
-def _average(
+def _make_trainer(
+    stage: Stage,
+    training: TrainingStage,
+    model: SentenceTransformer,
+    prepared: Prepared,
+    run: RunDirectory,
+    progress: Progress,
+) -> tuple[StageTrainer, StageCallback]:
+    config, stage_config = prepared.config, prepared.config.stage(stage)
+    max_steps = -(-training.max_examples // training.examples_per_step) * stage_config.epochs
+    rate = LearningRate(stage_config)
+
+    def examples_of_epoch(epoch: int) -> Rows:
+        examples = training.examples(epoch)
+        batches = -(-len(examples) // training.examples_per_step)
+        progress.steps_planned(trainer.state.global_step + batches * (stage_config.epochs - epoch))
+        return examples
+
+    # The stream and the trainer need each other: the stream looks the trainer up when it makes its first batch.
+    stream = BatchStream(
+        examples_of_epoch,
+        lambda batch: collate(trainer, training, batch, chunk_tokens=config.chunk_tokens),
+        epochs=stage_config.epochs,
+        batch_size=training.examples_per_step,
+        num_micro_batches=stage_config.accumulation,
+        seed=(config.seed, _STAGE_SEEDS[stage]),
+    )
+    callback = StageCallback(stage, stage_config, run, stream, prepared.evaluator, rate, progress)
+    args = training_arguments(model, config, stage_config, folder=run.stage_path(stage), max_steps=max_steps)
+    max_kept_tokens = config.chunk_tokens if config.gradient_cache else None
+    trainer = StageTrainer(model, args, training.loss, prepared.evaluator, stream, rate, [callback], max_kept_tokens)
+    callback.trainer = trainer
+    if rank() > 0:
+        torch.manual_seed(config.seed + rank())  # each process draws its own dropout masks
+    return trainer, callback
+
+
+def _log_resumed(stage: Stage, checkpoint: Checkpoint) -> None:
+    logger.info("%s: resuming from %s", stage.value, checkpoint.path)
+    if (before := checkpoint.state.get("processes", 1)) != num_processes() and rank() == 0:
+        logger.warning(
+            "%s: resuming with %d processes a stage that was started with %d", stage.value, num_processes(), before
+        )
+
+
+def _average_weights(
     shares: tuple[float, ...],
     model: SentenceTransformer,
     start: dict[str, torch.Tensor],
     best: DevScore,
-    evaluator: DevEvaluator,
+    prepared: Prepared,
     run: RunDirectory,
     progress: Progress,
 ) -> DevScore:
-    """Give a model the average of its weights and those of the start that is best on dev, and return its evaluation."""
-    tuned = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
+    """Average the model's weights with those of the start, with the share that is best on dev.
+
+    Returns:
+        The dev evaluation of the average.
+    """
+    evaluator = prepared.evaluator
+    tuned = copy_weights(model)
 
     def averaged(share: float) -> dict[str, torch.Tensor]:
         return {
@@ -201,21 +204,10 @@ def _average(
             run.append_metrics(record | {"dev": score.metrics, "dev_p1": score.p1})
             progress.evaluated(score)
         found[share] = score
-    chosen = max(shares, key=lambda share: found[share].p1)  # the first of equals
+    chosen = max(shares, key=lambda share: found[share].p1)  # ties: the first
     model.load_state_dict(tuned if chosen == 1.0 else averaged(chosen))
     logger.info("%s: dev P@1 %.4f with a share of %g", best.stage.value, found[chosen].p1, chosen)
     return found[chosen]
-
-
-def new_languages(config: TrainConfig, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """The languages of the vocabulary stage.
-
-    Args:
-        config: The run.
-        languages: The languages trained.
-    """
-    named = config.vocabulary.languages or (*languages, *config.parallel_languages)
-    return sort_languages({language for language in named if language != "en"})
 
 
 @on_rank_0
@@ -224,19 +216,18 @@ def _save_model(model: SentenceTransformer, run: RunDirectory, stage: Stage) -> 
         model.save_pretrained(str(folder), create_model_card=False)
 
 
-def _embeddings(
-    model: SentenceTransformer, data: RetrievalData, examples: TrainingSet, config: TrainConfig, stage: Stage
-) -> AbstractContextManager[None]:
+def _trained_embeddings(stage: Stage, model: SentenceTransformer, prepared: Prepared) -> AbstractContextManager[None]:
+    """A context in which only the token embeddings that the stage needs are trained."""
+    config, data = prepared.config, prepared.data
     if config.freeze_embeddings:
         return frozen_embeddings(model)
     if config.stage(stage).weight_decay:
-        return nullcontext()  # it also pulls on tokens that never occur
-    train = data.select(split=Split.TRAIN)
-    languages = {*examples.languages, *config.parallel_languages, "en"}
-    questions = (q.text for q in train.queries if q.language in languages)
-    texts = chain(examples.candidates.texts, questions)
-    cut = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
-    if cut or (stage is Stage.DISTILLATION and config.distillation.segment_share):
-        # A piece that there is only where a span is cut inside a word keeps its embedding.
+        return nullcontext()  # weight decay also changes tokens that never occur
+    languages = {*prepared.languages_of(stage), *config.parallel_languages, "en"}
+    questions = (q.text for q in data.select(split=Split.TRAIN).queries if q.language in languages)
+    texts = chain(data.candidates(config.level).texts, questions)
+    spans = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
+    if spans or (stage is Stage.DISTILLATION and config.distillation.segment_share):
+        # A token that occurs only where a span starts or ends within a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     return limited_embeddings(model, texts)

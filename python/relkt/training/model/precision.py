@@ -1,6 +1,6 @@
-"""Mixed precision: whether the device has it, and that it stays inside the training steps.
+"""Mixed precision: device support, and its limits.
 
-Neither evaluation nor mining, nor the caller's model, has it.
+It applies to training steps only. Evaluation, mining and the caller's model stay in float32.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from torch import nn
 
 from relkt.training.config import Precision
 
-# Accelerate puts a wrapped ``forward`` into the module's own dictionary, and the former one beside it.
-_FORWARD, _FORMER = "forward", "_original_forward"
+# Accelerate puts a wrapped ``forward`` and the original one into the module's dictionary.
+_FORWARD, _ORIGINAL = "forward", "_original_forward"
 _PREPARED = "_is_accelerate_prepared"
 _ENVIRONMENT = "ACCELERATE_MIXED_PRECISION"
-_ACCELERATE = (_FORWARD, _FORMER, _PREPARED)
+_ACCELERATE = (_FORWARD, _ORIGINAL, _PREPARED)
 
 
 def is_bfloat16(precision: Precision, device: torch.device) -> bool:
     """Whether the forward pass is in bfloat16.
 
     Args:
-        precision: What was asked for. AUTO is bfloat16 where the device multiplies in it: without the instructions,
-            a processor converts to and fro and is slower than in float32.
-        device: Where the model is.
+        precision: The configured precision. AUTO is bfloat16 if the device has instructions for it; without them, a
+            processor converts back and forth and is slower than in float32.
+        device: The device of the model.
     """
     if precision is not Precision.AUTO:
         return precision is Precision.BFLOAT16
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # PyTorch's own question before it chooses bfloat16 kernels; an older or newer release may have no such function.
+    # PyTorch checks this before it chooses bfloat16 kernels; the function is private and may be missing.
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and supported is not None and bool(supported())
 
 
 @contextmanager
 def original_forward(model: nn.Module) -> Iterator[None]:
-    """Run a model that is being trained in mixed precision as it is without.
+    """Run a model that is trained in mixed precision without it, e.g. to mine or evaluate.
 
     Args:
-        model: The model; nothing is done to one that Accelerate has not wrapped.
+        model: The model. Has no effect unless Accelerate has wrapped it.
     """
-    wrapped = {name: model.__dict__[name] for name in (_FORWARD, _FORMER) if name in model.__dict__}
-    if _FORMER in wrapped:
-        del model.__dict__[_FORMER]
-        model.__dict__[_FORWARD] = wrapped[_FORMER]
+    wrapped = {name: model.__dict__[name] for name in (_FORWARD, _ORIGINAL) if name in model.__dict__}
+    if _ORIGINAL in wrapped:
+        del model.__dict__[_ORIGINAL]
+        model.__dict__[_FORWARD] = wrapped[_ORIGINAL]
     try:
         yield
     finally:
@@ -56,14 +56,14 @@ def original_forward(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def prepared_anew(model: nn.Module) -> Iterator[None]:
-    """Let a trainer prepare a model as if it were the model's first; afterwards the model is as it was before.
+def without_accelerate_wrapper(model: nn.Module) -> Iterator[None]:
+    """Remove Accelerate's wrapper from a model, so that a trainer can wrap it; restore the model afterwards.
 
-    Accelerate leaves a model alone that it has prepared once, whatever its precision was then: without this all stages
-    but the first would be without mixed precision, and a model that was trained elsewhere would bring its own. Nor
-    does the environment choose one, as it does where a launcher was told to.
+    Accelerate does not wrap a model a second time, whatever its precision was. Without this context, only the first
+    stage would have mixed precision, and a model trained elsewhere would keep the precision it had there. The
+    environment variable with which launchers set a precision is ignored, too.
     """
-    asked = os.environ.pop(_ENVIRONMENT, None)
+    configured = os.environ.pop(_ENVIRONMENT, None)
     before = {name: model.__dict__[name] for name in _ACCELERATE if name in model.__dict__}
     _remove(model)
     try:
@@ -72,11 +72,11 @@ def prepared_anew(model: nn.Module) -> Iterator[None]:
         _remove(model)
         model.__dict__.update(before)
         os.environ.pop(_ENVIRONMENT, None)
-        if asked is not None:
-            os.environ[_ENVIRONMENT] = asked
+        if configured is not None:
+            os.environ[_ENVIRONMENT] = configured
 
 
 def _remove(model: nn.Module) -> None:
-    # A ``forward`` without a former one beside it is somebody else's.
-    for name in _ACCELERATE if _FORMER in model.__dict__ else (_PREPARED,):
+    # Without an original, the ``forward`` in the dictionary is not Accelerate's.
+    for name in _ACCELERATE if _ORIGINAL in model.__dict__ else (_PREPARED,):
         model.__dict__.pop(name, None)

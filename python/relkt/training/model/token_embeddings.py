@@ -1,4 +1,4 @@
-"""Which rows of the encoder's table of token embeddings are trained."""
+"""Token embeddings: freeze them, or train only those that occur in the training texts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ from relkt.encoders.piece_embedding import PieceEmbedding
 _TEXTS_AT_ONCE = 512
 
 
+def check_token_embeddings(model: SentenceTransformer) -> None:
+    """Check that a model has a table of token embeddings, so that it can be frozen.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not _token_tables(model):
+        raise ValueError(
+            "freeze_embeddings: expected a model with a table of token embeddings, got a model without a table"
+        )
+
+
 @contextmanager
 def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
-    """Take the token embeddings out of training; embeddings of positions and token types stay in it.
+    """Exclude the token embeddings from training; embeddings of positions and token types are still trained.
 
     Args:
         model: The encoder.
@@ -27,9 +39,8 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
     Raises:
         ValueError: If it has no table of token embeddings.
     """
+    check_token_embeddings(model)
     tables = _token_tables(model)
-    if not tables:
-        raise ValueError("freeze_embeddings: expected a model with a table of token embeddings, got one without")
     trained = [weight for table in tables for weight in table.parameters() if weight.requires_grad]
     for weight in trained:
         weight.requires_grad_(False)
@@ -42,13 +53,13 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
 
 @contextmanager
 def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iterator[None]:
-    """Train only the token embeddings that occur in the training texts, where the model can be told to.
+    """Train only the token embeddings that occur in the training texts.
 
-    Without weight decay this gives the model that training all of them gives (the others have no gradient, ever),
-    at a fraction of the time and memory for a large table.
+    Without weight decay, the result equals that of training all of them, because the others never have a gradient. For
+    a large table it takes a fraction of the time and memory.
 
     Args:
-        model: The encoder; nothing is done to one without a :class:`PieceEmbedding`, or with a frozen one.
+        model: The encoder. Has no effect unless it has a :class:`PieceEmbedding` that is not frozen.
         texts: All texts trained on.
     """
     tables = [m for m in model.modules() if isinstance(m, PieceEmbedding) and m.weight.requires_grad]
@@ -64,7 +75,7 @@ def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iter
 
 
 def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
-    """A transformers network says which of its tables is that of the tokens; other modules have no others."""
+    """A transformers network names its table of tokens; other modules have no tables but those of tokens."""
     networks = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
     inside = {part for network in networks for part in network.modules()}
     tables: list[nn.Module] = [
@@ -73,14 +84,13 @@ def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
     for network in networks:
         try:
             tables.append(network.get_input_embeddings())
-        except NotImplementedError:  # a part that takes no tokens, such as the encoder of images
+        except NotImplementedError:  # a part without tokens, e.g. an image encoder
             continue
     return tables
 
 
 def _token_rows(model: SentenceTransformer, texts: Iterable[str]) -> torch.Tensor:
-    # Prompts are put before texts, so their tokens are trained too.
-    # (Typed Any: models of sentence-transformers take other things than texts, in lists that may hold all of them.)
+    # Prompts are prepended to texts, so their tokens are trained too. Typed Any, as models may take more than texts.
     remaining: Iterator[Any] = chain((prompt for prompt in model.prompts.values() if prompt), texts)
     found: list[torch.Tensor] = []
     while chunk := list(islice(remaining, _TEXTS_AT_ONCE)):

@@ -1,9 +1,10 @@
-"""Weights of a saved model."""
+"""Copies of a model's weights, in memory and on disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
@@ -11,15 +12,24 @@ from relkt.encoders import MuseEncoder
 from relkt.encoders.projection import take_projection
 
 
+def copy_weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    """A copy of all weights, on the CPU."""
+    return {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
+
+
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Give a model the weights of one saved by it, with the vocabulary and the projection that it got since."""
-    # These classes are relkt's and sentence-transformers' own, so running them is nothing new; other models keep the
-    # trust they were loaded with.
+    """Load weights that the model has saved, with the vocabulary and the projection added since it was made."""
+    # relkt and sentence-transformers define these classes, so loading them runs no foreign code; other models keep the
+    # trust that they were loaded with.
     known = all(isinstance(module, MuseEncoder | Dense | Normalize) for module in model)
     trusted = known or bool(getattr(model, "trust_remote_code", False))
     saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trusted)
     take_projection(model, saved)
-    for mine, theirs in zip(model, saved, strict=True):
-        if isinstance(mine, MuseEncoder) and isinstance(theirs, MuseEncoder) and mine.vocab_size != theirs.vocab_size:
-            mine.take_vocabulary(theirs)
+    for module, stored in zip(model, saved, strict=True):
+        if (
+            isinstance(module, MuseEncoder)
+            and isinstance(stored, MuseEncoder)
+            and module.vocab_size != stored.vocab_size
+        ):
+            module.take_vocabulary(stored)
     model.load_state_dict(saved.state_dict())

@@ -1,4 +1,4 @@
-"""A training run's progress as bars."""
+"""Progress bars of a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 from relkt.training.config import Stage
-from relkt.training.progress import DevScore, Progress
+from relkt.training.progress.events import DevScore, Progress
 
 STAGE_NAMES = {
     Stage.VOCABULARY: "new words",
@@ -25,8 +25,8 @@ STAGE_NAMES = {
 
 
 @contextmanager
-def bars_where_seen() -> Iterator[Progress]:
-    """Bars on standard error if that is a terminal, or a notebook with ipywidgets; otherwise silence."""
+def default_progress() -> Iterator[Progress]:
+    """Bars on standard error if it is a terminal, or in a notebook with ipywidgets; otherwise no output."""
     console = Console(stderr=True)
     if not (find_spec("ipywidgets") if console.is_jupyter else console.is_terminal):
         yield Progress()
@@ -39,17 +39,17 @@ class TrainingBars(Progress):
     """A bar for each stage, with the loss and the dev score.
 
     Args:
-        bars: Where to draw.
+        bars: The display, from :meth:`bars`.
     """
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._task: TaskID | None = None
-        self._kept: str | None = None  # of the last stage, once it is over
+        self._result: str | None = None  # of the latest stage, once it is finished
 
     @staticmethod
     def bars(console: Console) -> Bars:
-        """The display that belongs to it, to be entered as a context."""
+        """The display of the bars; enter it as a context."""
         return Bars(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("[bold]{task.fields[stage]:<9}[/]"),
@@ -60,7 +60,7 @@ class TrainingBars(Progress):
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[activity]}[/]"),
             console=console,
-            # What is printed meanwhile goes above the bars if it is for the terminal, and else where it was sent.
+            # Output to the terminal appears above the bars; redirected output is not touched.
             redirect_stdout=console.is_jupyter or sys.stdout.isatty(),
         )
 
@@ -73,18 +73,18 @@ class TrainingBars(Progress):
         """Adds a full bar."""
         self._leave()
         self._add(STAGE_NAMES[stage], 1, 1)
-        self._kept = "finished before"
-        self._update(activity=self._kept)
+        self._result = "finished earlier"
+        self._update(activity=self._result)
 
     def steps_planned(self, total_steps: int) -> None:
         """Corrects the bar's length."""
         self._update(total=total_steps)
 
     def activity(self, name: str) -> None:
-        """Shows what is done now, before the first stage on a line of its own; nothing, at the end."""
+        """Shows the current activity; before the first stage, on a line of its own."""
         if self._task is None:
             self._task = self._bars.add_task("", total=None, stage="prepare", loss="", dev="", activity="")
-        self._update(activity=name or self._kept or "")
+        self._update(activity=name or self._result or "")
 
     def step(self, loss: float) -> None:
         """Moves the bar."""
@@ -95,12 +95,12 @@ class TrainingBars(Progress):
         self._update(dev=f"dev P@1 {dev.p1:.3f}{' best' if dev.improved else ''}")
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:
-        """Fills the bar, also when the stage stopped early."""
-        if stage is Stage.VOCABULARY:  # which takes no steps
-            self._kept = ""
+        """Fills the bar, also if the stage stopped early."""
+        if stage is Stage.VOCABULARY:  # takes no steps
+            self._result = ""
         else:
-            self._kept = f"kept step {best.step}" if best.step else "no better on dev: kept as it was"
-        self._update(dev=f"dev P@1 {best.p1:.3f}", activity=self._kept)
+            self._result = f"kept step {best.step}" if best.step else "not better on dev: kept its start"
+        self._update(dev=f"dev P@1 {best.p1:.3f}", activity=self._result)
         if self._task is not None:
             task = next(task for task in self._bars.tasks if task.id == self._task)
             self._bars.update(self._task, total=max(task.completed, 1), completed=max(task.completed, 1))
@@ -109,12 +109,12 @@ class TrainingBars(Progress):
         self._task = self._bars.add_task("", total=total, completed=done, stage=name, loss="", dev="", activity="")
 
     def _leave(self) -> None:
-        """What is done now is no longer done in the stage, or in the preparation, whose bar is full then."""
-        if self._kept is None:
+        """Finishes the current bar before the next one starts."""
+        if self._result is None:
             self._update(total=1, completed=1, activity="")
         else:
-            self._update(activity=self._kept)
-        self._kept = None
+            self._update(activity=self._result)
+        self._result = None
 
     def _update(self, **fields: object) -> None:
         if self._task is not None:

@@ -1,4 +1,4 @@
-"""What a training run tells its caller while it runs."""
+"""Progress events of a training run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class DevScore:
     """One evaluation on the development queries.
 
     Args:
-        stage: The stage it belongs to.
-        epoch: Epochs of the stage finished, with a fraction inside an epoch; 0 before the stage.
-        step: Optimizer steps of the stage finished.
+        stage: The stage.
+        epoch: Epochs of the stage completed, with a fraction within an epoch; 0 before the stage.
+        step: Optimizer steps of the stage completed.
         p1: P@1 in [0, 1], the mean over the languages trained.
         metrics: Metric name (``"P@1"``, ``"MRR@10"``) -> language -> value in [0, 1].
-        improved: Whether ``p1`` is higher than every one of this stage before it.
+        improved: Whether ``p1`` is the highest of the stage so far.
     """
 
     stage: Stage
@@ -29,31 +29,31 @@ class DevScore:
 
 
 class Progress:
-    """Told about a run's progress; this one is silent. Override what is of interest.
+    """Receives the progress of a run; this base class does nothing. Override the methods of interest.
 
-    Calls come from the training thread, in order; an exception raised in one ends the run, which can be resumed.
+    Methods are called from the training thread, in order. An exception ends the run, which can be resumed.
     """
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
-        """A stage begins, or goes on after ``done_steps`` steps. ``total_steps`` is the most it can take."""
+        """A stage starts, or resumes after ``done_steps`` steps. It takes at most ``total_steps`` steps."""
 
     def stage_skipped(self, stage: Stage) -> None:
-        """A stage was finished by the run that is resumed."""
+        """A stage was finished before the run was resumed."""
 
     def steps_planned(self, total_steps: int) -> None:
-        """The number of steps the stage will take at most, as known at the start of an epoch.
+        """An epoch starts, and the stage will take at most ``total_steps`` steps.
 
-        The teacher's changes with what it mines.
+        The number changes in the teacher stage, whose epochs depend on the negatives mined.
         """
 
     def activity(self, name: str) -> None:
-        """What the run does now, in a word or two: "training", "mining", "evaluating" ...; empty at the end."""
+        """The current activity: "training", "mining", "evaluating" ...; empty at the end of the run."""
 
     def step(self, loss: float) -> None:
-        """One optimizer step is done; ``loss`` is that of its batch."""
+        """An optimizer step is done; ``loss`` is the loss of its batch."""
 
     def evaluated(self, dev: DevScore) -> None:
         """The development queries were evaluated."""
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:
-        """A stage is finished; ``best`` is the evaluation of the weights that were kept."""
+        """A stage is finished; ``best`` is the evaluation of the weights kept."""

@@ -1,4 +1,4 @@
-"""Keeping libraries from drawing on the console."""
+"""Silences the progress bars of libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Silence the bars that transformers draws each time it writes or reads weights."""
+    """Silence the bars that transformers shows when it loads or saves weights."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

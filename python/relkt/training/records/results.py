@@ -11,15 +11,15 @@ from sentence_transformers import SentenceTransformer
 from relkt.data.types import Level, RetrievalData, Split
 from relkt.evaluation import Report, evaluate_embeddings
 from relkt.report import RESULT_NAMES, plot_languages, plot_learning_curve, results_table
+from relkt.storage import atomic_write
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.distributed.processes import from_rank_0, on_rank_0
-from relkt.training.files import write_atomically
 from relkt.training.records.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 BEFORE = "before"
-"""Name of the results of the model that a run starts from."""
+"""Name of the results of the model before training."""
 
 _TABLES = ("P@1", "MRR@10")
 
@@ -36,7 +36,7 @@ def measure_test(
         batch_size: Texts encoded at once.
 
     Returns:
-        Level -> :meth:`relkt.evaluation.Report.to_dict`; nothing where the data set has no test question.
+        Level -> :meth:`relkt.evaluation.Report.to_dict`; empty if the data set has no test question.
     """
     test = data.select(split=Split.TEST)
     if not test.queries:
@@ -62,13 +62,13 @@ def measure_test(
 def write_results(run: RunDirectory) -> None:
     """Write ``results.json``, ``results.md`` and ``plots/`` of a finished run from its records.
 
-    A run whose data set has no test question has only the learning curve.
+    Without test questions, there is only the learning curve.
     """
     plot_learning_curve(run.metrics_path, run.path / "plots" / "learning_curve")
     results = read_results(run)
     names = list(results)
     if not results[BEFORE]:
-        logger.info("the data set has no test question: no results table")
+        logger.info("no results table, because the data set has no test question")
         return
     levels = [Level(level) for level in results[BEFORE]]
     reports = {level: {name: Report.from_dict(results[name][level.value]) for name in names} for level in levels}
@@ -77,13 +77,13 @@ def write_results(run: RunDirectory) -> None:
         for metric in _TABLES
         for level in levels
     ]
-    write_atomically(run.path / "results.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
-    write_atomically(run.path / "results.md", "\n".join(tables))
+    atomic_write(run.path / "results.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
+    atomic_write(run.path / "results.md", "\n".join(tables))
     shown = reports[run.config.level]
     plot_languages(shown[BEFORE], shown[names[-1]], run.path / "plots" / "languages")
 
 
 def read_results(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """The test results before the run and after each of its stages, all of which are finished."""
+    """The test results before the run and after each of its stages, which must be finished."""
     records = {name: run.read_record(name) for name in (BEFORE, *(stage.value for stage in run.config.stages))}
     return {name: record["results"] for name, record in records.items() if record is not None}

@@ -1,4 +1,8 @@
-"""The files of a run: what is there is complete, and a resumed run goes on exactly where a checkpoint was made."""
+"""The folder of a run. Its files are complete at any moment; a resumed run continues from a checkpoint.
+
+``config.toml`` is the configuration and ``run.json`` the identity of what the run starts from (checksums of the data
+and the models). Both must match when a run is resumed. Whatever a killed process leaves is either complete or ignored.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,24 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from relkt.errors import ArgumentError, ArgumentExistsError, Parameter
+from relkt.storage import atomic_folder, atomic_write, differences, is_temporary, list_names
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.distributed.processes import on_rank_0
 from relkt.training.examples import Rows
-from relkt.training.files import PARTIAL, write_atomically
 
 _CONFIG = "config.toml"
 _RUN = "run.json"
 _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
-_ROWS = "relkt_rows.npy"
+_EXAMPLES = "relkt_examples.npy"
 
 
 @dataclass(frozen=True)
@@ -30,114 +36,118 @@ class Checkpoint:
 
     Args:
         path: Its folder: the model, and the trainer's state.
-        state: What was passed to :meth:`RunDirectory.commit_checkpoint`.
-        rows: The rows of the epoch it was made in, where it was made inside one.
+        state: The state of the callback, as given to :meth:`RunDirectory.commit_checkpoint`.
+        examples: The examples of the epoch, if the checkpoint is within one.
     """
 
     path: Path
     state: dict[str, Any]
-    rows: Rows | None
+    examples: Rows | None
 
 
 class RunDirectory:
-    """A folder that holds one run. Make one with :meth:`create` or :meth:`resume`.
+    """The folder of one run; see :meth:`open`.
 
-    In a job of several processes each calls all methods, in the same order; rank 0 alone reads and writes (but for
-    :meth:`replace_folder`, which is for the process that calls it), and tells the others what it found.
+    In a job of several processes each calls all methods, in the same order; rank 0 alone reads and writes, and sends
+    the others what it finds. :meth:`replace_folder` is for one process.
+
+    Attributes:
+        path: The folder.
+        config: Configuration of the run.
+        identity: Names and checksums of what the run starts from; None for a part that it does without.
+        started: Whether the run was started, now or before.
     """
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(
+        self, path: Path, config: TrainConfig, identity: Mapping[str, str | None], *, started: bool = False
+    ) -> None:
         self.path = path
         self.config = config
+        self.identity = dict(identity)
+        self.started = started
 
     # Start
 
     @classmethod
     @on_rank_0
-    def create(cls, path: Path, config: TrainConfig, identity: Mapping[str, str | None]) -> RunDirectory:
-        """Start a run in a new or empty folder.
+    def open(
+        cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str | None], *, resume: bool
+    ) -> RunDirectory:
+        """The folder of a new run, or of one to resume. Nothing is written before :meth:`start`.
 
         Args:
             path: The folder.
-            config: The configuration, written to ``config.toml``.
-            identity: Names and checksums of what the run starts from, written to ``run.json``; None for what it does
-                without.
+            config: The configuration. None is the default for a new run, and the configuration of a started one.
+            identity: What the run starts from.
+            resume: Whether to open a run that was started; a folder without one gets a new run.
 
         Raises:
-            FileExistsError: If the folder holds something; nothing is touched then.
+            FileExistsError: If the folder is not empty and ``resume`` is False, or ``path`` is a file.
+            ValueError: If the run to resume has another configuration or identity, or the folder is not that of a run.
         """
-        if cls._is_started(path):
-            names = sorted(p.name for p in path.iterdir())
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            raise FileExistsError(
-                f"output_dir: expected a new or empty folder, got {path}, which holds {shown}; pass resume=True "
-                "(--resume) to go on with the run in it"
+        if not _is_started(path):
+            return cls(path, config or TrainConfig(), identity)
+        if not resume:
+            names = list_names(sorted(found.name for found in path.iterdir()))
+            raise ArgumentExistsError(
+                "output_dir",
+                "a new or empty folder",
+                f"{path}, which holds {names}",
+                hint=("pass ", Parameter("resume", "True"), " to continue the run in it"),
             )
-        path.mkdir(parents=True, exist_ok=True)
-        known = {name: value for name, value in identity.items() if value is not None}
-        write_atomically(path / _RUN, json.dumps(known, indent=2) + "\n")
-        # Last: a folder without it is one in which no run was started.
-        write_atomically(path / _CONFIG, config.dumps())
-        return cls(path, config)
-
-    @classmethod
-    @on_rank_0
-    def resume(cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str | None]) -> RunDirectory | None:
-        """Open the folder of a run that was started.
-
-        Args:
-            path: The folder.
-            config: The configuration the run must have; None takes the one it has.
-            identity: What the run must have started from.
-
-        Returns:
-            The run, or None if none was started in the folder (it does not exist or is empty).
-
-        Raises:
-            ValueError: If the folder is not that of a run, or the run has another configuration or identity.
-        """
-        if not cls._is_started(path):
-            return None
         if not (path / _CONFIG).is_file():
-            raise ValueError(f"output_dir: expected the folder of a run to resume, got {path}, which has no {_CONFIG}")
+            raise ArgumentError("output_dir", "the folder of a run to resume", f"{path}, which has no {_CONFIG}")
         stored = TrainConfig.from_toml(path / _CONFIG)
         if config is not None and stored != config:
-            raise ValueError(
-                f"config: expected that of the run to resume, {path / _CONFIG}, got other values: "
-                + "; ".join(config_differences(stored.to_dict(), config.to_dict()))
-            )
-        run = cls(path, stored)
-        run.check_identity(identity)
+            found = "; ".join(map(str, differences(stored.to_dict(), config.to_dict())))
+            raise ArgumentError("config", f"that of the run to resume, {path / _CONFIG}", f"other values: {found}")
+        run = cls(path, stored, {}, started=True)
+        run.require(identity)
         return run
 
     @on_rank_0
-    def check_identity(self, identity: Mapping[str, str | None]) -> None:
-        """Check that the run started from something.
+    def start(self) -> None:
+        """Write the configuration and the identity, unless the run was started before.
 
         Raises:
-            ValueError: If it started from something else.
+            FileExistsError: If the folder is not empty; nothing is written then.
         """
-        was = json.loads((self.path / _RUN).read_text(encoding="utf-8"))
-        for name, value in identity.items():
-            if was.get(name) != value:
-                raise ValueError(
-                    f"{name}: expected the one that the run in {self.path} started with ({was.get(name) or 'none'}), "
-                    f"got {'none' if value is None else f'another ({value})'}"
-                )
+        if self.started:
+            return
+        if _is_started(self.path):
+            raise ArgumentExistsError("output_dir", "a new or empty folder", f"{self.path}, which another run uses")
+        self.path.mkdir(parents=True, exist_ok=True)
+        known = {name: value for name, value in self.identity.items() if value is not None}
+        atomic_write(self.path / _RUN, json.dumps(known, indent=2) + "\n")
+        # Last: without it, no run was started in the folder.
+        atomic_write(self.path / _CONFIG, self.config.dumps())
 
-    @staticmethod
-    def _is_started(path: Path) -> bool:
-        if path.exists() and not path.is_dir():
-            raise FileExistsError(f"output_dir: expected a folder, got the file {path}")
-        # What a run leaves that was killed before its configuration was written does not count.
-        unfinished = {_RUN, _RUN + PARTIAL, _CONFIG + PARTIAL}
-        return path.is_dir() and any(p.name not in unfinished for p in path.iterdir())
+    def require(self, identity: Mapping[str, str | None]) -> None:
+        """Add to the identity of a new run; check that of a started one.
+
+        Raises:
+            ValueError: If the run started from something else.
+        """
+        if self.started:
+            self._check_identity(identity)
+        self.identity |= identity
+
+    @on_rank_0
+    def _check_identity(self, identity: Mapping[str, str | None]) -> None:
+        stored = json.loads((self.path / _RUN).read_text(encoding="utf-8"))
+        for name, value in identity.items():
+            if stored.get(name) != value:
+                raise ArgumentError(
+                    name,
+                    f"the one that the run in {self.path} started with ({stored.get(name) or 'none'})",
+                    "none" if value is None else f"another ({value})",
+                )
 
     # Metrics
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object a line."""
+        """The file with one JSON object per training log and dev evaluation."""
         return self.path / _METRICS
 
     @on_rank_0
@@ -148,12 +158,16 @@ class RunDirectory:
 
     @on_rank_0
     def metrics_size(self) -> int:
-        """Bytes in ``metrics.jsonl``."""
+        """Size of ``metrics.jsonl`` in bytes."""
         return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
 
     @on_rank_0
     def cut_metrics(self, size: int) -> None:
-        """Forget the lines after the first ``size`` bytes."""
+        """Drop the lines after the first ``size`` bytes.
+
+        Raises:
+            ValueError: If the file is shorter.
+        """
         if self.metrics_size() < size:
             raise ValueError(
                 f"{self.metrics_path}: expected the {size} bytes it had at the checkpoint, got {self.metrics_size()}"
@@ -168,7 +182,7 @@ class RunDirectory:
         return self.path / "stages" / stage.value
 
     def stage_model(self, stage: Stage) -> Path:
-        """The folder of the model that a finished stage gave."""
+        """The folder of the model of a finished stage."""
         return self.stage_path(stage) / "model"
 
     @property
@@ -187,44 +201,50 @@ class RunDirectory:
 
     @on_rank_0
     def write_record(self, name: str, record: Mapping[str, Any]) -> None:
-        """Note that a part of the run ("before", a stage) is finished, and what came of it."""
+        """Record that a part of the run ("before", or a stage) is finished, with its results."""
         path = self.path / "stages" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(dict(record), ensure_ascii=False, indent=2) + "\n")
+        atomic_write(path, json.dumps(dict(record), ensure_ascii=False, indent=2) + "\n")
 
     # Checkpoints
 
     def checkpoint_path(self, stage: Stage, step: int) -> Path:
-        """Where the trainer writes the checkpoint of a step."""
+        """The folder into which the trainer writes the checkpoint of a step."""
         return self.stage_path(stage) / f"checkpoint-{step}"
 
     @on_rank_0
-    def commit_checkpoint(self, stage: Stage, step: int, state: Mapping[str, Any], rows: Rows | None) -> None:
+    def commit_checkpoint(self, stage: Stage, step: int, state: Mapping[str, Any], examples: Rows | None) -> None:
         """Declare a checkpoint complete, after the trainer has written its files.
 
-        A checkpoint counts only once this has written its last file, which lists all others with their sizes. The
-        size of ``metrics.jsonl`` is noted in it too.
+        The last file of a checkpoint lists all others with their sizes, and the size of ``metrics.jsonl``; without it,
+        a checkpoint is incomplete.
+
+        Args:
+            stage: The stage.
+            step: The optimizer step.
+            state: The state of the callback, as JSON can hold it; ``step`` is part of it.
+            examples: The examples of the epoch, if the checkpoint is within one.
         """
         path = self.checkpoint_path(stage, step)
-        if rows is not None:
-            np.save(path / _ROWS, rows, allow_pickle=False)
+        if examples is not None:
+            np.save(path / _EXAMPLES, examples, allow_pickle=False)
         sizes = {str(file.relative_to(path)): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()}
-        record = {"state": dict(state), "metrics_size": self.metrics_size(), "files": sizes}
-        write_atomically(path / _COMMIT, json.dumps(record, indent=2) + "\n")
+        commit = {"state": dict(state), "metrics_size": self.metrics_size(), "files": sizes}
+        atomic_write(path / _COMMIT, json.dumps(commit, indent=2) + "\n")
 
     @on_rank_0
     def keep_checkpoints(self, stage: Stage, steps: set[int]) -> None:
-        """Delete the checkpoints of a stage but those of some steps."""
+        """Delete all checkpoints of a stage but those of ``steps``."""
         kept = {self.checkpoint_path(stage, step) for step in steps}
         for path in self.stage_path(stage).glob("checkpoint-*"):
             if path not in kept:
-                # The commit goes first: half a checkpoint must never look like a whole one.
+                # The commit first: half a checkpoint must not look complete.
                 (path / _COMMIT).unlink(missing_ok=True)
                 shutil.rmtree(path)
 
     @on_rank_0
     def clean_stage(self, stage: Stage) -> None:
-        """Delete all that a finished stage needs no more: everything but its model."""
+        """Delete everything of a finished stage but its model."""
         self.keep_checkpoints(stage, set())
         for path in self.stage_path(stage).iterdir():
             if path != self.stage_model(stage):
@@ -232,61 +252,43 @@ class RunDirectory:
 
     @on_rank_0
     def latest_checkpoint(self, stage: Stage) -> Checkpoint | None:
-        """The newest complete checkpoint of a stage; incomplete ones are deleted."""
-        complete: list[tuple[int, Checkpoint]] = []
+        """The latest complete checkpoint of a stage, with the metrics cut to it; deletes incomplete ones."""
+        commits: dict[Path, dict[str, Any]] = {}
         for path in self.stage_path(stage).glob("checkpoint-*"):
-            record = _read_commit(path)
-            if record is None:
+            commit = _read_commit(path)
+            if commit is None:
                 shutil.rmtree(path)
-                continue
-            rows = np.load(path / _ROWS, allow_pickle=False) if (path / _ROWS).exists() else None
-            complete.append((record["state"]["step"], Checkpoint(path, record, rows)))
-        if not complete:
+            else:
+                commits[path] = commit
+        if not commits:
             return None
-        _, newest = max(complete, key=lambda item: item[0])
-        self.cut_metrics(newest.state["metrics_size"])
-        return Checkpoint(newest.path, newest.state["state"], newest.rows)
+        path, commit = max(commits.items(), key=lambda item: item[1]["state"]["step"])
+        self.cut_metrics(commit["metrics_size"])
+        examples = np.load(path / _EXAMPLES, allow_pickle=False) if (path / _EXAMPLES).exists() else None
+        return Checkpoint(path, commit["state"], examples)
 
-    def replace_folder(self, path: Path) -> _FolderWriter:
-        """A context manager: write into the folder it gives, which takes the place of ``path`` at the end."""
-        return _FolderWriter(path)
+    def replace_folder(self, path: Path) -> AbstractContextManager[Path]:
+        """A context manager that gives an empty folder, which replaces ``path`` at the end."""
+        return atomic_folder(path)
 
 
-class _FolderWriter:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(path.name + PARTIAL)
+def _is_started(path: Path) -> bool:
+    """Whether a folder holds a run, or something else; the files of a run without a configuration do not count."""
+    if path.exists() and not path.is_dir():
+        raise ArgumentExistsError("output_dir", "a folder", f"the file {path}")
 
-    def __enter__(self) -> Path:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        return self._partial
+    def counts(name: str) -> bool:
+        return name != _RUN and is_temporary(name) not in (_RUN, _CONFIG)
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if kind is None:
-            if self._path.exists():
-                shutil.rmtree(self._path)
-            self._partial.rename(self._path)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)
+    return path.is_dir() and any(counts(found.name) for found in path.iterdir())
 
 
 def _read_commit(path: Path) -> dict[str, Any] | None:
+    """The commit of a checkpoint; None if a file is missing or has another size."""
     if not (path / _COMMIT).is_file():
         return None
-    record: dict[str, Any] = json.loads((path / _COMMIT).read_text(encoding="utf-8"))
-    for name, size in record["files"].items():
+    commit: dict[str, Any] = json.loads((path / _COMMIT).read_text(encoding="utf-8"))
+    for name, size in commit["files"].items():
         if not (path / name).is_file() or (path / name).stat().st_size != size:
             return None
-    return record
-
-
-def config_differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two configurations as :meth:`TrainConfig.to_dict` gives them, a text for each value."""
-    found: list[str] = []
-    for key, value in was.items():
-        if isinstance(value, Mapping):
-            found += config_differences(value, now[key], f"{prefix}{key}.")
-        elif value != now[key]:
-            found.append(f"{prefix}{key} was {value!r}, is {now[key]!r}")
-    return found
+    return commit

@@ -1,37 +1,39 @@
-"""The stages, a file each: which rows an epoch has, what a batch of them is, and the loss."""
+"""The training stages. Each file defines the examples, the batches and the loss of one stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sentence_transformers import SentenceTransformer
 
-from relkt.training.config import Stage, TrainConfig
-from relkt.training.examples import TrainingSet
+from relkt.training.config import Stage
 from relkt.training.progress import Progress
 from relkt.training.stages.contrastive import Contrastive
 from relkt.training.stages.distillation import Distillation
-from relkt.training.stages.stage import StagePlan
+from relkt.training.stages.prepared import Prepared
+from relkt.training.stages.stage import MicroBatch, StageLoss, TrainingStage
 from relkt.training.stages.teacher import Teacher
 from relkt.training.stages.transfer import Transfer
 from relkt.training.stages.warmup import Warmup
 
+STAGES: dict[Stage, Callable[[SentenceTransformer, Prepared, Progress], TrainingStage]] = {
+    Stage.WARMUP: Warmup,
+    Stage.TEACHER: Teacher,
+    Stage.CONTRASTIVE: Contrastive,
+    Stage.DISTILLATION: Distillation,
+    Stage.TRANSFER: Transfer,
+}
+"""The stages that take optimizer steps; the vocabulary stage does not."""
 
-def make_stage(
-    stage: Stage,
-    model: SentenceTransformer,
-    examples: TrainingSet,
-    config: TrainConfig,
-    progress: Progress,
-    teacher: SentenceTransformer | None = None,
-) -> StagePlan:
-    """The plan of a stage; the teacher is that of the transfer, where it is another model."""
-    if stage is Stage.WARMUP:
-        return Warmup(model, examples, config)
-    if stage is Stage.TEACHER:
-        return Teacher(model, examples, config, progress)
-    if stage is Stage.CONTRASTIVE:
-        return Contrastive(model, examples, config)
-    if stage is Stage.DISTILLATION:
-        return Distillation(model, examples.data, examples.languages, config, progress)
-    if stage is Stage.TRANSFER:
-        return Transfer(model, examples, config, progress, teacher)
-    raise ValueError(f"stage: expected one that takes steps, got {stage.value}")
+__all__ = [
+    "STAGES",
+    "Contrastive",
+    "Distillation",
+    "MicroBatch",
+    "Prepared",
+    "StageLoss",
+    "Teacher",
+    "TrainingStage",
+    "Transfer",
+    "Warmup",
+]

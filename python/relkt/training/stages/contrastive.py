@@ -1,8 +1,11 @@
-"""The contrastive stage: questions, and spans of passages, against all passages of the documents of a batch."""
+"""The contrastive stage: InfoNCE of questions and text spans against all passages of a batch of documents."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -10,158 +13,158 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from typing_extensions import override
 
-from relkt.data.types import Level, RetrievalData, sort_languages
+from relkt.data.types import Level, sort_languages
 from relkt.losses import Reduction, alignment_loss, contrastive_loss
-from relkt.training.config import ContrastiveConfig, TrainConfig
+from relkt.training.config import ContrastiveConfig, Stage
 from relkt.training.examples import Rows, TrainingSet
+from relkt.training.examples.parallel import warn_of_untranslated
 from relkt.training.examples.text_spans import draw_span
-from relkt.training.stages.stage import Piece, StageLoss, StagePlan, rows_as_mask
+from relkt.training.progress import Progress
+from relkt.training.stages.prepared import Prepared
+from relkt.training.stages.stage import MicroBatch, StageLoss, TrainingStage, int_tensor
 
-# Keep the stage's draws apart from others of the same seed.
+# Part of the seeds, so that the stage's draws differ from others with the same seed.
 _CONTRASTIVE_DRAWS = 3
 _TRANSFER_DRAWS = 4
 
-FOLLOWS = -2
-"""Label of a question that follows its English version, in the contrastive stage."""
 
-logger = logging.getLogger(__name__)
+class ContrastiveTargets(TypedDict):
+    """Passages and documents of the questions of a batch; rows are int64.
+
+    Attributes:
+        labelled: Rows of the questions with a positive, shape ``(l,)``.
+        positive: Row of the positive of each, among the passages of the batch, shape ``(l,)``.
+        excluded: Passages that are not negatives of each, bool, shape ``(l, p)``.
+        document: Row of the positive's document of each, among the documents of the batch, shape ``(l,)``; empty
+            where documents have no weight.
+        excluded_documents: Documents that are not negatives of each, bool, shape ``(l, d)``.
+        follower: Rows of the questions in parallel languages, shape ``(f,)``.
+        followed: Row of the English version of each, shape ``(f,)``.
+    """
+
+    labelled: Tensor
+    positive: Tensor
+    excluded: Tensor
+    document: Tensor
+    excluded_documents: Tensor
+    follower: Tensor
+    followed: Tensor
 
 
-class Contrastive(StagePlan):
-    """Contrastive: questions, and spans of passages, against all passages of the documents of a batch.
+class Contrastive(TrainingStage):
+    """Questions, and spans of passages, against all passages of the documents of a batch.
 
-    A row is a whole batch: the number of the epoch, of the round through the documents, and the batch's documents (-1
-    where there are fewer than in another). What is drawn for a document depends on these numbers and the seed only.
+    An epoch consists of rounds; in each round, each document is in one batch. An example is a whole batch: the numbers
+    of the epoch, of the round, and of the batch in the round. Random draws for a document depend on the seed, the epoch
+    and the round only.
 
     Args:
         model: The encoder.
-        examples: Questions and candidates; of the latter, the passages are contrasted whatever the level.
-        config: The run.
+        prepared: Inputs of the run. Passages are contrasted at any level.
+        progress: Not used.
     """
 
-    def __init__(self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig) -> None:
-        stage: ContrastiveConfig = config.contrastive
-        examples.check_negatives()
-        data = examples.data
-        self._examples = examples = TrainingSet(data, languages=examples.languages, level=Level.PASSAGE)
+    def __init__(self, model: SentenceTransformer, prepared: Prepared, progress: Progress) -> None:  # noqa: ARG002
+        stage: ContrastiveConfig = prepared.config.contrastive
+        languages = prepared.languages_of(Stage.CONTRASTIVE)
+        prepared.training_set(languages).check_negatives()
+        self._training_set = training_set = prepared.training_set(languages, Level.PASSAGE)
         self._stage = stage
-        self._seed = config.seed
-        documents = data.candidates(Level.DOCUMENT)
+        self._seed = prepared.config.seed
+        documents = prepared.data.candidates(Level.DOCUMENT)
         self._document_texts = documents.texts
-        # Both count documents in order of their first passage, so a group's number is its document's row.
+        # Groups and documents are both numbered by their first passage, so a group's number is its document's row.
         num_documents = len(documents.ids)
         self._passages: list[list[int]] = [[] for _ in range(num_documents)]
-        for row, document in enumerate(examples.groups.tolist()):
+        for row, document in enumerate(training_set.groups.tolist()):
             self._passages[document].append(row)
-        # A question with its translations: their rows among the examples' pairs.
-        translations: dict[tuple[int, int, str], list[int]] = {}
-        for number, (query, positive) in enumerate(examples.pairs.tolist()):
-            key = int(examples.groups[positive]), positive, examples.queries[query].parallel
-            translations.setdefault(key, []).append(number)
-        self._questions: list[list[list[int]]] = [[] for _ in range(num_documents)]
-        for (document, _, _), pairs in translations.items():
-            self._questions[document].append(pairs)
-        languages = sort_languages({*examples.languages, *config.parallel_languages}) if stage.parallel_passages else ()
-        self._sources: list[list[str]] = [
-            [passage.text]
-            + [texts[passage.id] for code in languages if passage.id in (texts := data.translations.get(code, {}))]
-            for passage in data.passages
-        ]
-        self._parallel = _parallel_questions(data, config, num_documents, examples)
-        # A batch needs a question or a pseudo-question, so documents with neither are in none.
+        self._questions = _translated_questions(training_set, num_documents)
+        self._sources = _span_sources(prepared, languages)
+        self._parallel = _parallel_questions(prepared, training_set, num_documents)
+        # Documents without a question or a pseudo-question are in no batch.
         self._documents = [d for d in range(num_documents) if stage.pseudo_questions or self._questions[d]]
-        self._rounds = max(-(-len(pairs) // stage.languages_per_question) for pairs in translations.values())
+        most_languages = max(len(pairs) for questions in self._questions for pairs in questions)
+        self._rounds = -(-most_languages // stage.languages_per_question)
         self._batches = -(-len(self._documents) // stage.batch_size)
-        self.loss: StageLoss = ContrastiveStageLoss(model, stage)
-        self.most_rows = self._rounds * self._batches
-        self.rows_per_step = 1
+        self._documents_of_epoch = lru_cache(maxsize=1)(self._draw_documents)
+        self.loss = ContrastiveStageLoss(model, stage)
+        self.max_examples = self._rounds * self._batches
+        self.examples_per_step = 1
 
     @override
-    def rows(self, epoch: int) -> Rows:
-        """Batches (epoch, round, document, document ...): in each round, each document is in one of them."""
+    def examples(self, epoch: int) -> Rows:
+        """Batches ``(epoch, round, batch)``."""
+        batches = [(epoch, number, batch) for number in range(self._rounds) for batch in range(self._batches)]
+        return np.array(batches, dtype=np.int64)
+
+    def documents(self, epoch: int, number: int, batch: int) -> list[int]:
+        """Rows of the documents of one batch in a round."""
+        return self._documents_of_epoch(epoch)[number][batch]
+
+    def _draw_documents(self, epoch: int) -> list[list[list[int]]]:
+        """The documents of each batch of each round; batches differ in size by at most one."""
         rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch])
-        largest = -(-len(self._documents) // self._batches)
-        rows = np.full((self.most_rows, 2 + largest), -1, dtype=np.int64)
-        for number in range(self._rounds):
-            for batch, documents in enumerate(np.array_split(rng.permutation(self._documents), self._batches)):
-                row = rows[number * self._batches + batch]
-                row[:2] = epoch, number
-                row[2 : 2 + len(documents)] = documents
-        return rows
+        rounds = [np.array_split(rng.permutation(self._documents), self._batches) for _ in range(self._rounds)]
+        return [[documents.tolist() for documents in batches] for batches in rounds]
 
-    def piece(self, rows: Rows) -> Piece:
-        """The questions of one batch and its pseudo-questions; its passages, and its documents if they have a weight.
+    @override
+    def batch(self, examples: Rows) -> MicroBatch[ContrastiveTargets]:
+        """The texts of one batch, see :meth:`batch_of`."""
+        ((epoch, number, batch),) = examples.tolist()
+        return self.batch_of(epoch, number, self.documents(epoch, number, batch))
 
-        Passages of equal text are one.
+    def batch_of(self, epoch: int, number: int, documents: list[int]) -> MicroBatch[ContrastiveTargets]:
+        """Questions and pseudo-questions about some documents, all passages of these, and the documents themselves.
+
+        Documents are among the texts only if they have a weight. Equal texts are encoded once.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            number: Number of the round, from 0.
+            documents: Rows of the documents.
         """
-        (row,) = rows.tolist()
-        epoch, number, documents = row[0], row[1], [document for document in row[2:] if document >= 0]
-        examples, texts = self._examples, self._examples.candidates.texts
-        in_batch: dict[str, int] = {}
+        builder = _BatchBuilder(self._training_set, self._document_texts if self._stage.document_weight else None)
         for document in documents:
-            for passage in self._passages[document]:
-                in_batch.setdefault(texts[passage], len(in_batch))
-        wholes: dict[str, int] = {}
+            builder.add_passages(self._passages[document])
         if self._stage.document_weight:
-            for document in documents:
-                wholes.setdefault(self._document_texts[document], len(in_batch) + len(wholes))
-
-        queries: list[str] = []
-        labels: list[list[int]] = []
-
-        def add(query: str, passage: int, others: tuple[int, ...]) -> None:
-            rows_of = [in_batch[texts[passage]], -1]
-            if wholes:
-                rows_of[1] = wholes[self._document_texts[examples.groups[passage]]]
-            excluded = {in_batch[texts[p]] for p in others if texts[p] in in_batch}
-            if wholes:
-                whole = {self._document_texts[examples.groups[p]] for p in others}
-                excluded |= {wholes[text] for text in whole if text in wholes}
-            queries.append(query)
-            labels.append([len(in_batch), *rows_of, *sorted(excluded.difference(rows_of))])
-
-        def follow(query: str, english: str) -> None:
-            if english not in queries:
-                queries.append(english)
-                labels.append([len(in_batch), -1, -1])
-            queries.append(query)
-            labels.append([len(in_batch), FOLLOWS, queries.index(english)])
-
+            builder.add_documents(documents)
         for document in documents:
-            rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document])
-            for pairs in self._questions[document]:
-                # The same order in every round, of which each takes the next languages.
-                order = rng.permutation(pairs).tolist()
-                count = min(self._stage.languages_per_question, len(order))
-                for place in range(number * count, (number + 1) * count):
-                    query, passage = examples.pairs[order[place % len(order)]].tolist()
-                    add(examples.queries[query].text, passage, examples.positives(query))
+            for query, passage in self._drawn_questions(epoch, number, document):
+                builder.add_question(
+                    self._training_set.queries[query].text, passage, self._training_set.positives(query)
+                )
             rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document, 1 + number])
             for passage in self._passages[document]:
                 for _ in range(self._stage.pseudo_questions):
                     source = self._sources[passage][int(rng.integers(len(self._sources[passage])))]
-                    add(draw_span(source, rng), passage, ())
+                    builder.add_question(draw_span(source, rng), passage, ())
             rng = np.random.default_rng([self._seed, _TRANSFER_DRAWS, epoch, document])
-            for english, others in self._parallel[document]:
-                # The same order in every round, of which each takes the next language.
-                text = rng.permutation(others)[number % len(others)]
-                follow(str(text), english)
-        width = max(map(len, labels))
-        return Piece(
-            queries=queries,
-            passages=[*in_batch, *wholes],
-            labels=torch.tensor([label + [-1] * (width - len(label)) for label in labels], dtype=torch.int64),
-        )
+            for english, translations in self._parallel[document]:
+                # The order is the same in every round; each round takes the next language.
+                translation = rng.permutation(translations)[number % len(translations)]
+                builder.add_follower(str(translation), english)
+        return builder.batch()
+
+    def _drawn_questions(self, epoch: int, number: int, document: int) -> Iterator[tuple[int, int]]:
+        """Questions about a document in the languages of a round: question row and positive row."""
+        rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document])
+        for pairs in self._questions[document]:
+            # The order is the same in every round; each round takes the next languages.
+            order = rng.permutation(pairs).tolist()
+            count = min(self._stage.languages_per_question, len(order))
+            for place in range(number * count, (number + 1) * count):
+                query, passage = self._training_set.pairs[order[place % len(order)]].tolist()
+                yield query, passage
 
 
-class ContrastiveStageLoss(StageLoss):
+class ContrastiveStageLoss(StageLoss[ContrastiveTargets]):
     """InfoNCE over the passages of a batch and, where they have a weight, over its whole documents.
 
-    The passages encoded are p passages and then the documents. Labels are p, the row of the positive passage, the row
-    of its document, and the rows that are neither for the question (-1 where there are fewer), shape ``(b, 3 + x)``.
+    The passages given are those of the batch, followed by its documents.
 
-    A question without labels has :data:`FOLLOWS` for the row of the positive, and in the place of its document's the
-    row of the English question that it follows; one that is only followed has -1 for both.
+    Args:
+        model: The encoder.
+        config: Temperature and weights.
     """
 
     def __init__(self, model: SentenceTransformer, config: ContrastiveConfig) -> None:
@@ -170,59 +173,155 @@ class ContrastiveStageLoss(StageLoss):
         self.document_weight = config.document_weight
         self.transfer_weight = config.transfer_weight
 
-    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
-        follows = labels[:, 1] == FOLLOWS
-        labelled = labels[:, 1] >= 0
-        loss = self._contrast(queries[labelled], passages, labels[labelled])
-        if bool(follows.any()):
-            english = queries[labels[follows, 2]]
-            loss = loss + self.transfer_weight * alignment_loss(queries[follows], english, self.reduction)
+    @override
+    def loss(self, queries: Tensor, passages: Tensor, targets: ContrastiveTargets) -> Tensor:
+        labelled = queries[targets["labelled"]]
+        num_passages = targets["excluded"].shape[1]
+        loss = self._contrast(labelled, passages[:num_passages], targets["positive"], targets["excluded"])
+        if self.document_weight:
+            documents = passages[num_passages:]
+            loss = loss + self.document_weight * self._contrast(
+                labelled, documents, targets["document"], targets["excluded_documents"]
+            )
+        if len(targets["follower"]):
+            english = queries[targets["followed"]]
+            alignment = alignment_loss(queries[targets["follower"]], english, self.reduction)
+            loss = loss + self.transfer_weight * alignment
         return loss
 
-    def _contrast(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
-        num_passages, positive, document = int(labels[0, 0]), labels[:, 1], labels[:, 2]
-        excluded = rows_as_mask(labels[:, 3:], len(passages))
-        loss = contrastive_loss(
-            queries,
-            passages[:num_passages],
-            positive,
-            temperature=self.temperature,
-            excluded=excluded[:, :num_passages],
-            reduction=self.reduction,
+    def _contrast(self, queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tensor) -> Tensor:
+        return contrastive_loss(
+            queries, passages, positive, temperature=self.temperature, excluded=excluded, reduction=self.reduction
         )
-        if self.document_weight == 0:
-            return loss
-        return loss + self.document_weight * contrastive_loss(
-            queries,
-            passages[num_passages:],
-            document - num_passages,
-            temperature=self.temperature,
-            excluded=excluded[:, num_passages:],
-            reduction=self.reduction,
+
+
+@dataclass
+class _BatchBuilder:
+    """Collects the texts and targets of a batch.
+
+    Args:
+        training_set: Questions and passages.
+        document_texts: The text of each document; None if documents have no weight.
+    """
+
+    training_set: TrainingSet
+    document_texts: tuple[str, ...] | None
+    queries: list[str] = field(default_factory=list)
+    passages: dict[str, int] = field(default_factory=dict)
+    documents: dict[str, int] = field(default_factory=dict)
+    labelled: list[int] = field(default_factory=list)
+    positive: list[int] = field(default_factory=list)
+    excluded: list[set[int]] = field(default_factory=list)
+    document: list[int] = field(default_factory=list)
+    excluded_documents: list[set[int]] = field(default_factory=list)
+    follower: list[int] = field(default_factory=list)
+    followed: list[int] = field(default_factory=list)
+
+    def add_passages(self, rows: list[int]) -> None:
+        """Add passages by their candidate rows; equal texts count once."""
+        for row in rows:
+            self.passages.setdefault(self.training_set.candidates.texts[row], len(self.passages))
+
+    def add_documents(self, rows: list[int]) -> None:
+        """Add whole documents; equal texts count once."""
+        assert self.document_texts is not None
+        for row in rows:
+            self.documents.setdefault(self.document_texts[row], len(self.documents))
+
+    def add_question(self, text: str, positive: int, others: tuple[int, ...]) -> None:
+        """Add a question with the candidate row of its positive, and of all of its positives.
+
+        Neither they nor their documents are negatives.
+        """
+        texts, groups = self.training_set.candidates.texts, self.training_set.groups
+        self.labelled.append(len(self.queries))
+        self.queries.append(text)
+        row = self.passages[texts[positive]]
+        self.positive.append(row)
+        self.excluded.append({self.passages[texts[p]] for p in others if texts[p] in self.passages} - {row})
+        if self.document_texts is not None:
+            row = self.documents[self.document_texts[groups[positive]]]
+            whole = {self.document_texts[groups[p]] for p in others}
+            self.document.append(row)
+            self.excluded_documents.append({self.documents[t] for t in whole if t in self.documents} - {row})
+
+    def add_follower(self, text: str, english: str) -> None:
+        """Add a question whose embedding follows that of its English version, which is added if it is missing."""
+        if english not in self.queries:
+            self.queries.append(english)
+        self.follower.append(len(self.queries))
+        self.followed.append(self.queries.index(english))
+        self.queries.append(text)
+
+    def batch(self) -> MicroBatch[ContrastiveTargets]:
+        """The batch."""
+        return MicroBatch(
+            queries=self.queries,
+            passages=[*self.passages, *self.documents],
+            targets={
+                "labelled": int_tensor(self.labelled),
+                "positive": int_tensor(self.positive),
+                "excluded": _mask(self.excluded, len(self.passages)),
+                "document": int_tensor(self.document),
+                "excluded_documents": _mask(self.excluded_documents, len(self.documents)),
+                "follower": int_tensor(self.follower),
+                "followed": int_tensor(self.followed),
+            },
+            size=len(self.queries),
         )
+
+
+def _mask(rows: list[set[int]], width: int) -> Tensor:
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for line, columns in enumerate(rows):
+        mask[line, list(columns)] = True
+    return mask
+
+
+def _translated_questions(training_set: TrainingSet, num_documents: int) -> list[list[list[int]]]:
+    """For each document, its questions; each as rows of ``training_set.pairs``, one a language."""
+    translations: dict[tuple[int, int, str], list[int]] = {}
+    for number, (query, positive) in enumerate(training_set.pairs.tolist()):
+        key = int(training_set.groups[positive]), positive, training_set.queries[query].parallel
+        translations.setdefault(key, []).append(number)
+    questions: list[list[list[int]]] = [[] for _ in range(num_documents)]
+    for (document, _, _), pairs in translations.items():
+        questions[document].append(pairs)
+    return questions
+
+
+def _span_sources(prepared: Prepared, languages: tuple[str, ...]) -> list[list[str]]:
+    """For each passage, the texts that spans are cut from: the passage and its translations."""
+    config, data = prepared.config, prepared.data
+    if not config.contrastive.parallel_passages:
+        return [[passage.text] for passage in data.passages]
+    translations = [
+        data.translations.get(language, {}) for language in sort_languages({*languages, *config.parallel_languages})
+    ]
+    return [
+        [passage.text, *(texts[passage.id] for texts in translations if passage.id in texts)]
+        for passage in data.passages
+    ]
 
 
 def _parallel_questions(
-    data: RetrievalData, config: TrainConfig, num_documents: int, examples: TrainingSet
+    prepared: Prepared, training_set: TrainingSet, num_documents: int
 ) -> list[list[tuple[str, list[str]]]]:
-    """For each document, English questions about it with their translations into the parallel languages."""
+    """For each document, English questions with their translations into the parallel languages.
+
+    A question with positives in several documents belongs to each of these.
+    """
     found: list[list[tuple[str, list[str]]]] = [[] for _ in range(num_documents)]
-    if not config.parallel_languages or config.contrastive.transfer_weight == 0:
+    languages = prepared.config.parallel_languages
+    if not languages or prepared.config.contrastive.transfer_weight == 0:
         return found
-    parallel = TrainingSet(data, languages=config.parallel_languages, level=Level.PASSAGE)
-    if parallel.without_english:
-        logger.warning(
-            "%d of %d questions in %s have no English translation to follow; they are left out",
-            parallel.without_english,
-            len(parallel.queries),
-            ", ".join(config.parallel_languages),
-        )
+    parallel = prepared.training_set(languages, Level.PASSAGE)
+    warn_of_untranslated(parallel, languages)
     translations: dict[tuple[int, str], list[str]] = {}
     for query, positive in parallel.pairs.tolist():
         question = parallel.queries[query]
         if question.parallel in parallel.in_english:
-            # A question with several positives stands with the document of each.
-            texts = translations.setdefault((int(examples.groups[positive]), question.parallel), [])
+            texts = translations.setdefault((int(training_set.groups[positive]), question.parallel), [])
             if question.text not in texts:
                 texts.append(question.text)
     for (document, key), texts in translations.items():

@@ -1,12 +1,14 @@
-"""What a stage trains on: the shape that all stages have."""
+"""The interface of a training stage: its examples, batches and loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
@@ -15,69 +17,57 @@ from relkt.training.examples import Rows
 
 Features = dict[str, Tensor]
 
-NO_ROW = -1
-"""Fills up labels of fewer rows."""
-
-
-def rows_as_mask(rows: Tensor, num_rows: int) -> Tensor:
-    """Lists of rows as a mask.
-
-    Args:
-        rows: Rows of each question, :data:`NO_ROW` where there are fewer, shape ``(b, x)``, int64.
-        num_rows: How many rows there are.
-
-    Returns:
-        Shape ``(b, num_rows)``, bool.
-    """
-    # One column more takes what is no row.
-    mask = torch.zeros(len(rows), num_rows + 1, dtype=torch.bool, device=rows.device)
-    return mask.scatter(1, rows % (num_rows + 1), True)[:, :-1]
+TargetsT = TypeVar("TargetsT", bound=Mapping[str, object])
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Texts of one forward pass.
+class MicroBatch(Generic[TargetsT]):
+    """Texts of one forward pass, and the tensors that the loss compares their embeddings with.
 
     Args:
-        queries: The questions, b of them.
+        queries: Questions.
         passages: The distinct passages that belong to them.
-        labels: What the loss needs to know of each question, shape ``(b, c)``, int64.
+        targets: Named tensors; each stage has a ``TypedDict`` of its own. A plain dictionary, because the trainer moves
+            dictionaries of tensors to its device.
+        size: Number of examples; the weight of the micro-batch in the mean over a batch.
     """
 
     queries: list[str]
     passages: list[str]
-    labels: torch.Tensor
+    targets: TargetsT
+    size: int
 
 
-class StagePlan(Protocol):
-    """What a stage trains on: the same in every process of a job, each of which calls all methods.
+class TrainingStage(Protocol):
+    """Examples, batches and loss of a stage.
+
+    All processes of a job hold the same stage and call all of its methods in the same order.
 
     Attributes:
         loss: The loss module.
-        most_rows: The most rows that an epoch can have.
-        rows_per_step: Rows of one optimizer step.
+        max_examples: Upper bound on the examples of an epoch.
+        examples_per_step: Examples of one optimizer step.
     """
 
-    loss: StageLoss
-    most_rows: int
-    rows_per_step: int
+    loss: StageLoss[Any]
+    max_examples: int
+    examples_per_step: int
 
-    def rows(self, epoch: int) -> Rows:
-        """The rows of an epoch, shape ``(t, c)``, int64; none at all end the stage."""
+    def examples(self, epoch: int) -> Rows:
+        """The examples of an epoch, one a row, shape ``(t, c)``, int64. An epoch without examples ends the stage."""
 
-    def piece(self, rows: Rows) -> Piece:
-        """The texts and labels of some rows."""
+    def batch(self, examples: Rows) -> MicroBatch[Any]:
+        """The texts and targets of some examples of an epoch."""
 
 
-class StageLoss(nn.Module):
-    """Loss of a stage: questions and the *distinct* passages of a batch are encoded once each.
+class StageLoss(nn.Module, Generic[TargetsT]):
+    """Loss of a stage: encodes the texts of a micro-batch, then calls a pure function of :mod:`relkt.losses`.
 
-    A passage that is the positive or a negative of several questions of a batch goes through the encoder once; labels
-    say which row of the passages belongs to which question.
+    A passage that several questions share is encoded once; ``targets`` hold its row among the passages.
 
     Args:
         model: The encoder that is trained.
-        reduction: Of the loss over a batch.
+        reduction: Reduction over a batch.
     """
 
     def __init__(self, model: SentenceTransformer, reduction: Reduction) -> None:
@@ -85,20 +75,37 @@ class StageLoss(nn.Module):
         self.model = model
         self.reduction = reduction
 
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
-        """The loss of a batch.
+    def forward(self, sentence_features: Iterable[Features], targets: TargetsT) -> Tensor:
+        """The loss of a micro-batch.
 
         Args:
-            sentence_features: Features of the questions (b) and of the distinct passages (u).
-            labels: What belongs to each question, shape ``(b, c)``, int64.
+            sentence_features: Features of the questions, then of the passages.
+            targets: As in :class:`MicroBatch`.
 
         Returns:
             A scalar.
         """
-        # float32 whatever the precision of the forward pass: differences of near-equal cosines need it.
-        queries, passages = (self.model(features)["sentence_embedding"].float() for features in sentence_features)
-        return self.loss(queries, passages, labels)
+        queries, passages = (self.encode(features) for features in sentence_features)
+        return self.loss(queries, passages, targets)
 
-    def loss(self, queries: Tensor, passages: Tensor, labels: Tensor) -> Tensor:
-        """The loss of embeddings ``(b, d)`` and ``(u, d)``."""
+    def encode(self, features: Features) -> Tensor:
+        """Embeddings in float32, shape ``(b, d)``, whatever the precision of the forward pass.
+
+        Differences of nearly equal cosines need float32.
+        """
+        embeddings: Tensor = self.model(features)["sentence_embedding"]
+        return embeddings.float()
+
+    def loss(self, queries: Tensor, passages: Tensor, targets: TargetsT) -> Tensor:
+        """The loss of embedded questions, shape ``(b, d)``, and passages, shape ``(u, d)``."""
         raise NotImplementedError
+
+
+def int_tensor(values: Any) -> Tensor:
+    """Integers as an int64 tensor; an empty list has shape ``(0,)``."""
+    return torch.from_numpy(np.array(values, dtype=np.int64))
+
+
+def float_tensor(values: NDArray[Any]) -> Tensor:
+    """A float32 tensor with its own, contiguous memory layout."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

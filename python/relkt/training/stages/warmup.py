@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 from sentence_transformers import SentenceTransformer
+from typing_extensions import override
 
-from relkt.training.config import TrainConfig, WarmupConfig
+from relkt.training.config import WarmupConfig
 from relkt.training.distributed.processes import from_rank_0
-from relkt.training.examples import Rows, TrainingSet
+from relkt.training.examples import Rows
 from relkt.training.examples.negatives import bm25_negatives, random_negatives
-from relkt.training.stages.stage import Piece, StageLoss, StagePlan
-from relkt.training.stages.triplets import TripletStageLoss, triplet_piece
+from relkt.training.progress import Progress
+from relkt.training.stages.prepared import Prepared
+from relkt.training.stages.stage import MicroBatch, TrainingStage
+from relkt.training.stages.triplets import TripletStageLoss, TripletTargets, triplet_batch
 
 
-class Warmup(StagePlan):
-    """Warm-up: triplets with BM25 negatives, then with random ones where the configuration says so.
+class Warmup(TrainingStage):
+    """Triplets with BM25 negatives; with random ones after ``bm25_epochs``.
 
     Args:
         model: The encoder.
-        examples: Questions and candidates.
-        config: The run.
+        prepared: Inputs of the run.
+        progress: Not used.
     """
 
-    def __init__(self, model: SentenceTransformer, examples: TrainingSet, config: TrainConfig) -> None:
-        self._examples = examples
-        self._config: WarmupConfig = config.warmup
-        self._seed = config.seed
-        examples.check_negatives()
+    def __init__(self, model: SentenceTransformer, prepared: Prepared, progress: Progress) -> None:  # noqa: ARG002
+        self._training_set = training_set = prepared.training_set()
+        self._config: WarmupConfig = prepared.config.warmup
+        self._seed = prepared.config.seed
+        training_set.check_negatives()
         self._bm25 = from_rank_0(
-            lambda: bm25_negatives(examples, num_negatives=self._config.num_negatives, seed=config.seed)
+            lambda: bm25_negatives(training_set, num_negatives=self._config.num_negatives, seed=self._seed)
         )
-        self.loss: StageLoss = TripletStageLoss(model, self._config)
-        self.most_rows = len(self._bm25)
-        self.rows_per_step = self._config.batch_size
+        self.loss = TripletStageLoss(model, self._config)
+        self.max_examples = len(self._bm25)
+        self.examples_per_step = self._config.batch_size
 
-    def rows(self, epoch: int) -> Rows:
-        """Triplets (question row, positive row, negative row)."""
-        if self._config.bm25_epochs and epoch >= self._config.bm25_epochs:
+    @override
+    def examples(self, epoch: int) -> Rows:
+        """Triplets ``(question row, positive row, negative row)``."""
+        config = self._config
+        if config.bm25_epochs and epoch >= config.bm25_epochs:
             return random_negatives(
-                self._examples, num_negatives=self._config.num_negatives, seed=self._seed, epoch=epoch
+                self._training_set, num_negatives=config.num_negatives, seed=self._seed, epoch=epoch
             )
         return self._bm25
 
-    def piece(self, rows: Rows) -> Piece:
-        """Questions with the passages of their triplets."""
-        return triplet_piece(self._examples, rows)
+    @override
+    def batch(self, examples: Rows) -> MicroBatch[TripletTargets]:
+        """The texts of some triplets."""
+        return triplet_batch(self._training_set, examples)

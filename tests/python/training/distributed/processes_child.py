@@ -17,7 +17,7 @@ from relkt.data.types import Level, RetrievalData
 from relkt.training import DevEvaluator, Progress, TrainConfig, train
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.distributed.processes import from_all, from_rank_0, join_job, num_processes, rank, sum_gradients
-from relkt.training.loop.gradient_cache import ChunkedPass, make_chunks
+from relkt.training.loop.gradient_cache import CachedForward, make_chunks
 
 # As in the tests that compare with what is done here.
 torch.cpu._is_avx512_bf16_supported = lambda: False
@@ -101,9 +101,9 @@ def collectives(model: SentenceTransformer, data: RetrievalData) -> dict[str, An
         found["alone"] = DevEvaluator(data, **arguments)(model)
 
     # Fewer texts than processes: rank 1 has none.
-    chunks = make_chunks(texts[:1], lambda some: model.preprocess(some), most_tokens=0, first_row=0)
+    chunks = make_chunks(texts[:1], lambda some: model.preprocess(some), max_tokens=0, first_row=0)
     found["chunks"] = len(chunks)
-    chunked = ChunkedPass(model, chunks, 1, most_kept=None)
+    chunked = CachedForward(model, chunks, 1, max_kept_tokens=None)
     (chunked.embeddings * torch.arange(16.0)).sum().backward()
     chunked.backward()
     model[0].auto_model.embeddings.word_embeddings.weight.grad = None

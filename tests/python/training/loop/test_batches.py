@@ -17,8 +17,8 @@ def rows_of(epoch: int) -> Rows:
 
 
 def stream(**kwargs: Any) -> BatchStream:
-    settings: dict[str, Any] = {"epochs": 3, "batch_size": 4, "pieces": 1, "seed": (0, 0)}
-    return BatchStream(rows_of, lambda batch: batch.rows[:, 0].tolist(), **(settings | kwargs))
+    settings: dict[str, Any] = {"epochs": 3, "batch_size": 4, "num_micro_batches": 1, "seed": (0, 0)}
+    return BatchStream(rows_of, lambda batch: batch.examples[:, 0].tolist(), **(settings | kwargs))
 
 
 def test_each_epoch_has_each_of_its_rows_once_and_no_batch_spans_two() -> None:
@@ -63,7 +63,7 @@ def test_rows_are_asked_for_when_an_epoch_begins_and_not_before() -> None:
         asked.append(epoch)
         return rows_of(epoch)
 
-    batches = iter(BatchStream(recording, lambda b: b, epochs=2, batch_size=5, pieces=1, seed=(0,)))
+    batches = iter(BatchStream(recording, lambda b: b, epochs=2, batch_size=5, num_micro_batches=1, seed=(0,)))
     next(batches)
     next(batches)
     assert asked == [0]
@@ -73,7 +73,12 @@ def test_rows_are_asked_for_when_an_epoch_begins_and_not_before() -> None:
 
 def test_an_epoch_without_rows_ends_the_stream() -> None:
     empty = BatchStream(
-        lambda epoch: rows_of(epoch)[: 0 if epoch else 8], lambda b: b, epochs=9, batch_size=4, pieces=1, seed=(0,)
+        lambda epoch: rows_of(epoch)[: 0 if epoch else 8],
+        lambda b: b,
+        epochs=9,
+        batch_size=4,
+        num_micro_batches=1,
+        seed=(0,),
     )
     assert len(list(empty)) == 2
     assert empty.epoch == 1.0
@@ -100,7 +105,7 @@ def test_four_evaluations_of_ten_batches() -> None:
     assert [i for i, _ in enumerate(s, start=1) if s.is_due(4)] == [3, 5, 8, 10]
 
 
-def test_pieces_of_a_batch() -> None:
+def test_micro_batches_of_a_batch() -> None:
     rows = rows_of(0)[:7]
     assert [len(p) for p in Batch(rows, 3).split()] == [3, 2, 2]
     assert [len(p) for p in Batch(rows[:2], 3).split()] == [1, 1]

@@ -1,4 +1,4 @@
-"""Chunks of a step: what is in them, and that their gradient is that of the whole."""
+"""Chunks of a micro-batch: their texts, and a gradient that equals the one of the whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relkt.encoders.muse_network import MuseConfig
 from relkt.encoders.muse_tokenizer import unigram_tokenizer
 from relkt.losses import contrastive_loss
 from relkt.training import Progress, Stage, TrainConfig, train
-from relkt.training.loop.gradient_cache import Chunk, ChunkedPass, cut, make_chunks
+from relkt.training.loop.gradient_cache import CachedForward, Chunk, make_chunks, split_by_length
 
 # Of 1 to 6 words, in no order of length: 3 to 8 tokens with [CLS] and [SEP].
 LENGTHS = (3, 1, 6, 2, 5, 4, 1, 6, 3)
@@ -37,8 +37,8 @@ def muse() -> SentenceTransformer:
     return SentenceTransformer(modules=[encoder], device="cpu")
 
 
-def chunks_of(model: SentenceTransformer, texts: list[str], most_tokens: int) -> list[Chunk]:
-    return make_chunks(texts, lambda some: model.preprocess(some), most_tokens=most_tokens, first_row=0)
+def chunks_of(model: SentenceTransformer, texts: list[str], max_tokens: int) -> list[Chunk]:
+    return make_chunks(texts, lambda some: model.preprocess(some), max_tokens=max_tokens, first_row=0)
 
 
 def loss_of(embeddings: torch.Tensor) -> torch.Tensor:
@@ -53,26 +53,26 @@ def gradients(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 
 def gradients_in_chunks(
-    model: SentenceTransformer, most_tokens: int, most_kept: int | None
+    model: SentenceTransformer, max_tokens: int, max_kept_tokens: int | None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    chunked = ChunkedPass(model, chunks_of(model, TEXTS, most_tokens), len(TEXTS), most_kept=most_kept)
+    chunked = CachedForward(model, chunks_of(model, TEXTS, max_tokens), len(TEXTS), max_kept_tokens=max_kept_tokens)
     loss_of(chunked.embeddings).backward()
     chunked.backward()
     return chunked.embeddings.detach(), gradients(model)
 
 
-def test_cut_by_hand() -> None:
+def test_split_by_length_by_hand() -> None:
     lengths = np.array([3, 9, 1, 4, 4])
-    assert [rows.tolist() for rows in cut(lengths, 8)] == [[1], [3, 4], [0, 2]]
-    assert [rows.tolist() for rows in cut(lengths, 12)] == [[1], [3, 4, 0], [2]]
-    assert [rows.tolist() for rows in cut(lengths, 0)] == [[1, 3, 4, 0, 2]]
-    assert [rows.tolist() for rows in cut(np.array([0, 0]), 5)] == [[0, 1]]
+    assert [rows.tolist() for rows in split_by_length(lengths, 8)] == [[1], [3, 4], [0, 2]]
+    assert [rows.tolist() for rows in split_by_length(lengths, 12)] == [[1], [3, 4, 0], [2]]
+    assert [rows.tolist() for rows in split_by_length(lengths, 0)] == [[1, 3, 4, 0, 2]]
+    assert [rows.tolist() for rows in split_by_length(np.array([0, 0]), 5)] == [[0, 1]]
 
 
-def test_cut_keeps_to_the_limit_and_loses_nothing() -> None:
+def test_chunks_keep_to_the_limit_and_hold_every_text() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, size=500)
     for most in (1, 40, 333, 10**6):
-        chunks = cut(lengths, most)
+        chunks = split_by_length(lengths, most)
         assert sorted(np.concatenate(chunks).tolist()) == list(range(500))
         assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= most for rows in chunks)
         in_order = lengths[np.concatenate(chunks)]
@@ -82,7 +82,7 @@ def test_cut_keeps_to_the_limit_and_loses_nothing() -> None:
 
 
 def test_chunks_have_the_features_of_their_texts(tiny_model: SentenceTransformer) -> None:
-    chunks = make_chunks(TEXTS, lambda some: tiny_model.preprocess(some), most_tokens=16, first_row=100)
+    chunks = make_chunks(TEXTS, lambda some: tiny_model.preprocess(some), max_tokens=16, first_row=100)
     assert sorted(row for chunk in chunks for row in chunk["rows"].tolist()) == list(range(100, 100 + len(TEXTS)))
     assert max(chunk["tokens"] for chunk in chunks) == 16
     for chunk in chunks:
@@ -92,22 +92,22 @@ def test_chunks_have_the_features_of_their_texts(tiny_model: SentenceTransformer
 
 
 def test_lengths_are_characters_where_there_is_no_mask() -> None:
-    chunks = make_chunks(["ccc", "a", "bb"], lambda some: {"texts": some}, most_tokens=4, first_row=0)
+    chunks = make_chunks(["ccc", "a", "bb"], lambda some: {"texts": some}, max_tokens=4, first_row=0)
     assert [chunk["features"]["texts"] for chunk in chunks] == [["ccc"], ["bb", "a"]]
 
 
-@pytest.mark.parametrize("most_kept", [None, 1, 40])
-@pytest.mark.parametrize("most_tokens", [0, 9, 30])
+@pytest.mark.parametrize("max_kept_tokens", [None, 1, 40])
+@pytest.mark.parametrize("max_tokens", [0, 9, 30])
 @pytest.mark.parametrize("kind", ["bert", "muse"])
 def test_the_gradient_is_that_of_the_whole(
-    kind: str, most_tokens: int, most_kept: int | None, model_of: Callable[..., SentenceTransformer]
+    kind: str, max_tokens: int, max_kept_tokens: int | None, model_of: Callable[..., SentenceTransformer]
 ) -> None:
     model = muse() if kind == "muse" else model_of(dropout=0.0)
     model.train()
     whole = model(model.preprocess(TEXTS))["sentence_embedding"]
     loss_of(whole).backward()
     expected = gradients(model)
-    embeddings, found = gradients_in_chunks(model, most_tokens, most_kept)
+    embeddings, found = gradients_in_chunks(model, max_tokens, max_kept_tokens)
     assert torch.allclose(embeddings, whole.detach(), atol=1e-6)
     assert found.keys() == expected.keys()
     assert all(torch.allclose(found[name], expected[name], atol=2e-6, rtol=1e-4) for name in expected)
@@ -117,9 +117,9 @@ def test_the_gradient_is_that_of_the_whole(
 def test_dropout_is_the_same_in_both_runs_of_a_chunk(tiny_model: SentenceTransformer) -> None:
     tiny_model.train()
     results = []
-    for most_kept, seed in ((None, 1), (1, 1), (None, 2)):
+    for max_kept_tokens, seed in ((None, 1), (1, 1), (None, 2)):
         torch.manual_seed(seed)
-        found = gradients_in_chunks(tiny_model, 16, most_kept)[1]
+        found = gradients_in_chunks(tiny_model, 16, max_kept_tokens)[1]
         results.append((found, torch.rand(3)))
     (kept, after_kept), (cached, after_cached), (other, _) = results
     assert all(torch.allclose(cached[name], kept[name], atol=1e-7, rtol=1e-5) for name in kept)
@@ -128,25 +128,25 @@ def test_dropout_is_the_same_in_both_runs_of_a_chunk(tiny_model: SentenceTransfo
 
 
 @pytest.mark.parametrize(
-    ("most_kept", "runs"),
+    ("max_kept_tokens", "runs"),
     [(None, [True] * 4), (40, [False] * 2 + [True] * 4), (1, [False] * 3 + [True] * 4)],
 )
 def test_only_chunks_without_activations_are_run_twice(
-    most_kept: int | None, runs: list[bool], tiny_model: SentenceTransformer
+    max_kept_tokens: int | None, runs: list[bool], tiny_model: SentenceTransformer
 ) -> None:
     """Of chunks of 16, 15, 14 and 6 tokens, the two largest fit into 40."""
     seen: list[bool] = []
     tiny_model[0].register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     chunks = chunks_of(tiny_model, TEXTS, 16)
     assert sorted(chunk["tokens"] for chunk in chunks) == [6, 14, 15, 16]
-    gradients_in_chunks(tiny_model, 16, most_kept)
+    gradients_in_chunks(tiny_model, 16, max_kept_tokens)
     assert seen == runs
 
 
 def test_a_step_that_is_one_chunk_is_run_once(tiny_model: SentenceTransformer) -> None:
     seen: list[bool] = []
     tiny_model[0].register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
-    gradients_in_chunks(tiny_model, 1000, most_kept=1)
+    gradients_in_chunks(tiny_model, 1000, max_kept_tokens=1)
     assert seen == [True]
 
 

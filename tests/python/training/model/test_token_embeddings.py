@@ -1,19 +1,21 @@
-"""Which token embeddings are trained, with a small mUSE of random weights."""
+"""Training of token embeddings: limited to those of the texts, or frozen."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from typing_extensions import override
 
 from relkt.data.types import RetrievalData
 from relkt.encoders import MuseEncoder
 from relkt.encoders.muse_network import MuseConfig
 from relkt.encoders.piece_embedding import PieceEmbedding
-from relkt.training import Progress, TrainConfig, train
+from relkt.training import DevScore, Progress, Stage, TrainConfig, train
 from relkt.training.loop import stage_runner
 from relkt.training.model.token_embeddings import frozen_embeddings, limited_embeddings
 
@@ -41,7 +43,7 @@ def table(model: SentenceTransformer) -> PieceEmbedding:
     return next(m for m in model.modules() if isinstance(m, PieceEmbedding))
 
 
-def test_only_tokens_of_the_texts_are_trained_and_all_of_them_afterwards(published: MuseEncoder) -> None:
+def test_only_tokens_of_the_texts_are_trained_and_all_tokens_afterwards(published: MuseEncoder) -> None:
     model = small_muse(published)
     with limited_embeddings(model, ["two words", "three more words"]):
         active = table(model).active_rows
@@ -63,7 +65,7 @@ def test_frozen_tables_are_not_limited(published: MuseEncoder) -> None:
     assert table(model).weight.requires_grad
 
 
-def test_limiting_changes_nothing_but_the_time(
+def test_limiting_does_not_change_the_result(
     published: MuseEncoder, tiny_data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = train(small_muse(published), tiny_data, output_dir=tmp_path / "a", config=TrainConfig.from_dict(CONFIG))
@@ -104,3 +106,53 @@ def test_a_resumed_run_with_limited_embeddings_ends_the_same(
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
     assert all(torch.equal(weights, resumed.state_dict()[name]) for name, weights in whole.state_dict().items())
     assert table(resumed).weight.requires_grad
+
+
+class Recorder(Progress):
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model
+        self.weights: dict[str, torch.Tensor] = {}
+        self.events: list[str] = []
+        self.dev: list[DevScore] = []
+        self.kept: dict[Stage, DevScore] = {}
+
+    @override
+    def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:
+        self.events.append(f"start {stage.value} {done_steps}")
+
+    @override
+    def step(self, loss: float) -> None:
+        self.weights = {k: v.detach().clone() for k, v in self._model.state_dict().items()}
+
+    def stage_skipped(self, stage: Stage) -> None:
+        self.events.append(f"skip {stage.value}")
+
+    def evaluated(self, dev: DevScore) -> None:
+        self.dev.append(dev)
+
+    def stage_finished(self, stage: Stage, best: DevScore) -> None:
+        self.events.append(f"finish {stage.value}")
+        self.kept[stage] = best
+
+
+def test_frozen_embeddings_keep_their_values_and_are_trainable_afterwards(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    start = {k: v.detach().clone() for k, v in tiny_model.state_dict().items()}
+    config = replace(tiny_config, freeze_embeddings=True, stages=(Stage.TEACHER,))
+    progress = Recorder(tiny_model)
+    train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)
+    changed = {name for name, value in progress.weights.items() if not torch.equal(value, start[name])}
+    assert not [name for name in changed if "word_embeddings" in name]
+    assert [name for name in changed if "position_embeddings" in name]
+    assert [name for name in changed if "attention" in name]
+    assert all(p.requires_grad for p in tiny_model.parameters())
+
+
+def test_a_model_without_a_table_cannot_be_frozen(tiny_data: RetrievalData, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import BoW
+
+    model = SentenceTransformer(modules=[BoW(vocab=["a"])], device="cpu")
+    with pytest.raises(ValueError, match=r"freeze_embeddings: expected a model with a table of token embeddings"):
+        train(model, tiny_data, output_dir=tmp_path / "run", config=TrainConfig(freeze_embeddings=True))
+    assert not (tmp_path / "run").exists()

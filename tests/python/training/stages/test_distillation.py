@@ -1,4 +1,4 @@
-"""The distillation stage: its texts, their targets, and its loss."""
+"""The texts, targets and loss of the distillation stage."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from relkt.data.types import RetrievalData, Split
 from relkt.encoders import encode_passages, encode_queries
 from relkt.losses import alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training import DistillationConfig, Progress, Stage, TrainConfig, train
-from relkt.training.stages.distillation import HELD, UNLABELLED, Distillation, parallel_segments
-from relkt.training.stages.stage import NO_ROW
+from relkt.training.stages import Distillation, Prepared
 
 CONFIG = TrainConfig(
     languages=("de",),
@@ -27,87 +26,87 @@ CONFIG = TrainConfig(
 )
 
 
-def plan_of(model: SentenceTransformer, data: RetrievalData, **stage: object) -> Distillation:
+def stage_of(model: SentenceTransformer, data: RetrievalData, **stage: object) -> Distillation:
     config = replace(CONFIG, distillation=replace(CONFIG.distillation, **stage))
     model.eval()
-    return Distillation(model, data, ("en", "de"), config, Progress())
+    return Distillation(model, Prepared(data, config, ("de",)), Progress())
 
 
 def test_an_epoch_has_each_question_in_some_languages_and_shares_of_the_rest(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
-    plan = plan_of(tiny_model, tiny_data, languages_per_question=2, segment_share=0.25, passage_share=0.5)
-    rows = [plan.rows(epoch) for epoch in range(2)]
-    for epoch in rows:
+    stage = stage_of(tiny_model, tiny_data, languages_per_question=2, segment_share=0.25, passage_share=0.5)
+    epochs = [stage.examples(epoch) for epoch in range(2)]
+    for examples in epochs:
         # 8 topics of 3 training questions; 16 passages, of one sentence each.
-        assert np.bincount(epoch[:, 0]).tolist() == [48, 4, 8]
-        assert len(np.unique(epoch, axis=0)) == len(epoch) <= plan.most_rows
-    assert not np.array_equal(*rows)
-    assert np.array_equal(rows[0], plan.rows(0))
+        assert np.bincount(examples[:, 0]).tolist() == [48, 4, 8]
+        assert len(np.unique(examples, axis=0)) == len(examples) <= stage.max_examples
+    assert not np.array_equal(*epochs)
+    assert np.array_equal(epochs[0], stage.examples(0))
 
 
-def test_texts_go_where_the_teacher_has_their_english_versions(
+def test_targets_are_the_teachers_embeddings_of_the_english_versions(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
     questions = tuple(replace(q, text=f"{q.text} {q.id}") for q in tiny_data.queries)
     tiny_data = replace(tiny_data, queries=questions)  # no two of equal text
-    plan = plan_of(tiny_model, tiny_data, languages_per_question=3, segment_share=1.0, passage_share=1.0)
-    piece = plan.piece(plan.rows(0))
+    stage = stage_of(tiny_model, tiny_data, languages_per_question=3, segment_share=1.0, passage_share=1.0)
+    batch = stage.batch(stage.examples(0))
     english = {q.parallel: q.text for q in tiny_data.queries if q.language == "en"}
     english_of = {
-        q.text: english[q.parallel] for q in tiny_data.queries if q.split is Split.TRAIN and q.text in piece.queries
+        q.text: english[q.parallel] for q in tiny_data.queries if q.split is Split.TRAIN and q.text in batch.queries
     }
     for texts in tiny_data.translations.values():
         english_of |= {text: next(p.text for p in tiny_data.passages if p.id == key) for key, text in texts.items()}
     english_of |= {passage.text: passage.text for passage in tiny_data.passages}
-    teacher = plan.loss.teacher_texts.numpy()
+    teacher = stage.loss.teacher_texts.numpy()
     wanted = dict(zip(english_of, encode_queries(tiny_model, list(english_of.values())), strict=True))
-    labels = piece.labels.tolist()
-    for text, (target, *_) in zip(piece.queries, labels, strict=False):
+    for text, target in zip(batch.queries, batch.targets["text"].tolist(), strict=True):
         assert np.allclose(teacher[target], wanted[text], atol=1e-6)
     rows = {p.text: row for row, p in enumerate(tiny_data.passages)}
-    assert [row[:2] for row in labels[len(piece.queries) :]] == [[rows[text], HELD] for text in piece.passages]
-    assert len(piece.passages) == 16
+    assert batch.targets["passage"].tolist() == [rows[text] for text in batch.passages]
+    assert len(batch.passages) == 16
 
 
-def test_only_languages_trained_and_english_have_labels(
+def test_only_questions_in_trained_languages_and_english_have_positives(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
-    plan = plan_of(tiny_model, tiny_data, languages_per_question=3)
-    piece = plan.piece(plan.rows(0))
+    stage = stage_of(tiny_model, tiny_data, languages_per_question=3)
+    batch = stage.batch(stage.examples(0))
     positives = {q.text: {int(p[1]) * 2 + int(p[3]) for p in tiny_data.qrels[q.id]} for q in tiny_data.queries}
     questions = {q.text: q.language for q in tiny_data.queries if q.split is Split.TRAIN}
     seen = set()
-    for text, (_, positive, *_) in zip(piece.queries, piece.labels.tolist(), strict=False):
-        if positive == UNLABELLED:
+    positive_of = dict(zip(batch.targets["labelled"].tolist(), batch.targets["positive"].tolist(), strict=True))
+    for row, text in enumerate(batch.queries):
+        if row not in positive_of:
             assert questions.get(text, "th") in ("th",) or text not in questions
         else:
             seen.add(questions[text])
-            assert positive in positives[text]
+            assert positive_of[row] in positives[text]
     assert seen == {"en", "de"}
 
 
 def test_the_loss_is_the_sum_of_its_terms(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
     stage = {"embedding_weight": 2.0, "score_weight": 3.0, "label_weight": 0.5, "passage_share": 1.0}
-    plan = plan_of(tiny_model, tiny_data, languages_per_question=3, **stage)
-    piece = plan.piece(plan.rows(0))
+    stage = stage_of(tiny_model, tiny_data, languages_per_question=3, **stage)
+    batch = stage.batch(stage.examples(0))
     torch.manual_seed(0)
-    with torch.no_grad():  # elsewhere than the teacher
+    with torch.no_grad():  # away from the teacher
         for weights in tiny_model.parameters():
             weights += 0.05 * torch.randn_like(weights)
-    features = [tiny_model.preprocess(texts) for texts in (piece.queries, piece.passages)]
+    features = [tiny_model.preprocess(texts) for texts in (batch.queries, batch.passages)]
     with torch.no_grad():
-        loss = plan.loss(features, piece.labels)
-    queries = torch.from_numpy(encode_queries(tiny_model, piece.queries))
-    passages = torch.from_numpy(encode_passages(tiny_model, piece.passages))
-    target, positive = piece.labels[:, 0], piece.labels[:, 1]
-    count, held = len(piece.queries), plan.loss.teacher_passages
-    wanted = plan.loss.teacher_texts[target[:count]]
-    expected = 2 * alignment_loss(torch.cat([queries, passages]), torch.cat([wanted, held[target[count:]]]))
-    expected += 3 * score_distillation_loss(queries, wanted, held, temperature=0.1) * count / len(target)
-    labelled = (positive >= 0).nonzero().flatten()
-    contrast = contrastive_loss(queries[labelled], held, positive[labelled], temperature=0.1)
-    expected += 0.5 * contrast * len(labelled) / len(target)
+        loss = stage.loss(features, batch.targets)
+    queries = torch.from_numpy(encode_queries(tiny_model, batch.queries))
+    passages = torch.from_numpy(encode_passages(tiny_model, batch.passages))
+    targets, labelled = batch.targets, batch.targets["labelled"]
+    teacher = stage.loss.teacher_passages
+    wanted = stage.loss.teacher_texts[targets["text"]]
+    share = len(queries) / batch.size
+    expected = 2 * alignment_loss(torch.cat([queries, passages]), torch.cat([wanted, teacher[targets["passage"]]]))
+    expected += 3 * score_distillation_loss(queries, wanted, teacher, temperature=0.1) * share
+    contrast = contrastive_loss(queries[labelled], teacher, targets["positive"], temperature=0.1)
+    expected += 0.5 * contrast * len(labelled) / batch.size
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -125,23 +124,7 @@ def test_score_distillation_by_hand() -> None:
         score_distillation_loss(student, teacher, passages, temperature=0)
 
 
-def test_segments_are_sentences_where_there_are_as_many(tiny_data: RetrievalData) -> None:
-    first, second = tiny_data.passages[:2]
-    data = replace(
-        tiny_data,
-        passages=(replace(first, text="One. Two."), replace(second, text="Three.")),
-        queries=(),
-        qrels={},
-        translations={"de": {first.id: "Eins. Zwei."}, "th": {first.id: "หนึ่ง สอง", second.id: "สาม"}},
-    )
-    assert parallel_segments(data, ("en", "de", "th")) == [
-        {"en": "One.", "de": "Eins."},
-        {"en": "Two.", "de": "Zwei."},
-        {"en": "One. Two.", "th": "หนึ่ง สอง"},
-        {"en": "Three.", "th": "สาม"},
-    ]
-
-
+@pytest.mark.slow
 def test_a_run_lowers_the_loss(tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path) -> None:
     class Losses(Progress):
         def __init__(self) -> None:
@@ -173,7 +156,9 @@ def test_bad_configurations_are_refused(stage: dict[str, object], message: str) 
         TrainConfig.from_dict({"distillation": stage})
 
 
-def test_other_positives_are_no_negatives(tiny_model: SentenceTransformer, tiny_data: RetrievalData) -> None:
+def test_other_positives_and_their_copies_are_not_negatives(
+    tiny_model: SentenceTransformer, tiny_data: RetrievalData
+) -> None:
     query = next(q for q in tiny_data.queries if q.language == "de" and q.split is Split.TRAIN)
     rows = {p.id: row for row, p in enumerate(tiny_data.passages)}
     (first,) = tiny_data.qrels[query.id]
@@ -184,31 +169,41 @@ def test_other_positives_are_no_negatives(tiny_model: SentenceTransformer, tiny_
         passages=(*tiny_data.passages[:-1], replace(copy, text=tiny_data.passages[rows[other]].text)),
         qrels={**tiny_data.qrels, query.id: {first: 1, other: 1}},
     )
-    plan = plan_of(tiny_model, data, languages_per_question=3)
-    piece = plan.piece(plan.rows(0))
-    found = [row for text, row in zip(piece.queries, piece.labels.tolist(), strict=False) if text == query.text]
+    stage = stage_of(tiny_model, data, languages_per_question=3)
+    batch = stage.batch(stage.examples(0))
+    targets = batch.targets
+    found = [n for n, row in enumerate(targets["labelled"].tolist()) if batch.queries[row] == query.text]
     both = {rows[first], rows[other], rows[copy.id]}
-    assert {row[1] for row in found} == {rows[first], rows[other]}
-    assert all(set(row[1:]) - {NO_ROW} == both for row in found)
+    positive = targets["positive"].tolist()
+    assert {positive[n] for n in found} == {rows[first], rows[other]}
+    pairs = targets["excluded"].tolist()
+    assert all({positive[n], *(row for line, row in pairs if line == n)} == both for n in found)
     excluded = torch.zeros(1, 16, dtype=torch.bool)
     excluded[0, sorted(both - {rows[first]})] = True
-    label = torch.tensor([next(row for row in found if row[1] == rows[first])])
-    loss = plan.loss
+    alone = next(n for n in found if positive[n] == rows[first])
+    single = {
+        "text": torch.tensor([0]),
+        "passage": torch.tensor([], dtype=torch.int64),
+        "labelled": torch.tensor([0]),
+        "positive": targets["positive"][alone : alone + 1],
+        "excluded": torch.tensor([[0, row] for line, row in pairs if line == alone]),
+    }
+    loss = stage.loss
     loss.config = replace(loss.config, embedding_weight=0.0, score_weight=0.0, label_weight=1.0)
     text = torch.randn(1, loss.teacher_passages.shape[1])
-    expected = contrastive_loss(text, loss.teacher_passages, label[:, 1], temperature=0.1, excluded=excluded)
-    assert loss.loss(text, text[:0], label).item() == pytest.approx(expected.item())
+    expected = contrastive_loss(text, loss.teacher_passages, single["positive"], temperature=0.1, excluded=excluded)
+    assert loss.loss(text, text[:0], single).item() == pytest.approx(expected.item())
 
 
-def test_parallel_questions_without_english_are_left_out(
+def test_parallel_questions_without_english_are_skipped(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = next(q for q in tiny_data.queries if q.language == "en" and q.split is Split.TRAIN)
     queries = tuple(q for q in tiny_data.queries if q is not lost)
     qrels = {q.id: tiny_data.qrels[q.id] for q in queries}
-    plan = plan_of(tiny_model, replace(tiny_data, queries=queries, qrels=qrels), languages_per_question=3)
-    assert "1 questions in th have no English translation to follow; they are left out" in caplog.text
-    texts = plan.piece(plan.rows(0)).queries
+    stage = stage_of(tiny_model, replace(tiny_data, queries=queries, qrels=qrels), languages_per_question=3)
+    assert "1 of 24 questions in th have no English translation; skipping them" in caplog.text
+    texts = stage.batch(stage.examples(0)).queries
     (thai,) = (q.text for q in queries if q.language == "th" and q.parallel == lost.parallel)
     (german,) = (q.text for q in queries if q.language == "de" and q.parallel == lost.parallel)
     assert german in texts

@@ -1,4 +1,4 @@
-"""The vocabulary stage, and languages of which only parallel texts are used."""
+"""The vocabulary stage, and languages used for their parallel texts only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from relkt.data.types import Level, RetrievalData, Split
+from relkt.data.types import RetrievalData, Split
 from relkt.encoders import MuseEncoder, encode_queries, load_encoder
 from relkt.encoders.muse_network import MuseConfig
 from relkt.encoders.muse_tokenizer import unigram_tokenizer, vocabulary
 from relkt.losses import alignment_loss, contrastive_loss
 from relkt.training import ContrastiveConfig, Stage, TrainConfig, VocabularyConfig, train
-from relkt.training.examples import TrainingSet
 from relkt.training.progress import Progress
-from relkt.training.stages import Contrastive
-from relkt.training.stages.contrastive import FOLLOWS
+from relkt.training.stages import Contrastive, Prepared
 from relkt.training.stages.vocabulary import parallel_texts
 
 TO_GREEK = str.maketrans("abcdefth", "αβγδεζθη")
@@ -39,7 +37,7 @@ def make_muse() -> SentenceTransformer:
 
 @pytest.fixture
 def greek_data(tiny_data: RetrievalData) -> RetrievalData:
-    """The tiny data set with Thai written in Greek letters, which the tiny mUSE lacks."""
+    """The tiny data set with Thai in Greek letters, which the tiny mUSE has no pieces for."""
     return replace(
         tiny_data,
         queries=tuple(
@@ -61,26 +59,27 @@ CONFIG = TrainConfig(
 )
 
 
-class CutOff(Exception):
+class Interrupted(Exception):
     pass
 
 
 class Stops(Progress):
-    """Ends a run at a stage, or at an activity."""
+    """Interrupts a run at a stage or at an activity."""
 
     def __init__(self, moment: str) -> None:
         self.moment = moment
 
     def stage_started(self, stage: Stage, total_steps: int, done_steps: int = 0) -> None:  # noqa: ARG002
         if stage.value == self.moment:
-            raise CutOff
+            raise Interrupted
 
     def activity(self, name: str) -> None:
         if name == self.moment:
-            raise CutOff
+            raise Interrupted
 
 
-def test_a_run_extends_the_vocabulary_and_goes_on(greek_data: RetrievalData, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_extends_the_vocabulary_and_continues(greek_data: RetrievalData, tmp_path: Path) -> None:
     model = train(make_muse(), greek_data, output_dir=tmp_path, config=CONFIG)
     pieces = vocabulary(model[0].tokenizer)
     assert {f"▁θη{topic}α" for topic in range(8)} <= set(pieces)
@@ -97,10 +96,11 @@ def test_a_run_extends_the_vocabulary_and_goes_on(greek_data: RetrievalData, tmp
     assert list(lines[0]["dev"]["P@1"]) == ["en", "de"]
 
 
-def test_a_run_cut_off_after_the_vocabulary_ends_the_same(greek_data: RetrievalData, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_interrupted_after_the_vocabulary_ends_the_same(greek_data: RetrievalData, tmp_path: Path) -> None:
     whole = train(make_muse(), greek_data, output_dir=tmp_path / "whole", config=CONFIG)
     for moment in ("aligning words", "contrastive"):
-        with pytest.raises(CutOff):
+        with pytest.raises(Interrupted):
             train(
                 make_muse(), greek_data, output_dir=tmp_path / "cut", config=CONFIG, resume=True, progress=Stops(moment)
             )
@@ -134,30 +134,29 @@ def test_questions_of_parallel_languages_follow_english_without_labels(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
     config = replace(CONFIG, stages=(Stage.CONTRASTIVE,), contrastive=replace(CONFIG.contrastive, pseudo_questions=0))
-    plan = Contrastive(tiny_model, TrainingSet(tiny_data, languages=("en", "de"), level=Level.PASSAGE), config)
-    piece = plan.piece(np.array([[0, 0, 0, 3, -1, -1]]))
-    follows = (piece.labels[:, 1] == FOLLOWS).nonzero().flatten().tolist()
+    stage = Contrastive(tiny_model, Prepared(tiny_data, config, ("en", "de")), Progress())
+    batch = stage.batch_of(0, 0, [0, 3])
+    targets = batch.targets
     thai = {q.text: q.parallel for q in tiny_data.queries if q.language == "th" and q.split is Split.TRAIN}
     english = {q.parallel: q.text for q in tiny_data.queries if q.language == "en"}
     of_documents = {text for text, parallel in thai.items() if parallel[1] in "03"}
-    assert {piece.queries[row] for row in follows} == of_documents
-    for row in follows:
-        assert piece.queries[int(piece.labels[row, 2])] == english[thai[piece.queries[row]]]
-    # Nothing in Thai has a label.
-    assert all(text not in thai for row, text in enumerate(piece.queries) if piece.labels[row, 1] >= 0)
+    assert {batch.queries[row] for row in targets["follower"].tolist()} == of_documents
+    for row, followed in zip(targets["follower"].tolist(), targets["followed"].tolist(), strict=True):
+        assert batch.queries[followed] == english[thai[batch.queries[row]]]
+    # No Thai question has a positive.
+    assert all(batch.queries[row] not in thai for row in targets["labelled"].tolist())
 
     tiny_model.eval()
-    features = [tiny_model.preprocess(texts) for texts in (piece.queries, piece.passages)]
+    features = [tiny_model.preprocess(texts) for texts in (batch.queries, batch.passages)]
     with torch.no_grad():
-        loss = plan.loss(features, piece.labels)
+        loss = stage.loss(features, targets)
         queries, passages = (tiny_model(f)["sentence_embedding"] for f in features)
-    labelled = piece.labels[:, 1] >= 0
-    expected = contrastive_loss(queries[labelled], passages, piece.labels[labelled, 1], temperature=0.05)
-    expected += alignment_loss(queries[follows], queries[piece.labels[follows, 2]])
+    expected = contrastive_loss(queries[targets["labelled"]], passages, targets["positive"], temperature=0.05)
+    expected += alignment_loss(queries[targets["follower"]], queries[targets["followed"]])
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_no_gradient_goes_through_what_is_followed() -> None:
+def test_no_gradient_flows_to_the_followed_question() -> None:
     student, teacher = torch.tensor([[3.0, 4.0]], requires_grad=True), torch.tensor([[0.0, 2.0]], requires_grad=True)
     loss = alignment_loss(student, teacher)
     assert loss.item() == pytest.approx(2 - 2 * 0.8)
@@ -166,16 +165,16 @@ def test_no_gradient_goes_through_what_is_followed() -> None:
     assert student.grad is not None
 
 
-def test_questions_without_english_are_left_out_with_a_warning(
+def test_questions_without_english_are_skipped_with_a_warning(
     tiny_model: SentenceTransformer, data_of: Callable[..., RetrievalData], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = data_of(parallel=False)
-    plan = Contrastive(tiny_model, TrainingSet(data, languages=("en", "de"), level=Level.PASSAGE), CONFIG)
-    assert "24 of 24 questions in th have no English translation to follow; they are left out" in caplog.text
-    assert not (plan.piece(plan.rows(0)[:1]).labels[:, 1] == FOLLOWS).any()
+    stage = Contrastive(tiny_model, Prepared(data, CONFIG, ("en", "de")), Progress())
+    assert "24 of 24 questions in th have no English translation; skipping them" in caplog.text
+    assert len(stage.batch(stage.examples(0)[:1]).targets["follower"]) == 0
 
 
-def test_what_the_stage_cannot_do_is_told_before_any_work(
+def test_impossible_vocabularies_are_refused_before_any_work(
     tiny_model: SentenceTransformer, greek_data: RetrievalData, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="the vocabulary stage expected mUSE, got a model with another encoder"):
@@ -184,7 +183,7 @@ def test_what_the_stage_cannot_do_is_told_before_any_work(
     qrels = {q.id: greek_data.qrels[q.id] for q in questions}
     bare = replace(greek_data, translations={}, queries=questions, qrels=qrels)
     config = replace(CONFIG, languages=("de",))
-    with pytest.raises(ValueError, match="has no training question or passage in de that is there in English too"):
+    with pytest.raises(ValueError, match="has no training question or passage in de that also exists in English"):
         train(make_muse(), bare, output_dir=tmp_path / "run", config=config)
     with pytest.raises(ValueError, match="has no query in vi in the train split"):
         train(make_muse(), greek_data, output_dir=tmp_path / "run", config=replace(CONFIG, parallel_languages=("vi",)))

@@ -1,4 +1,4 @@
-"""The transfer from another model: its targets, the student's projection, translations of passages, whole runs."""
+"""The transfer stage with another model as the teacher: targets, projection, translations of passages, whole runs."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from relkt.encoders.origin import note_origin
 from relkt.evaluation import evaluate_embeddings
 from relkt.losses import Reduction, transfer_loss
 from relkt.training import Progress, Stage, TrainConfig, TransferConfig, train
-from relkt.training.examples import TrainingSet
 from relkt.training.model.weights import load_weights
-from relkt.training.stages import Transfer
+from relkt.training.stages import Prepared, Transfer
 from relkt.training.stages.transfer import TransferStageLoss
 
 LANGUAGES = ("en", "de", "th")
 MakeModel = Callable[..., SentenceTransformer]
 
 
-def examples_of(data: RetrievalData, level: Level = Level.PASSAGE) -> TrainingSet:
-    return TrainingSet(data, languages=LANGUAGES, level=level)
+def prepared_of(
+    data: RetrievalData, config: TrainConfig | None = None, teacher: SentenceTransformer | None = None
+) -> Prepared:
+    return Prepared(data, config or TrainConfig(), LANGUAGES, teacher)
 
 
 @pytest.fixture
 def wide(model_of: MakeModel) -> SentenceTransformer:
-    """Wider than the student, and with prompts of its own."""
+    """A model with more dimensions than the student, and with prompts."""
     return model_of(seed=9, width=24, prompts={"query": "query : ", "document": "text : "})
 
 
 def test_the_targets_are_the_other_models_with_its_prompts(
     tiny_model: SentenceTransformer, wide: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
-    examples = examples_of(tiny_data)
-    transfer = Transfer(tiny_model, examples, TrainConfig(), Progress(), wide)
+    prepared = prepared_of(tiny_data, teacher=wide)
+    training_set = prepared.training_set()
+    transfer = Transfer(tiny_model, prepared, Progress())
     loss = transfer.loss
     assert isinstance(loss, TransferStageLoss)
-    english = [f"query : {examples.english[q]}" for q in (5, 1, 4)]
-    rows = transfer.piece(transfer.rows(0)[[5, 1, 4]]).labels[:, 1]
+    english = [f"query : {training_set.english[q]}" for q in (5, 1, 4)]
+    rows = transfer.batch(transfer.examples(0)[[5, 1, 4]]).targets["teacher_query"]
     unit = wide.encode(english, normalize_embeddings=True)
     np.testing.assert_allclose(loss.teacher_queries[rows].numpy(), unit, atol=1e-6)
-    prompted = [f"text : {text}" for text in examples.candidates.texts]
+    prompted = [f"text : {text}" for text in training_set.candidates.texts]
     unit = wide.encode(prompted, normalize_embeddings=True)
     np.testing.assert_allclose(loss.teacher_passages.numpy(), unit, atol=1e-6)
 
@@ -57,11 +59,12 @@ def test_the_targets_are_the_other_models_with_its_prompts(
 def test_the_projection_starts_as_the_least_squares_map(
     tiny_model: SentenceTransformer, wide: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
-    examples = examples_of(tiny_data)
-    questions, passages = list(dict.fromkeys(examples.english)), list(examples.candidates.texts)
+    prepared = prepared_of(tiny_data, teacher=wide)
+    training_set = prepared.training_set()
+    questions, passages = list(dict.fromkeys(training_set.english)), list(training_set.candidates.texts)
     source = np.concatenate([encode_queries(tiny_model, questions), encode_passages(tiny_model, passages)])
     target = np.concatenate([encode_queries(wide, questions), encode_passages(wide, passages)])
-    Transfer(tiny_model, examples, TrainConfig(), Progress(), wide)
+    Transfer(tiny_model, prepared, Progress())
     assert [type(module) for module in tiny_model][2:] == [Normalize, Dense, Normalize]
     assert tiny_model.get_embedding_dimension() == 24
 
@@ -76,7 +79,7 @@ def test_the_projection_starts_as_the_least_squares_map(
     projected = source @ weights.T + bias
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
     np.testing.assert_allclose(encode_queries(tiny_model, questions), projected[: len(questions)], atol=1e-5)
-    # Nearer to the teacher than a map that says the same of every text.
+    # Closer to the teacher than a constant map.
     constant = target.mean(axis=0) / np.linalg.norm(target.mean(axis=0))
     assert (projected * target).sum(axis=1).mean() > (target @ constant).mean()
 
@@ -86,7 +89,7 @@ def test_a_teacher_of_the_same_width_needs_no_projection(
     always: bool, tiny_model: SentenceTransformer, model_of: MakeModel, tiny_data: RetrievalData
 ) -> None:
     config = TrainConfig(transfer=TransferConfig(always_project=always))
-    Transfer(tiny_model, examples_of(tiny_data), config, Progress(), model_of(seed=9))
+    Transfer(tiny_model, prepared_of(tiny_data, config, model_of(seed=9)), Progress())
     assert len(tiny_model) == (5 if always else 2)
 
 
@@ -94,7 +97,7 @@ def test_without_another_teacher_there_is_no_projection(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
     config = TrainConfig(transfer=TransferConfig(always_project=True))
-    Transfer(tiny_model, examples_of(tiny_data), config, Progress())
+    Transfer(tiny_model, prepared_of(tiny_data, config), Progress())
     assert len(tiny_model) == 2
 
 
@@ -105,44 +108,51 @@ def test_translations_of_passages_follow_the_passages(
     translations = {"de": dict(tiny_data.translations["de"]), "th": dict(tiny_data.translations["th"])}
     del translations["th"]["p0.1"]
     data = replace(tiny_data, translations=translations)
-    examples = examples_of(data)
     stage = TransferConfig(parallel_passages=True, query_query=0.5, reduction=reduction)
-    transfer = Transfer(tiny_model, examples, TrainConfig(transfer=stage), Progress())
-    asked = {(q.id[1:4], q.language): row for row, q in enumerate(examples.queries)}
+    prepared = prepared_of(data, TrainConfig(transfer=stage))
+    training_set = prepared.training_set()
+    transfer = Transfer(tiny_model, prepared, Progress())
+    asked = {(q.id[1:4], q.language): row for row, q in enumerate(training_set.queries)}
     chosen = [asked["0.1", "de"], asked["0.1", "th"], asked["0.1", "en"], asked["0.0", "th"], asked["0.2", "th"]]
-    rows = np.array([[row, examples.positives(row)[0]] for row in chosen], dtype=np.int64)
-    piece = transfer.piece(rows)
-    # Two passages, and the translations that there are, each once: p0.0 in Thai, p0.1 in German.
-    assert piece.passages == [
+    rows = np.array([[row, training_set.positives(row)[0]] for row in chosen], dtype=np.int64)
+    batch = transfer.batch(rows)
+    targets = batch.targets
+    # Two passages, and the existing translations, each once: p0.0 in Thai, p0.1 in German.
+    assert batch.passages == [
         *(p.text for p in data.passages[:2]), translations["de"]["p0.1"], translations["th"]["p0.0"],
     ]  # fmt: skip
-    assert piece.labels[:, 0].tolist() == [1, 1, 1, 0, 0]
-    assert piece.labels[:, 3].tolist() == [2, -1, -1, 3, 3]
+    assert targets["passage"].tolist() == [1, 1, 1, 0, 0]
+    assert targets["translated"].tolist() == [0, 3, 4]
+    assert targets["translation"].tolist() == [2, 3, 3]
 
     rng = torch.Generator().manual_seed(0)
     queries, passages = torch.randn(5, 16, generator=rng), torch.randn(4, 16, generator=rng)
     loss = transfer.loss
     assert isinstance(loss, TransferStageLoss)
     weights = {"query_query": 0.5, "passage_passage": 1.0, "query_passage": 0.01, "scale": 1000.0}
-    targets = loss.teacher_queries[piece.labels[:, 1]], loss.teacher_passages[piece.labels[:, 2]]
-    plain = transfer_loss(queries, passages[piece.labels[:, 0]], *targets, **weights, reduction=reduction)
+    teacher = loss.teacher_queries[targets["teacher_query"]], loss.teacher_passages[targets["teacher_passage"]]
+    plain = transfer_loss(queries, passages[targets["passage"]], *teacher, **weights, reduction=reduction)
     unit = torch.nn.functional.normalize(passages, dim=1)
     errors = [
         (unit[translation] - loss.teacher_passages[row]).square().mean()
         for row, translation in ((1, 2), (0, 3), (0, 3))
     ]
     extra = 1000 * sum(errors) / (1 if reduction is Reduction.SUM else 5)
-    torch.testing.assert_close(loss.loss(queries, passages, piece.labels), plain + extra)
-    # Pieces of a batch add up to it.
+    torch.testing.assert_close(loss.loss(queries, passages, targets), plain + extra)
+    # The losses of micro-batches add up to that of the batch.
     if reduction is Reduction.SUM:
-        parts = [loss.loss(queries[part], passages, piece.labels[part]) for part in (slice(0, 3), slice(3, 5))]
+        parts = [
+            loss.loss(queries[part], passages[used], transfer.batch(rows[part]).targets)
+            for part, used in ((slice(0, 3), [1, 2]), (slice(3, 5), [0, 3]))
+        ]
         torch.testing.assert_close(sum(parts), plain + extra)
 
 
-def test_a_document_is_translated_where_all_of_its_passages_are(tiny_data: RetrievalData) -> None:
+def test_a_document_is_translated_if_all_of_its_passages_are(tiny_data: RetrievalData) -> None:
     translations = {"de": dict(tiny_data.translations["de"]), "fr": {"p0.0": "un"}}
     del translations["de"]["p1.0"]
-    found = examples_of(replace(tiny_data, translations=translations), Level.DOCUMENT).translations
+    config = TrainConfig(level=Level.DOCUMENT)
+    found = prepared_of(replace(tiny_data, translations=translations), config).training_set().translations
     assert found["de"][0] == f"{translations['de']['p0.0']}\n\n{translations['de']['p0.1']}"
     assert set(found["de"]) == {0, 2, 3, 4, 5, 6, 7}
     assert set(found) == {"de"}  # French is not trained
@@ -151,13 +161,14 @@ def test_a_document_is_translated_where_all_of_its_passages_are(tiny_data: Retri
 def found_with_the_teachers_index(
     student: SentenceTransformer, teacher: SentenceTransformer, data: RetrievalData
 ) -> float:
-    """Share of train questions whose first passage, in an index of the teacher's, is right."""
+    """P@1 of train questions against passages that the teacher embedded."""
     selected = data.select(split=Split.TRAIN)
     questions = encode_queries(student, [q.text for q in selected.queries])
     passages = encode_passages(teacher, [p.text for p in data.passages])
     return evaluate_embeddings(questions, passages, selected, num_resamples=0).average("P@1").value
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_the_teachers_space(
     tiny_model: SentenceTransformer, wide: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
@@ -207,30 +218,30 @@ def test_a_run_ends_in_the_teachers_space(
     assert "Translations of the passages into de and th are trained on too." in card
 
 
-def test_weights_of_a_projected_model_are_put_into_one_without(
+def test_weights_of_a_projected_model_are_loaded_into_one_without(
     model_of: MakeModel, wide: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
     projected, plain = model_of(), model_of(seed=1)
-    Transfer(projected, examples_of(tiny_data), TrainConfig(), Progress(), wide)
+    Transfer(projected, prepared_of(tiny_data, teacher=wide), Progress())
     projected.save_pretrained(str(tmp_path), create_model_card=False)
     load_weights(plain, tmp_path)
-    ours, theirs = plain.state_dict(), projected.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    loaded, saved = plain.state_dict(), projected.state_dict()
+    assert loaded.keys() == saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in loaded.items())
 
 
-def test_a_teacher_that_cannot_teach(
+def test_unusable_teachers_are_refused(
     tiny_model: SentenceTransformer, wide: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with pytest.raises(ValueError, match=r"teacher: expected none, as the configuration has no transfer stage.*warmup"):
+    with pytest.raises(ValueError, match=r"teacher: expected None, because .* no transfer stage.*warmup"):
         train(tiny_model, tiny_data, output_dir=out, config=TrainConfig(stages=(Stage.WARMUP,)), teacher=wide)
     with pytest.raises(TypeError, match=r"teacher: expected a SentenceTransformer, .* got 'e5'"):
         train(tiny_model, tiny_data, output_dir=out, teacher="e5")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="teacher: expected another model than the one trained"):
         train(tiny_model, tiny_data, output_dir=out, teacher=tiny_model)
     tiny_model.truncate_dim = 8
-    with pytest.raises(ValueError, match="model: expected one with whole embeddings, got truncate_dim = 8"):
+    with pytest.raises(ValueError, match="model: expected a model without truncated embeddings, got truncate_dim = 8"):
         train(tiny_model, tiny_data, output_dir=out, teacher=wide)
     assert not out.exists()
 

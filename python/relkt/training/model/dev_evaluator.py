@@ -1,4 +1,4 @@
-"""Dev evaluation as a sentence-transformers evaluator."""
+"""The dev evaluation, as a sentence-transformers evaluator."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
 METRICS = ("P@1", "MRR@10")
-"""The metrics kept of each dev evaluation."""
+"""Metrics of each dev evaluation."""
 
 
 class DevEvaluator(SentenceEvaluator):
     """P@1 (the primary metric) and MRR@10 of the development questions, per language and averaged over languages.
 
     Args:
-        data: The data set; of its queries, those of the dev split are used.
+        data: The data set; the queries of its dev split are used.
         languages: The languages evaluated and averaged.
-        level: Candidates: passages or documents.
+        level: Level of the candidates: passages or documents.
         batch_size: Texts encoded at once.
-        together: Whether every process of a job calls this, so that they share the work. Default: the one that calls
-            does all.
+        together: Whether every process of a job calls the evaluator, so that they share the work. Default: the process
+            that calls it does all of the work.
 
     Attributes:
-        metrics: Of the last call: metric name -> language -> value in [0, 1].
-        p1: Of the last call: the mean P@1 over the languages.
+        metrics: Result of the last call: metric name -> language -> value in [0, 1].
+        p1: Result of the last call: the mean P@1 over the languages.
 
     Raises:
         ValueError: If a language has no query in the dev split.
@@ -50,7 +50,7 @@ class DevEvaluator(SentenceEvaluator):
         batch_size: int = 64,
         together: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # annotated nowhere
+        super().__init__()  # type: ignore[no-untyped-call]
         dev = data.select(split=Split.DEV)
         if missing := sorted(set(languages) - set(dev.languages)):
             raise ValueError(

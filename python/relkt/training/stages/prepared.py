@@ -1,0 +1,79 @@
+"""The inputs that all stages of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sentence_transformers import SentenceTransformer
+
+from relkt.data.types import Level, RetrievalData, Split, sort_languages
+from relkt.training.config import Stage, TrainConfig
+from relkt.training.examples import TrainingSet
+from relkt.training.model.dev_evaluator import DevEvaluator
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks it, once a run.
+
+    Args:
+        data: The data set.
+        config: Configuration of the run.
+        languages: The languages trained; never empty, unlike in the configuration.
+        teacher: Another model as the teacher of the transfer stage; None for the student's own start.
+    """
+
+    data: RetrievalData
+    config: TrainConfig
+    languages: tuple[str, ...]
+    teacher: SentenceTransformer | None = None
+    _training_sets: dict[tuple[tuple[str, ...], Level], TrainingSet] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def evaluator(self) -> DevEvaluator:
+        """The dev evaluation.
+
+        Raises:
+            ValueError: If a language has no query in the dev split.
+        """
+        return DevEvaluator(
+            self.data,
+            languages=self.languages,
+            level=self.config.level,
+            batch_size=self.config.encode_batch_size,
+            together=True,
+        )
+
+    def training_set(self, languages: tuple[str, ...] | None = None, level: Level | None = None) -> TrainingSet:
+        """Training questions in some languages with candidates of a level; made once.
+
+        Args:
+            languages: Default: the languages trained.
+            level: Default: the level of the configuration.
+
+        Raises:
+            ValueError: If a language has no training question.
+        """
+        key = languages or self.languages, level or self.config.level
+        if key not in self._training_sets:
+            self._training_sets[key] = TrainingSet(self.data, languages=key[0], level=key[1])
+        return self._training_sets[key]
+
+    def languages_of(self, stage: Stage) -> tuple[str, ...]:
+        """The languages whose questions a stage trains on: the languages trained, and English where it is included."""
+        config = self.config
+        with_english = {
+            Stage.CONTRASTIVE: config.contrastive.include_english,
+            Stage.DISTILLATION: True,
+            Stage.TRANSFER: config.transfer.include_english,
+        }
+        if with_english.get(stage, False) and "en" in self.data.select(split=Split.TRAIN).languages:
+            return sort_languages({*self.languages, "en"})
+        return self.languages
+
+    @property
+    def vocabulary_languages(self) -> tuple[str, ...]:
+        """The languages that the vocabulary stage learns pieces for."""
+        named = self.config.vocabulary.languages or (*self.languages, *self.config.parallel_languages)
+        return sort_languages({language for language in named if language != "en"})
