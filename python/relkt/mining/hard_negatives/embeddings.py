@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from relkt.arrays import Embeddings
 from relkt.mining.hard_negatives.pairs import Pairs
+from relkt.storage import atomic_file
 
 
 class _Poolable(Protocol):
@@ -126,15 +126,8 @@ def _load(file: Path | None, texts: _Texts, verbose: bool) -> NDArray[Any] | Non
 def _save(file: Path | None, texts: _Texts, embeddings: NDArray[Any], verbose: bool) -> None:
     if file is None:
         return
-    # A temporary name until the file is complete: an interrupted run must not leave a truncated cache file.
-    unfinished = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        with unfinished.open("xb") as stream:
-            np.save(stream, embeddings)
-        unfinished.replace(file)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with atomic_file(file) as stream:
+        np.save(stream, embeddings)
     if verbose:
         print(f"[Cache] Saved {texts.kind} embeddings to {file}")  # noqa: T201
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import TrainerState, TrainingArguments
 
+from relkt.storage import atomic_file
 from relkt.training.remine.pairs import MiningPairs
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def checkpoint_file(args: TrainingArguments, state: TrainerState) -> Path:
 
 
 def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weights: str) -> None:
-    """Saves the current negatives; the file appears once it is complete.
+    """Saves the current negatives atomically.
 
     Args:
         path: The file.
@@ -34,10 +35,8 @@ def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weight
         identity: Hash of pairs and settings; see :func:`identity_of`.
         weights: Checksum of the model.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with atomic_file(path) as file:
         np.savez(file, rows=rows, identity=identity, weights=weights)
-    partial.replace(path)
 
 
 def load_negatives(path: Path, *, identity: str, weights: str) -> NDArray[np.int64] | None:
