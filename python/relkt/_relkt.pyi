@@ -4,11 +4,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# float32, or the bits of float16.
+# float32, or float16 by its bits.
 _Embeddings: TypeAlias = NDArray[np.float32] | NDArray[np.uint16]
-# Whole numbers, or the ends of texts and all texts in UTF-8.
+# Integers, or the ends of the texts and their concatenation in UTF-8.
 _Ids: TypeAlias = NDArray[np.int64] | tuple[NDArray[np.int64], bytes]
-# Where lists begin and end, and their rows one after the other.
+# Starts of the lists, and their concatenated rows (CSR).
 _Lists: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 class IndexFileError(ValueError): ...

@@ -1,4 +1,4 @@
-"""Checks of arguments, before any work is done."""
+"""Checks of arguments."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Embeddings = NDArray[np.float32] | NDArray[np.float16]
 
 
 def as_rows(name: str, array: object) -> Embeddings:
-    """A 2-D float32 or float16 array, aligned and C-contiguous; copies only if it must."""
+    """A 2-D float32 or float16 array, aligned and C-contiguous; copied only if necessary."""
     rows = check_rows(name, array)
     return np.require(rows, rows.dtype, ["C", "A"])
 
 
 def check_rows(name: str, array: object) -> Embeddings:
-    """The same array, if it is a 2-D one of float32 or float16."""
+    """Check that an array is 2-D, of float32 or float16, and return it."""
     if not isinstance(array, np.ndarray):
         raise TypeError(
             f"{name}: expected a 2-D NumPy array of float32 or float16, got {type(array).__name__}; texts are encoded "
@@ -39,33 +39,33 @@ def check_rows(name: str, array: object) -> Embeddings:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether something is a torch tensor; does not import torch, as whoever has one did."""
+    """Whether a value is a torch tensor. Does not import torch: a caller with a tensor already has."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def without_tensor(value: Any) -> Any:
-    """A torch tensor as an array, anything else as it is."""
+    """Convert a torch tensor to an array; return other values unchanged."""
     return value.detach().cpu().numpy() if is_tensor(value) else value
 
 
-def to_border(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:
-    """The rows as the extension takes them: float16 as its bits."""
+def to_core(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:
+    """Convert rows for the extension, which takes float16 by its bits."""
     return rows.view(np.uint16) if rows.dtype == np.float16 else rows  # type: ignore[return-value]
 
 
-def from_border(rows: NDArray[np.float32] | NDArray[np.uint16]) -> Embeddings:
-    """The inverse of :func:`to_border`."""
+def from_core(rows: NDArray[np.float32] | NDArray[np.uint16]) -> Embeddings:
+    """The inverse of :func:`to_core`."""
     return rows.view(np.float16) if rows.dtype == np.uint16 else rows  # type: ignore[return-value]
 
 
 def as_threads(threads: Any) -> int | None:
-    """A number of threads, or None for all."""
+    """Check a number of threads; None means all."""
     return None if threads is None else as_count("threads", threads, "of at least 1, or None for all", least=1)
 
 
 def as_count(name: str, value: Any, expected: str, *, least: int) -> int:
-    """An integer of at least ``least``; floats are refused rather than cut, and so are booleans."""
+    """Check an integer of at least ``least``; floats and booleans are errors."""
     try:
         count = operator.index(value)
     except TypeError:

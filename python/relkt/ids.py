@@ -1,4 +1,4 @@
-"""What passages are called by: whole numbers or texts, each of them once."""
+"""Passage ids: unique integers or strings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Ids:
     """The ids of all passages, in the order of their rows.
 
     Attributes:
-        values: (n,) int64, or object (of str).
+        values: (n,) int64 or object (str).
     """
 
     def __init__(self, values: NDArray[Any]) -> None:
@@ -22,11 +22,11 @@ class Ids:
 
     @classmethod
     def of(cls, ids: Any, count: int) -> Ids:
-        """Checks ids that somebody gave.
+        """Checks the caller's ids.
 
         Raises:
-            TypeError: If they are neither all integers nor all strings.
-            ValueError: If their number is not ``count``, or one comes twice.
+            TypeError: If ids are neither all integers nor all strings.
+            ValueError: If their number is not ``count``, or they are not unique.
         """
         if isinstance(ids, Set | Mapping):
             raise TypeError(f"ids: expected them in the order of the passages, got a {type(ids).__name__}")
@@ -42,7 +42,7 @@ class Ids:
         return found
 
     def check_unique(self) -> None:
-        """Raises a ValueError that names an id that comes twice."""
+        """Raises a ValueError that names the first repeated id."""
         if len(self._row_of) == len(self.values):
             return
         seen: dict[Any, int] = {}
@@ -57,16 +57,16 @@ class Ids:
 
     def _rows_of(self, wanted: list[Any]) -> list[int]:
         if len(self._row_of) != len(self.values):
-            # Ids are checked when they are given, so these were read from a damaged file.
+            # Ids from the caller are unique, so these come from a damaged file.
             self.check_unique()
         return [self._row_of[value] for value in wanted]
 
     def rows(self, name: str, wanted: Any) -> NDArray[np.int64]:
-        """The rows of these ids.
+        """The rows with the given ids.
 
         Raises:
-            TypeError: If they are neither all integers nor all strings.
-            ValueError: If there is no such id.
+            TypeError: If ids are neither all integers nor all strings.
+            ValueError: If an id is unknown.
         """
         values = _as_values(name, wanted)
         try:
@@ -75,7 +75,7 @@ class Ids:
             raise ValueError(f"{name}: there is no passage with the id {error.args[0]!r}") from None
 
     def extend(self, more: Ids) -> Ids:
-        """These and others.
+        """These ids followed by ``more``.
 
         Raises:
             TypeError: If one are integers and the other strings.
@@ -85,30 +85,30 @@ class Ids:
             return self
         if self.values.dtype != more.values.dtype:
             kind = "integers" if self.values.dtype == np.int64 else "strings"
-            raise TypeError(f"ids: expected {kind}, like those that are there")
+            raise TypeError(f"ids: expected {kind}, like the ids of the index")
         both = Ids(np.concatenate([self.values, more.values]))
         both.check_unique()
         return both
 
-    def to_border(self) -> NDArray[np.int64] | tuple[NDArray[np.int64], bytes]:
-        """As the extension takes them: integers, or the ends of texts and all texts in UTF-8."""
+    def to_core(self) -> NDArray[np.int64] | tuple[NDArray[np.int64], bytes]:
+        """Ids for the extension: integers, or the ends of the texts and their concatenation in UTF-8."""
         if self.values.dtype == np.int64:
             return self.values
         texts = [text.encode() for text in self.values.tolist()]
         return np.cumsum([len(text) for text in texts], dtype=np.int64), b"".join(texts)
 
     @classmethod
-    def from_border(cls, ids: NDArray[np.int64] | list[str]) -> Ids:
-        """As the extension gives them."""
+    def from_core(cls, ids: NDArray[np.int64] | list[str]) -> Ids:
+        """Ids from the extension."""
         return cls(ids if isinstance(ids, np.ndarray) else _objects(ids))
 
 
 def as_row_numbers(name: str, rows: Any, count: int) -> NDArray[np.int64]:
-    """Row numbers of ``count`` rows.
+    """Checked row numbers from 0 to ``count`` - 1.
 
     Raises:
-        TypeError: If they are no integers.
-        ValueError: If one is out of range.
+        TypeError: If ``rows`` are not integers.
+        ValueError: If a row is out of range.
     """
     values = _as_values(name, rows)
     if values.dtype != np.int64:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relkt._relkt import IndexWriter, Passages
-from relkt.arrays import Embeddings, as_count, as_rows, as_threads, from_border, to_border
+from relkt.arrays import Embeddings, as_count, as_rows, as_threads, from_core, to_core
 from relkt.ids import Ids, as_row_numbers
 
 
@@ -29,52 +29,52 @@ class Hits(NamedTuple):
 
 
 class Index:
-    """Passage embeddings, ready to be searched many times.
+    """Passage embeddings that can be searched many times.
 
-    Beside each row the index keeps 8-bit codes, a quarter of a float32 row, and, where the data is such that this saves
-    time, a shorter sketch of it. A search reads these, whose error is bounded, and scores exactly, from the rows, only
-    what may be among the best: so its results are the true top-k.
+    For each row the index also keeps 8-bit codes, a quarter of the size of a float32 row, and, if that makes searches
+    faster on this data, a shorter sketch. A search reads the codes, whose error is bounded, and computes exact scores
+    from the rows only for candidates that may be among the best. So its results are the true top-k.
 
     Args:
         passages: (n, d) float32 or float16, of any norm, in any memory order; copied, and kept bit for bit.
-        ids: (n,) What the passages are called by: integers or strings, each once. Default: their rows.
-        threads: Threads for the checks and the codes; default: all that the process may use.
+        ids: (n,) Ids of the passages: unique integers or strings. Default: their rows.
+        threads: Number of threads that check and code the rows. Default: all that the process may use.
 
     Raises:
         TypeError: If ``passages`` is not a 2-D NumPy array of float32 or float16, or ``ids`` are neither all integers
             nor all strings.
-        ValueError: If it is empty, has a NaN, an infinity or a row of zeros (the message names the row and column),
-            more than 131,072 columns, ids that are not one for each passage or not each once, or ``threads`` is not
-            from 1 to 1024.
-        MemoryError: If there is no memory for the copy.
+        ValueError: If ``passages`` is empty, has a NaN, an infinity or a row of zeros (the message names the row and
+            column) or more than 131,072 columns; if ``ids`` are not unique or not one for each passage; or if
+            ``threads`` is not from 1 to 1024.
+        MemoryError: If there is not enough memory for the copy.
     """
 
     def __init__(self, passages: Embeddings, *, ids: Any = None, threads: int | None = None) -> None:
         rows = as_rows("passages", passages)
         self._ids = None if ids is None else Ids.of(ids, len(rows))
-        self._passages = Passages(to_border(rows), True, as_threads(threads))
+        self._passages = Passages(to_core(rows), True, as_threads(threads))
         self._metadata: dict[str, str] = {}
         self._path: Path | None = None
         self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Index:
-        """Opens an index file and searches it where it lies: parts are read from the disk when they are needed.
+        """Opens an index file, memory-mapped: parts are read from disk when they are needed.
 
-        A search reads all codes, and of the rows only those that may be among its results, so an index larger than
-        memory works as long as its codes, a quarter of float32 rows, fit.
+        A search reads all codes, but only the rows that may be among its results. So an index may be larger than memory
+        as long as its codes, a quarter of the size of float32 rows, fit.
 
         Args:
             path: The file.
-            verify: Read everything and compare it with the checksums. The header and the size of the file are always
-                checked. Default: no.
+            verify: Read the whole file and compare it with its checksums. The header and the size of the file are
+                always checked. Default: False.
 
         Raises:
             OSError: If the file cannot be opened (FileNotFoundError, PermissionError, ...).
-            IndexFileError: If it is no index file, was cut short or altered, or has a newer version.
+            IndexFileError: If the file is not an index, is truncated or altered, or has a newer version.
         """
         passages, ids, metadata = Passages.open(os.fspath(path), bool(verify))
-        return cls._of(passages, None if ids is None else Ids.from_border(ids), metadata, Path(path).absolute())
+        return cls._of(passages, None if ids is None else Ids.from_core(ids), metadata, Path(path).absolute())
 
     @classmethod
     def build(
@@ -91,17 +91,18 @@ class Index:
         """Writes an index file batch by batch, with one batch in memory at a time, and opens it.
 
         Args:
-            path: The file; it appears, or is replaced, once it is complete.
-            batches: Arrays (m, d), float32 or float16, all of the same width and type.
-            rows: How many rows there will be in all.
+            path: The file. It appears, or is replaced, when it is complete.
+            batches: Arrays (m, d) of float32 or float16, all of the same width and type.
+            rows: Total number of rows.
             ids: (rows,) As for :class:`Index`.
-            texts: Where the passages' texts are, for whoever opens the file; see :attr:`texts`.
-            metadata: Further notes for whoever opens the file; see :attr:`metadata`.
+            texts: Location of the passages' texts, stored in the file; see :attr:`texts`.
+            metadata: Further notes, stored in the file; see :attr:`metadata`.
             threads: As for :class:`Index`.
 
         Raises:
             TypeError: As :class:`Index`.
-            ValueError: As :class:`Index`, or if batches differ in width or type, or have more or fewer rows in all.
+            ValueError: As :class:`Index`, or if batches differ in width or type, or their total number of rows is not
+                ``rows``.
             OSError: If the file cannot be written.
         """
         rows = as_count("rows", rows, "of at least 1", least=1)
@@ -115,12 +116,12 @@ class Index:
                 array = as_rows(f"batches: batch {position}", batch)
                 if writer is None or dtype is None:
                     dtype = array.dtype
-                    border = None if named is None else named.to_border()
-                    writer = IndexWriter(os.fspath(path), rows, array.shape[1], dtype == np.float16, border, notes)
+                    stored_ids = None if named is None else named.to_core()
+                    writer = IndexWriter(os.fspath(path), rows, array.shape[1], dtype == np.float16, stored_ids, notes)
                 if array.dtype != dtype:
                     raise ValueError(f"batches: expected dtype {dtype} like the first, got {array.dtype} in {position}")
                 if len(array):
-                    writer.append(to_border(array), threads)
+                    writer.append(to_core(array), threads)
             if writer is None:
                 raise ValueError("batches: expected at least one")
             writer.finish()
@@ -141,34 +142,34 @@ class Index:
         return index
 
     def search(self, queries: Embeddings, k: int = 10, *, allow: Any = None, threads: int | None = None) -> Hits:
-        """The ``k`` passages of highest cosine for each query, exactly.
+        """Finds the ``k`` passages of highest cosine for each query, exactly.
 
-        A query's result is the same, bit for bit, whatever the other queries, the number of threads, the kernel, and
-        whether the index is in memory or in a file: candidates from a pass over 8-bit codes, whose error is bounded by
-        a proof, are scored again in double precision, in one fixed order of summation, and rounded to float32 once.
+        A pass over the 8-bit codes, with a proven error bound, selects candidates. They are scored again in double
+        precision, in one fixed order of summation, and rounded to float32 once. So a query's result is bit-identical
+        for any other queries, any number of threads, any kernel, and an index in memory or in a file.
 
         Args:
             queries: (q, d) float32 or float16, of any norm.
-            k: Results for each query, 1 to n. Default 10.
-            allow: The passages that are considered: a boolean mask (n,), or their ids (their rows, in an index without
-                ids). Default: all.
-            threads: Threads to use; default: all that the process may use.
+            k: Number of results per query, from 1 to n. Default: 10.
+            allow: The passages to consider: a boolean mask (n,), or their ids (their rows, in an index without ids).
+                Default: all.
+            threads: Number of threads. Default: all that the process may use.
 
         Returns:
-            :class:`Hits` of shape (q, k), or (q, number of allowed passages) if that is less.
+            :class:`Hits` of shape (q, k), or (q, number of allowed passages) if that is smaller.
 
         Raises:
-            TypeError: If ``queries`` is not a 2-D array of float32 or float16, ``k`` no integer, or ``allow`` neither
-                mask nor ids.
-            ValueError: If the dimensions differ, ``k`` is not from 1 to n, ``queries`` is empty, has a NaN, an
-                infinity or a row of zeros, the mask has another length than the index, or there is no such id.
+            TypeError: If ``queries`` is not a 2-D array of float32 or float16, ``k`` is not an integer, or ``allow`` is
+                neither a mask nor ids.
+            ValueError: If the dimensions differ, ``k`` is not from 1 to n, ``queries`` is empty or has a NaN, an
+                infinity or a row of zeros, the length of the mask is not n, or an id is unknown.
         """
         with self._lock:
-            # Passages and ids that belong together, whatever other threads add or remove meanwhile.
+            # Passages and ids of the same version, even if other threads add or remove passages.
             passages = self._passages.snapshot()
             rows_allowed = None if allow is None else self._allowed(allow)
         k = as_count("k", k, f"from 1 to {passages.rows}, the number of passages", least=1)
-        rows = to_border(as_rows("queries", queries))
+        rows = to_core(as_rows("queries", queries))
         scores, indices, _ = passages.search_counted(rows, k, rows_allowed, as_threads(threads))
         return Hits(scores, indices)
 
@@ -191,16 +192,16 @@ class Index:
     def add(self, passages: Embeddings, *, ids: Any = None, threads: int | None = None) -> None:
         """Appends passages; on an error nothing has changed.
 
-        An index that was opened from a file is copied into memory first; the file stays as it is.
+        An index that was opened from a file is copied into memory first; the file does not change.
 
         Args:
-            passages: (m, d) float32 or float16; an index of float16 refuses float32, which would lose digits.
-            ids: (m,) Their ids, if the index has ids, and only then.
+            passages: (m, d) float32 or float16. A float16 index rejects float32, which would lose digits.
+            ids: (m,) Ids of the passages. Required if the index has ids; otherwise not allowed.
             threads: As for :class:`Index`.
 
         Raises:
-            TypeError: As :class:`Index`, or if ids are missing, unwanted, or of another kind.
-            ValueError: As :class:`Index`, or if an id is there already.
+            TypeError: As :class:`Index`, or if ids are missing, not allowed, or of another type than the index's.
+            ValueError: As :class:`Index`, or if the index already has an id.
         """
         rows = as_rows("passages", passages)
         if self.dtype == np.float16 and rows.dtype != np.float16:
@@ -214,20 +215,20 @@ class Index:
             extended = None if self._ids is None else self._ids.extend(Ids.of(ids, len(rows)))
             before = self._passages.rows
             try:
-                self._passages.append(to_border(rows), threads)
+                self._passages.append(to_core(rows), threads)
             finally:
-                # Ctrl-C may come when the rows are there already.
+                # Ctrl-C may arrive after the rows have been appended.
                 if self._passages.rows > before:
                     self._ids, self._path = extended, None
 
     def remove(self, ids: Any, *, threads: int | None = None) -> None:
-        """Removes passages by id (by row, in an index without ids); those behind them move up.
+        """Removes passages by id (by row, in an index without ids). The rows of later passages move up.
 
-        An index that was opened from a file is copied into memory first; the file stays as it is.
+        An index that was opened from a file is copied into memory first; the file does not change.
 
         Raises:
             TypeError: If ``ids`` are neither all integers nor all strings.
-            ValueError: If there is no such passage, or none would be left.
+            ValueError: If an id is unknown, or if no passage would remain.
         """
         threads = as_threads(threads)
         with self._lock:
@@ -241,26 +242,26 @@ class Index:
             try:
                 self._passages.select(keep, threads)
             finally:
-                # Ctrl-C may come when the rows are gone already.
+                # Ctrl-C may arrive after the rows have been removed.
                 if self._passages.rows < len(keep):
                     self._ids, self._path = left, None
 
     def save(self, path: str | os.PathLike[str], *, texts: str | None = None) -> None:
-        """Writes the index to one file, in the safetensors layout, which :meth:`open` and any safetensors reader opens.
+        """Writes the index to one file in the safetensors layout, which any safetensors reader can open.
 
-        The file appears, or is replaced, once it is complete and on the disk: whatever happens in between, there is
-        either the old file or the new one.
+        The file appears, or is replaced, when it is complete and on disk. An interruption at any moment leaves either
+        the old file or the new one.
 
         Args:
             path: The file.
-            texts: Where the passages' texts are, for whoever opens the file; default: as it was.
+            texts: Location of the passages' texts, stored in the file. Default: unchanged.
 
         Raises:
-            OSError: If the file cannot be written; an old one is left as it was.
+            OSError: If the file cannot be written; an existing file does not change.
         """
         with self._lock:
             metadata = self._metadata if texts is None else {**self._metadata, "texts": str(texts)}
-            self._passages.save(os.fspath(path), None if self._ids is None else self._ids.to_border(), metadata)
+            self._passages.save(os.fspath(path), None if self._ids is None else self._ids.to_core(), metadata)
             self._metadata, self._path = metadata, Path(path).absolute()
 
     def embeddings(self, rows: Any = None) -> Embeddings:
@@ -270,15 +271,15 @@ class Index:
             rows: Row numbers, in any order; default: all.
 
         Returns:
-            (m, d) float32 or float16, bit for bit as they came.
+            (m, d) float32 or float16, bit for bit as given.
 
         Raises:
-            TypeError: If ``rows`` are no integers.
-            ValueError: If one is out of range.
+            TypeError: If ``rows`` are not integers.
+            ValueError: If a row is out of range.
         """
         passages = self._passages.snapshot()
         wanted = np.arange(passages.rows) if rows is None else as_row_numbers("rows", rows, passages.rows)
-        return from_border(passages.take(wanted))
+        return from_core(passages.take(wanted))
 
     def __len__(self) -> int:
         return self._passages.rows
@@ -295,14 +296,14 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of rows and codes, in memory or in the file."""
+        """Size of rows and codes in bytes, in memory or in the file."""
         return self._passages.nbytes
 
     @property
     def ids(self) -> NDArray[Any]:
-        """(n,) int64, or object (of str): what the passages are called by; their rows, in an index without ids.
+        """(n,) int64 or object (str): the ids of the passages, or their rows in an index without ids.
 
-        ``index.ids[hits.indices]`` are the ids of hits.
+        ``index.ids[hits.indices]`` gives the ids of hits.
         """
         return np.arange(len(self)) if self._ids is None else self._ids.values.copy()
 
@@ -313,17 +314,17 @@ class Index:
 
     @property
     def path(self) -> Path | None:
-        """The file, by its absolute path, that holds just this index, if it was opened or saved and has not changed."""
+        """Absolute path of the file with this index; None if it is not saved or has changed since."""
         return self._path
 
     @property
     def texts(self) -> str | None:
-        """Where the passages' texts are, if :meth:`save` was told."""
+        """Location of the passages' texts, if :meth:`save` or :meth:`build` stored one."""
         return self._metadata.get("texts")
 
     @property
     def metadata(self) -> dict[str, str]:
-        """A copy of the notes kept in the file, :attr:`texts` among them."""
+        """A copy of the notes in the file, including :attr:`texts`."""
         return dict(self._metadata)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -358,23 +359,23 @@ def search(
     allow: Any = None,
     threads: int | None = None,
 ) -> Hits:
-    """The ``k`` passages of highest cosine for each query, exactly: :class:`Index` and its search in one call.
+    """Finds the ``k`` passages of highest cosine for each query, exactly: :class:`Index` and its search in one call.
 
     Args:
         queries: (q, d) float32 or float16, of any norm.
         passages: (n, d) float32 or float16, of any norm.
-        k: Results for each query, 1 to n. Default 10.
-        allow: The passages that are considered: a boolean mask (n,), or their rows. Default: all.
-        threads: Threads to use; default: all that the process may use.
+        k: Number of results per query, from 1 to n. Default: 10.
+        allow: The passages to consider: a boolean mask (n,), or their rows. Default: all.
+        threads: Number of threads. Default: all that the process may use.
 
     Returns:
-        :class:`Hits` of shape (q, k), or (q, number of allowed passages) if that is less.
+        :class:`Hits` of shape (q, k), or (q, number of allowed passages) if that is smaller.
 
     Raises:
         TypeError: As :class:`Index` and :meth:`Index.search`.
         ValueError: As :class:`Index` and :meth:`Index.search`.
     """
     rows = as_rows("passages", passages)
-    # For a single search, finding out whether a sketch would speed it up takes longer than it saves.
-    index = Index._of(Passages(to_border(rows), False, as_threads(threads)), None, {}, None)
+    # No sketch: deciding whether one helps takes longer than it saves in a single search.
+    index = Index._of(Passages(to_core(rows), False, as_threads(threads)), None, {}, None)
     return index.search(queries, k, allow=allow, threads=threads)

@@ -1,4 +1,4 @@
-"""How fast this machine searches, beside what else is installed."""
+"""Search speed on this machine, compared with other installed libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relkt.index import Index
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 SECONDS = 0.5
-"""How long each search is repeated, at least; three times anyway."""
+"""Minimum total time of the repetitions of a search; there are at least three."""
 PEERS = ("relkt", "NumPy", "faiss")
 
 
@@ -27,10 +27,10 @@ class Timing:
     """The time of one search.
 
     Args:
-        system: What searched: one of :data:`PEERS`.
-        queries: Queries searched at once.
-        seconds: The median time of a call.
-        agreement: Share of its results that are relkt's; below 1 where a peer rounds otherwise.
+        system: The library, one of :data:`PEERS`.
+        queries: Number of queries per call.
+        seconds: Median time of a call.
+        agreement: Share of results that equal relkt's; below 1 if a peer rounds differently.
     """
 
     system: str
@@ -40,7 +40,7 @@ class Timing:
 
 
 def random_rows(rows: int, dim: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """(rows, dim) float32, unit rows in random directions: the hardest data for a search that leaves rows out."""
+    """(rows, dim) float32 unit rows in random directions: the hardest data for a search that skips rows."""
     generator = np.random.default_rng(seed)
     drawn = generator.standard_normal((rows, dim), dtype=np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -50,20 +50,20 @@ def random_rows(rows: int, dim: int, *, seed: int = 0) -> NDArray[np.float32]:
 def time_search(
     index: Index, queries: Embeddings, *, counts: Sequence[int], k: int, threads: int | None = None
 ) -> Iterator[Timing]:
-    """Time the search of an index, and of the same rows by NumPy and, if it is installed, faiss, one after the other.
+    """Time the search of an index, and of the same rows by NumPy and, if it is installed, by faiss.
 
     Args:
-        index: What is searched. The peers get a copy of its rows in memory, scaled to length 1.
-        queries: (q, d) At least as many as the most of ``counts``.
-        counts: How many queries at once.
-        k: Results for each.
-        threads: For relkt and faiss; NumPy's belong to its linear algebra, and are whatever they are.
+        index: The index. The peers search a copy of its rows in memory, scaled to length 1.
+        queries: (q, d) Queries, at least as many as the largest of ``counts``.
+        counts: Numbers of queries per call.
+        k: Number of results per query.
+        threads: Number of threads of relkt and faiss. NumPy uses its BLAS's own number of threads.
 
     Yields:
         A :class:`Timing` for each system and count.
 
     Raises:
-        ValueError: If there are fewer queries than the most of ``counts``, or as :meth:`Index.search`.
+        ValueError: If there are fewer queries than the largest of ``counts``, or as :meth:`Index.search`.
     """
     if len(queries) < max(counts):
         raise ValueError(f"queries: expected at least {max(counts)}, got {len(queries)}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from relkt._relkt import Passages, check_queries
-from relkt.arrays import Embeddings, as_count, as_rows, as_threads, check_rows, is_tensor, to_border, without_tensor
+from relkt.arrays import Embeddings, as_count, as_rows, as_threads, check_rows, is_tensor, to_core, without_tensor
 from relkt.errors import ArgumentError
 from relkt.index import Index
 from relkt.mining.conditions import ConditionArgs, MiningConditions, shows_conditions
@@ -213,11 +213,11 @@ def _backend(passages: Any, queries: Any, threads: int | None) -> tuple[Backend,
 
         on_device = TorchPassages(passages)
         return on_device, on_device.queries(queries)
-    border = to_border(as_rows("queries", without_tensor(queries)))
-    check_queries(border, threads)
+    prepared = to_core(as_rows("queries", without_tensor(queries)))
+    check_queries(prepared, threads)
     if isinstance(passages, Passages):
-        return passages, border
-    return Passages.borrow(to_border(as_rows("passages", without_tensor(passages))), threads), border
+        return passages, prepared
+    return Passages.borrow(to_core(as_rows("passages", without_tensor(passages))), threads), prepared
 
 
 def _expect_no_positives(**conditions: Any) -> None:

@@ -123,12 +123,12 @@ class Results:
         conditions, block = job.conditions, slice(start, stop)
         positives = job.positives.block(start, stop)
         exclude = None if job.exclude is None else job.exclude.block(start, stop)
-        lowest = backend.lowest_positive(queries, positives.to_border(), threads)
+        lowest = backend.lowest_positive(queries, positives.to_core(), threads)
         lists = backend.mine(
             queries,
             conditions.windows(lowest, job.passages),
-            positives.to_border(),
-            None if exclude is None else exclude.to_border(),
+            positives.to_core(),
+            None if exclude is None else exclude.to_core(),
             None if job.groups is None else job.groups.numbers,
             conditions.max_positive_similarity,
             threads,

@@ -75,7 +75,7 @@ class RowLists:
         starts = self.starts[start : stop + 1]
         return RowLists(starts - starts[0], self.rows[starts[0] : starts[-1]])
 
-    def to_border(self) -> tuple[Integers, Integers]:
+    def to_core(self) -> tuple[Integers, Integers]:
         """The arrays that the extension takes."""
         return self.starts, self.rows
 

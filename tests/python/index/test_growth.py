@@ -121,8 +121,8 @@ NAMES = ["a", "b", "c", "d"]
     [
         (None, ROWS, [1, 2, 3, 4], TypeError, "ids: expected no ids, since the index has none"),
         (NAMES, ROWS, None, TypeError, "ids: expected ids, since the index has them"),
-        (NAMES, ROWS, [1, 2, 3, 4], TypeError, "ids: expected strings, like those that are there"),
-        ([1, 2, 3, 4], ROWS, NAMES, TypeError, "ids: expected integers, like those that are there"),
+        (NAMES, ROWS, [1, 2, 3, 4], TypeError, "ids: expected strings, like the ids of the index"),
+        ([1, 2, 3, 4], ROWS, NAMES, TypeError, "ids: expected integers, like the ids of the index"),
         (NAMES, ROWS, ["e", "f", "b", "g"], ValueError, "ids: expected each id once, got 'b' for the passages 1 and 6"),
         (NAMES, ROWS, ["e", "f", "e", "g"], ValueError, "ids: expected each id once, got 'e' for the passages"),
         (NAMES, ROWS, ["e", "f"], ValueError, "ids: expected 4 values, one for each passage, got 2"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import relkt
 from relkt._relkt import Passages
-from relkt.arrays import to_border
+from relkt.arrays import to_core
 from relkt.mining.torch_backend import TorchPassages, chunks, error_bound
 from relkt.mining.torch_backend.block import Block
 from relkt.mining.torch_backend.products import exact_products
@@ -150,7 +150,7 @@ def test_equals_the_definition(device, data):
         results = passages.mine(torch.from_numpy(q), *arguments)
         lowest = passages.lowest_positive(torch.from_numpy(q), csr(positives), None)
     assert_equal(results, definition(q, p, lists, positives, exclude, groups, limit))
-    assert_equal(results, Passages.borrow(to_border(p), 1).mine(to_border(q), *arguments))
+    assert_equal(results, Passages.borrow(to_core(p), 1).mine(to_core(q), *arguments))
     expected = [min((own[row] for row in rows), default=np.nan) for own, rows in zip(scores, positives, strict=True)]
     np.testing.assert_array_equal(lowest, np.array(expected, dtype=np.float32))
 
@@ -166,16 +166,16 @@ def test_equals_the_core(device, half):
     positives = csr([[row, 2 * row] for row in range(300)])
     exclude = csr([rng.integers(0, 3_000, 30) for _ in range(300)])
     groups = np.arange(3_000) // 4
-    core, passages = Passages.borrow(to_border(p), 1), TorchPassages(torch.from_numpy(p).to(device))
+    core, passages = Passages.borrow(to_core(p), 1), TorchPassages(torch.from_numpy(p).to(device))
     with budgets(1 << 21, 1 << 20):
         lowest = passages.lowest_positive(torch.from_numpy(q), positives, None)
-        np.testing.assert_array_equal(lowest, core.lowest_positive(to_border(q), positives, 1))
+        np.testing.assert_array_equal(lowest, core.lowest_positive(to_core(q), positives, 1))
         everything, score = np.full(300, np.inf), lowest.astype(np.float64)
         lists = [(20, -everything, score - 0.01), (5, score, everything), (3_000, score - 0.02, score)]
         for limit in (None, 0.8):
             arguments = lists, positives, exclude, groups, limit, None
             results = passages.mine(torch.from_numpy(q), *arguments)
-            assert_equal(results, core.mine(to_border(q), *arguments))
+            assert_equal(results, core.mine(to_core(q), *arguments))
     # None of the counts is idle.
     assert all(too_similar.any() for _, _, too_similar, _ in results[::2])
     assert all(near_positive.any() for *_, near_positive in results)

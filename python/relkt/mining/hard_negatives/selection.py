@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from relkt._relkt import Passages, check_queries
-from relkt.arrays import Embeddings, as_rows, to_border
+from relkt.arrays import Embeddings, as_rows, to_core
 from relkt.index import Index
 from relkt.mining.conditions import upper_limits
 from relkt.mining.hard_negatives.embeddings import pool_of
@@ -89,8 +89,8 @@ class Searched:
         self, queries: Embeddings, corpus: Embeddings, query_block: int, threads: int | None, verbose: bool
     ) -> None:
         self.queries = as_rows("model: embeddings of the queries", queries)
-        check_queries(to_border(self.queries), threads)
-        rows = to_border(as_rows("model: embeddings of the passages", corpus))
+        check_queries(to_core(self.queries), threads)
+        rows = to_core(as_rows("model: embeddings of the passages", corpus))
         self._passages = Passages.borrow(rows, threads)
         self.corpus = Index._of(self._passages, None, {}, None)
         self.query_block = query_block
@@ -105,7 +105,7 @@ class Searched:
             queries = self.queries[query_of_pair[start : start + self.query_block]]
             rows = pairs.positives[start : start + self.query_block]
             lists = np.arange(len(rows) + 1), rows
-            scores[start : start + len(rows)] = self._passages.lowest_positive(to_border(queries), lists, self.threads)
+            scores[start : start + len(rows)] = self._passages.lowest_positive(to_core(queries), lists, self.threads)
         return scores
 
 
