@@ -13,7 +13,7 @@ class Parameter:
 
     Args:
         name: Its name in Python, e.g. ``overwrite``; a field of a parameter has dots, e.g. ``conditions.margin``.
-        value: The value to pass, as it is written in Python, e.g. ``True``; empty if the message names no value.
+        value: The value to pass, as Python code, e.g. ``True``; empty if the message mentions no value.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,7 +28,7 @@ err = Console(stderr=True)
 
 @dataclass
 class Settings:
-    """Options that stand before the command."""
+    """Options in front of the command."""
 
     traceback: bool = False
 
@@ -57,7 +57,6 @@ def one_line_errors(
     *,
     failures: tuple[type[Exception], ...] = (),
     options: Mapping[str, str] = MappingProxyType({}),
-    worded: Callable[[str], str] = str,
 ) -> Iterator[None]:
     """Turns bad input into one line and exit code 2, and Ctrl-C into exit code 130.
 
@@ -65,8 +64,7 @@ def one_line_errors(
         interrupted: A note after Ctrl-C, e.g. how to resume.
         failures: Errors of a command whose input was valid; they end it with exit code 1.
         options: Parameter of the library -> option or argument of the command, e.g. ``{"output_format": "--format"}``;
-            only those that :func:`option_of` does not spell by itself.
-        worded: Edits the library's message.
+            only those that :func:`option_of` does not derive from the name.
     """
     try:
         yield
@@ -77,7 +75,7 @@ def one_line_errors(
     except Exception as error:
         if settings.traceback or not isinstance(error, (ArgumentMessage, ValueError, OSError, ImportError, *failures)):
             raise
-        text = worded(" ".join(_message(error, options).split()))
+        text = " ".join(_message(error, options).split())
         err.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED if isinstance(error, failures) else BAD_INPUT) from None
 
@@ -103,5 +101,5 @@ def _message(error: Exception, options: Mapping[str, str]) -> str:
     if isinstance(error, ArgumentMessage):
         return error.render(lambda parameter: option_of(parameter, options))
     if isinstance(error, FileNotFoundError) and error.errno is not None and error.filename is not None:
-        return f"{error.filename}: file not found"  # the system's own words are longer, and name it twice
+        return f"{error.filename}: file not found"  # shorter than the message of the system
     return str(error)

@@ -12,11 +12,11 @@ from relkt.data import DatasetName, SplitBy
 ENCODER_PANEL = "Encoder"
 """Heading of the options of the encoder in a command's help."""
 
-_MODEL = "`muse`, a folder, or a name on the Hugging Face Hub."
+_MODEL = "`muse`, a folder, or a name on the Hugging Face Hub"
 
-# Each takes its name from the parameter that it annotates, e.g. `encoder: ModelOption` is `--encoder`.
-ModelOption = Annotated[str, typer.Option(help=f"Encoder: {_MODEL}", rich_help_panel=ENCODER_PANEL)]
-ModelArgument = Annotated[str, typer.Argument(help=f"Encoder: {_MODEL}")]
+# An option has the name of the parameter that it annotates, e.g. `encoder: ModelOption` is `--encoder`.
+ModelOption = Annotated[str, typer.Option(help=f"{_MODEL}.", rich_help_panel=ENCODER_PANEL)]
+ModelArgument = Annotated[str, typer.Argument(help=f"The encoder: {_MODEL}.")]
 MovedModelOption = Annotated[
     str | None,
     typer.Option(

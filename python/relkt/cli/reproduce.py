@@ -28,7 +28,7 @@ def reproduce(
         Path, typer.Option(help="Folder for the results: new, empty, or with results of the same experiment.")
     ],
     path: PathOption = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per trained system: 1, 2, ... up to this.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs per trained system, with seeds 1, 2, ...")] = 5,
     rows: Annotated[
         str | None,
         typer.Option(help=f"Comma-separated systems to compare: {', '.join(XQUAD_ROWS)}. Default: all."),

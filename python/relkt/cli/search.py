@@ -42,7 +42,7 @@ def search(
         typer.Option(
             "--file",
             help="File with one question per line: plain text, or JSON lines with `text` and optionally `_id` or `id`. "
-            "Use - for standard input.",
+            "Use - for stdin.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Passages per question.")] = 5,
@@ -50,21 +50,19 @@ def search(
         list[str] | None,
         typer.Option(
             metavar="COLUMN=VALUE",
-            help="Search only passages with this value. May be repeated: a passage must match every column given, and "
-            "any of a column's values.",
+            help="Search only passages with this value. May be repeated: different columns combine with AND, values of "
+            "one column with OR.",
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole passages instead of their beginnings.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Write one JSON object per question to standard output.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write one JSON object per question to stdout.")] = False,
     run: Annotated[Path | None, typer.Option("--run", help="Write the ranking to this file in TREC format.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --run file if it exists.")] = False,
     threads: ThreadsOption = None,
     model: MovedModelOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Find the passages with the highest cosine similarity to each question; the search is exact.
+    """Find the passages with the highest cosine similarity to each question, exactly.
 
     Example: `relkt search wiki.relkt "ทำไมทะเลถึงมีน้ำขึ้นน้ำลง"`
     """

@@ -1,4 +1,4 @@
-"""Tables of a run's results on its test questions."""
+"""Tables of a run's results on the test questions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ METRIC = "P@1"
 
 
 def stages_table(results: Path, level: Level) -> Table:
-    """P@1 in every language, before training and after each stage.
+    """P@1 per language, before training and after each stage.
 
     Args:
-        results: A run's ``results.json``.
-        level: What was found.
+        results: The ``results.json`` of a run.
+        level: Level of the candidates.
     """
     reports = _reports(results, level)
     first = next(iter(reports.values()))
     trained = first.languages_of(Average.TRAINED)
     table = Table(
-        title=f"{METRIC} on test questions, one of {first.num_candidates:,} {level.value}s, after each stage",
-        caption="* trained on",
+        title=f"{METRIC} on test questions after each stage, among {first.num_candidates:,} {level.value}s",
+        caption="* trained language",
     )
     table.add_column("language")
     for name in reports:
@@ -42,11 +42,11 @@ def stages_table(results: Path, level: Level) -> Table:
 
 
 def gains_table(results: Path, level: Level) -> Table:
-    """P@1 in every language before training and after its last stage, and the gain.
+    """P@1 per language before training and after the last stage, and the gain.
 
     Args:
-        results: A run's ``results.json``.
-        level: What was found.
+        results: The ``results.json`` of a run.
+        level: Level of the candidates.
     """
     before, *_, after = _reports(results, level).values()
     trained = before.languages_of(Average.TRAINED)
@@ -67,7 +67,7 @@ def gains_table(results: Path, level: Level) -> Table:
 
 
 def _reports(results: Path, level: Level) -> dict[str, Report]:
-    """Those of a run, in the order of its stages, by what columns call them."""
+    """Column title -> report, in the order of the stages."""
     content = json.loads(results.read_text(encoding="utf-8"))
     return {
         name.removeprefix("after "): Report.from_dict(content[stage][level.value])

@@ -60,7 +60,7 @@ def train(
         str | None,
         typer.Option(
             help="Comma-separated languages of the questions to load, e.g. en,th,de. The configuration selects those "
-            "to train; all are tested. English questions serve as reference only if en is included. Default: all."
+            "to train; all are tested. Include en: stages align the others with English questions. Default: all."
         ),
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
@@ -82,7 +82,7 @@ def train(
         from relkt.training.distributed.processes import launched_rank
 
         if preset is None and config is None and resume and not (output / "config.toml").is_file():
-            raise ValueError(f"--output: {output} is not the folder of a run, so there is nothing to resume")
+            raise ValueError(f"--output: {output} is not the folder of a run to resume")
         chosen = _configuration(preset, config, model, seed, resume=resume)
         if teacher is not None and chosen is not None and Stage.TRANSFER not in chosen.stages:
             raise ValueError("--teacher: requires a configuration with a transfer stage")
@@ -107,15 +107,18 @@ def _configuration(
 
     if preset is not None and file is not None:
         raise ValueError("--preset, --config: expected one of them, got both")
-    if preset is None and file is None:
-        if not resume:
-            raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
-        if seed is not None:
-            raise ValueError("--seed: a resumed run keeps its seed; omit --seed, or give --preset or --config too")
-        return None
     if preset == BEST:
         preset = "best-muse" if is_muse(model) else "best-transformer"
-    config = TrainConfig.preset(preset) if preset is not None else TrainConfig.from_toml(file)
+    if preset is not None:
+        config = TrainConfig.preset(preset)
+    elif file is not None:
+        config = TrainConfig.from_toml(file)
+    elif not resume:
+        raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
+    elif seed is not None:
+        raise ValueError("--seed: a resumed run keeps its seed; omit --seed, or give --preset or --config too")
+    else:
+        return None
     return config if seed is None else replace(config, seed=seed)
 
 
