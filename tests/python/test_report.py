@@ -125,6 +125,7 @@ def test_plot_learning_curve(tmp_path: Path) -> None:
     assert is_drawing(*plot_learning_curve(tmp_path / "metrics.jsonl", tmp_path / "learning_curve"))
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.jsonl")
     for draw in (
@@ -156,6 +157,7 @@ def test_metrics_that_cannot_be_drawn(tmp_path: Path, text: str, message: str) -
     assert not (tmp_path / "curve.png").exists()
 
 
+@pytest.mark.slow
 def test_plots_leave_matplotlib_s_global_state_alone(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.jsonl")
     code = (

@@ -15,7 +15,6 @@ LONG_FILES = {
     "tests/python/mining/test_hard_negatives.py",
     "tests/python/mining/test_negatives.py",
     "tests/python/mining/test_torch_backend.py",
-    "tests/python/test_evaluation.py",
     "tests/python/test_formats.py",
     "tests/python/training/test_remine.py",
 }

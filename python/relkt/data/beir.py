@@ -10,6 +10,7 @@ from relkt.data.beir_records import Judgement, Record, put_together, read_passag
 from relkt.data.parsing import iter_json_lines, iter_lines
 from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, RetrievalData, Split
+from relkt.storage import atomic_write
 
 CORPUS = "corpus.jsonl"
 QUERIES = "queries.jsonl"
@@ -98,7 +99,7 @@ def save_beir(data: RetrievalData, folder: str | Path) -> None:
             raise FileExistsError(f"folder: {path} exists already; choose another folder")
     (folder / QRELS).mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():
-        path.write_bytes(content)
+        atomic_write(path, content)
 
 
 def _records(path: Path) -> Iterable[Record]:

@@ -26,6 +26,7 @@ def processor() -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_file=str(resource_folder() / "sp.model"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "normalized"),
     [
@@ -45,6 +46,7 @@ def test_takes_the_longest_match(charsmap, text, normalized):
     assert charsmap.normalize(text) == normalized
 
 
+@pytest.mark.slow
 def test_normalizes_as_the_library_does(charsmap, processor):
     rng = random.Random(5)
     alphabet = [
@@ -72,12 +74,14 @@ def test_normalizes_as_the_library_does(charsmap, processor):
         assert charsmap.normalize(text).replace(" ", "") == expected, ascii(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["plain English", "Grüße aus Köln", "tiếng Việt", "今天天气很好", "สวัสดีครับ", "हिन्दी"])
 def test_ordinary_text_needs_no_repair(charsmap, text):
     assert not charsmap.needs_repair(text)
     assert not charsmap.needs_repair(text)  # from the cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [unicodedata.normalize("NFD", "tiếng Việt"), "ｶﾞ", "ﻼ\u064e", "\u00a0\u0301"])
 def test_finds_the_texts_that_need_repair(charsmap, text):
     assert charsmap.needs_repair(text)
@@ -89,6 +93,7 @@ def test_a_truncated_blob_is_refused(blob):
         Charsmap(blob)
 
 
+@pytest.mark.slow
 def test_the_cache_of_clusters_is_bounded(charsmap, monkeypatch):
     monkeypatch.setattr("relkt.encoders.charsmap._MAX_CLUSTERS", 10)
     for c in range(0x4E00, 0x4E40):

@@ -172,6 +172,7 @@ def test_copies_give_the_same_embeddings(tiny_model, copied):
     np.testing.assert_array_equal(copied(tiny_model).encode(TEXTS), tiny_model.encode(TEXTS))
 
 
+@pytest.mark.slow
 def test_encodes_in_a_worker_process(tiny_model):
     np.testing.assert_allclose(tiny_model.encode(TEXTS, device=["cpu"]), tiny_model.encode(TEXTS), rtol=0, atol=1e-6)
 
@@ -235,22 +236,26 @@ def train(model: SentenceTransformer, loss: torch.nn.Module, folder: Path, **arg
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_type", [losses.MultipleNegativesRankingLoss, losses.CachedMultipleNegativesRankingLoss])
 def test_trains_with_the_trainer_of_sentence_transformers(tiny_model, tmp_path, loss_type):
     history = train(tiny_model, loss_type(tiny_model), tmp_path)
     assert np.mean(history[-4:]) < 0.5 * np.mean(history[:2])
 
 
+@pytest.mark.slow
 def test_trains_with_a_data_loader_worker(tiny_model, tmp_path):
     history = train(tiny_model, losses.MultipleNegativesRankingLoss(tiny_model), tmp_path, dataloader_num_workers=1)
     assert history[-1] < history[0]
 
 
+@pytest.mark.slow
 def test_trains_under_autocast(tiny_model, tmp_path):
     history = train(tiny_model, losses.MultipleNegativesRankingLoss(tiny_model), tmp_path, bf16=True)
     assert np.mean(history[-4:]) < 0.5 * np.mean(history[:2])
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_loaded_back(tiny_model, tmp_path):
     pairs = Dataset.from_dict({"anchor": ["cat", "dog"], "positive": ["sat", "ran"]})
     trainer = SentenceTransformerTrainer(
@@ -285,12 +290,14 @@ def test_the_best_checkpoint_is_loaded_back(tiny_model, tmp_path):
 # The published model
 
 
+@pytest.mark.slow
 def test_published_sizes(muse):
     assert muse.get_embedding_dimension() == 512
     assert muse.max_seq_length is None
     assert muse[0].network.embedding.weight.shape == (128_000, 512)
 
 
+@pytest.mark.slow
 def test_published_model_equals_the_numpy_package(muse):
     data = load_data("relkt-mini")
     texts = (
@@ -300,6 +307,7 @@ def test_published_model_equals_the_numpy_package(muse):
     assert cosines.min() >= 0.9999
 
 
+@pytest.mark.slow
 def test_published_model_equals_the_numpy_package_on_xquad(muse):
     data = load_data("xquad", path=xquad_folder())
     texts = [query.text for query in data.queries][::41] + [passage.text for passage in data.passages][::17]
@@ -309,6 +317,7 @@ def test_published_model_equals_the_numpy_package_on_xquad(muse):
 
 # P@1 over 1,190 questions and 240 English paragraphs. Greek and Hindi contain runs of unknown characters, which the
 # NumPy package splits (its P@1 is .075 and .029).
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "share"), [("en", 0.794), ("ar", 0.606), ("zh", 0.668), ("el", 0.074), ("hi", 0.024)]
 )

@@ -48,6 +48,7 @@ def expected_ids(processor: sentencepiece.SentencePieceProcessor, text: str) -> 
     return [1, *processor.encode(text), 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [None, "NFC", "NFD", "NFKD"])
 def test_equals_the_library(muse, processor, form):
     texts = TEXTS if form is None else [unicodedata.normalize(form, text) for text in TEXTS]
@@ -55,6 +56,7 @@ def test_equals_the_library(muse, processor, form):
         assert ids == expected_ids(processor, text), ascii(text)
 
 
+@pytest.mark.slow
 def test_equals_the_library_on_every_character(muse, processor):
     # Every third code point of the first two planes, alone and before a letter.
     texts = [f"{c}{b}" for n in range(0, 0x20000, 3) if not 0xD800 <= n < 0xE000 for c in [chr(n)] for b in ("", "a")]
@@ -62,6 +64,7 @@ def test_equals_the_library_on_every_character(muse, processor):
         assert ids == expected_ids(processor, text), ascii(text)
 
 
+@pytest.mark.slow
 def test_equals_the_library_on_xquad(muse, processor):
     folder = os.environ.get("RELKT_XQUAD")
     if not folder:
@@ -80,6 +83,7 @@ def test_equals_the_library_on_xquad(muse, processor):
     assert different == []
 
 
+@pytest.mark.slow
 def test_a_run_of_unknown_characters_is_one_token(muse):
     assert muse[0].tokenize_texts(["\u0d05\u0d06\u0d07", "\u0d05"]) == [[1, 6, 0, 2], [1, 6, 0, 2]]
 

@@ -81,6 +81,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_mean_pooling_and_token_types(tmp_path: Path) -> None:
     modules = [make_transformer(tmp_path / "model", "bert"), Pooling(16)]
     model = SentenceTransformer(modules=modules, device="cpu", prompts={"query": "ask, "})
@@ -93,6 +94,7 @@ def test_mean_pooling_and_token_types(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_graph_includes_all_modules_after_the_network(tmp_path: Path) -> None:
     modules = [
         make_transformer(tmp_path / "model", "xlm-roberta"),
@@ -115,6 +117,7 @@ def test_the_graph_includes_all_modules_after_the_network(tmp_path: Path) -> Non
     assert found.shape == (4, 7)
 
 
+@pytest.mark.slow
 def test_muse_with_added_pieces(tiny_encoder: MuseEncoder, tmp_path: Path) -> None:
     tiny_encoder.add_pieces([("▁farther", -2.0)], torch.randn(1, 12, generator=torch.Generator().manual_seed(1)))
     model = SentenceTransformer(modules=[tiny_encoder], device="cpu", prompts={"query": ""})
@@ -128,6 +131,7 @@ def test_muse_with_added_pieces(tiny_encoder: MuseEncoder, tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_padded_muse_equals_the_network(muse: SentenceTransformer) -> None:
     features = muse.preprocess([*TEXTS, "x"])
     with torch.no_grad():
@@ -136,6 +140,7 @@ def test_padded_muse_equals_the_network(muse: SentenceTransformer) -> None:
     np.testing.assert_allclose(torch.nn.functional.normalize(found, dim=1), expected, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_difference_is_an_error_and_leaves_no_file(
     tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +192,7 @@ def test_arguments_are_checked(
         export_onnx(tiny_model, **{**options, "folder": tmp_path / options.get("folder", "onnx")})
 
 
+@pytest.mark.slow
 def test_the_command(tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     tiny_model.save(str(tmp_path / "model"))

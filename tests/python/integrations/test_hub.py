@@ -295,6 +295,7 @@ def test_upload_and_download_errors(hub: FakeHub, retriever: relkt.Retriever, tm
         download_index("me/empty")
 
 
+@pytest.mark.slow
 def test_the_commands(
     hub: FakeHub, retriever: relkt.Retriever, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

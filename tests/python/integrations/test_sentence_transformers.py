@@ -30,6 +30,7 @@ def make_data(seed: int = 0, passages: int = 150) -> tuple[Texts, Texts, dict[st
     return queries, corpus, relevant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,6 +98,7 @@ def test_given_embeddings_of_the_corpus(model: SentenceTransformer) -> None:
     assert evaluator(model, corpus_embeddings=embeddings.numpy()) == evaluator(model)
 
 
+@pytest.mark.slow
 def test_in_the_trainer(model: SentenceTransformer, tmp_path: Path) -> None:
     queries, corpus, relevant = make_data()
     evaluator = RetrievalEvaluator(queries, corpus, relevant, name="dev")

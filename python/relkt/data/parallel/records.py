@@ -1,4 +1,4 @@
-"""What a reader of parallel text yields, and opening files that may be compressed."""
+"""Records of parallel text, and reading of files that may be compressed."""
 
 from __future__ import annotations
 
