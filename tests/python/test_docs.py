@@ -310,6 +310,25 @@ def test_links_have_targets():
                 assert anchor in slugs, f"{path.relative_to(ROOT)} links to {link}, but {page.name} lacks that heading"
 
 
+def test_names_on_the_architecture_page_exist():
+    page = ROOT / "docs" / "architecture.md"
+    if not page.exists() or not (ROOT / "rust").exists():
+        pytest.skip("the sources are not in this checkout")
+    folders = [ROOT, ROOT / "python" / "relkt", ROOT / "rust" / "core" / "src"]
+    files = [path for top in ("python", "rust", "tools", "tests") for path in (ROOT / top).rglob("*.*")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".rs"))
+    words = set(re.findall(r"\w+", text))
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        if re.search(r"NAME\b|[ =\[]|^--", code):  # a placeholder, a command or an option
+            continue
+        if re.search(r"/|\.(py|rs|toml)$", code):
+            found = any((folder / code).exists() for folder in folders) or any(path.name == code for path in files)
+            assert found, f"architecture.md names {code}, which does not exist"
+        else:
+            missing = set(re.findall(r"\w+", code)) - words
+            assert not missing, f"architecture.md names {code}; no source contains {missing}"
+
+
 def slug(heading):
     """Return the anchor that GitHub and mkdocs give a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
