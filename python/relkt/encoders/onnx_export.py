@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from relkt.encoders.encoding import encode_passages
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.onnx_graph import INPUTS, EncoderGraph
 from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundError
+from relkt.storage import atomic_folder
 
 GRAPH, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx_settings.json"
 """The files of an export."""
@@ -125,9 +125,7 @@ def export_onnx(
     if not target.parent.is_dir():
         raise ArgumentNotFoundError("folder", problem=f"the parent folder of {target} does not exist")
     compared = [*TEXTS, *texts]
-    with _on_cpu(model), tempfile.TemporaryDirectory(prefix=".relkt-", dir=target.parent) as work:
-        written = Path(work) / "onnx"
-        written.mkdir()
+    with _on_cpu(model), atomic_folder(target) as written:
         graph = EncoderGraph(model)
         inputs = _write_graph(graph, model, written / GRAPH)
         tokenizer = _write_tokenizer(model, written)
@@ -145,9 +143,6 @@ def export_onnx(
             "compared_texts": len(compared),
         }
         (written / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        written.rename(target)
     return result
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relkt.data.types import Level
+from relkt.storage import atomic_write
 from relkt.training.config.fields import check_types, expect, from_dict, names_of, plain
 from relkt.training.config.stage_configs import (
     ContrastiveConfig,
@@ -188,7 +189,7 @@ class TrainConfig:
 
     def to_toml(self, path: str | Path) -> None:
         """Write every field to a file that :meth:`from_toml` reads back to an equal configuration."""
-        Path(path).write_text(self.dumps(), encoding="utf-8")
+        atomic_write(path, self.dumps())
 
     def dumps(self) -> str:
         """The text that :meth:`to_toml` writes."""
