@@ -23,8 +23,8 @@ class Parameter:
         return f"{self.name}={self.value}" if self.value else self.name
 
 
-Text = str | Sequence[str | Parameter]
-"""A text, or its parts if it mentions parameters."""
+Text = str | Sequence[object]
+"""A text, or its parts, some of which are a :class:`Parameter`."""
 
 
 class ArgumentMessage(Exception):
@@ -57,9 +57,10 @@ class ArgumentMessage(Exception):
     def render(self, spell: Callable[[Parameter], str]) -> str:
         """The message, with each parameter spelt by ``spell``, e.g. ``--overwrite`` for ``overwrite=True``."""
         names = ", ".join(spell(Parameter(name)) for name in self.name.split(", "))
-        return f"{names}: {''.join(part if isinstance(part, str) else spell(part) for part in self._message)}"
+        parts = (spell(part) if isinstance(part, Parameter) else str(part) for part in self._message)
+        return f"{names}: {''.join(parts)}"
 
-    def _set(self, name: str, message: tuple[str | Parameter, ...]) -> None:
+    def _set(self, name: str, message: tuple[object, ...]) -> None:
         self.name = name
         self._message = message
         super().__init__(self.render(str))
@@ -89,11 +90,11 @@ class ArgumentOSError(ArgumentMessage, OSError):
     """An argument names something that cannot be read or reached."""
 
 
-def _parts(text: Text) -> Sequence[str | Parameter]:
+def _parts(text: Text) -> Sequence[object]:
     return (text,) if isinstance(text, str) else text
 
 
-def _restored(error_type: type[ArgumentMessage], name: str, message: tuple[str | Parameter, ...]) -> ArgumentMessage:
+def _restored(error_type: type[ArgumentMessage], name: str, message: tuple[object, ...]) -> ArgumentMessage:
     error = error_type.__new__(error_type)
     error._set(name, message)
     return error

@@ -83,6 +83,23 @@ def test_encode_touches_no_other_file(run, tmp_path):
 
 
 @pytest.mark.usefixtures("ones")
+def test_chunks_are_written_in_order_or_not_at_all(run, tmp_path, monkeypatch):
+    def encode(_, texts, **__):
+        if "bad" in texts:
+            raise ValueError("cannot encode this text")
+        return np.array([[len(text), 1] for text in texts], np.float32)
+
+    monkeypatch.setattr("relkt.encoders.encode_passages", encode)
+    monkeypatch.setattr("relkt.cli.encode.CHUNK", 2)
+    for name, lines in {"good": ["a", "bb", "ccc", "dddd", "eeeee"], "fails": ["a", "bb", "ccc", "bad"]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+        result = run("encode", tmp_path / f"{name}.txt", "--output", tmp_path / f"{name}.npy")
+        assert result.exit_code == (0 if name == "good" else 2)
+    assert np.load(tmp_path / "good.npy").tolist() == [[1, 1], [2, 1], [3, 1], [4, 1], [5, 1]]
+    assert {path.name for path in tmp_path.iterdir()} == {"good.txt", "good.npy", "fails.txt"}
+
+
+@pytest.mark.usefixtures("ones")
 def test_paths_are_printed_without_markup_or_line_breaks(run, tmp_path):
     folder = tmp_path / "[bold]" / ("long" * 60)
     folder.mkdir(parents=True)

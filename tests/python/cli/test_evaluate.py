@@ -62,6 +62,22 @@ def test_the_run_holds_k_ranks_and_replaces_a_file_only_on_request(run, tmp_path
     assert len((tmp_path / "r.trec").read_text().splitlines()) == len(lines)
 
 
+@pytest.mark.usefixtures("ones")
+@pytest.mark.parametrize(("option", "writer"), [("--run", "run_lines"), ("--qrels", "_trec_id")])
+def test_a_failed_write_keeps_the_old_file(run, tmp_path, monkeypatch, option, writer):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(f"relkt.evaluation.trec.{writer}", fail)
+    (tmp_path / "old").write_text("old")
+    command = ["evaluate", "muse", "--data", "relkt-mini", "--languages", "en", "--level", "passage"]
+    result = run(*command, option, tmp_path / "old", "--overwrite")
+    assert result.exit_code == 2
+    assert "the disk is full" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
 def test_trained_languages_come_from_the_run_of_the_model(tiny, tmp_path, monkeypatch):
     shutil.copy(tiny, tmp_path / "config.toml")
     (tmp_path / "model").mkdir()
