@@ -13,7 +13,7 @@ from relkt.data.parsing import shorten
 from relkt.data.types import DataError
 
 
-class Candidacy(NamedTuple):
+class Exclusions(NamedTuple):
     """Passages that must not be negatives, in the form that :func:`relkt.mine` takes.
 
     Attributes:
@@ -61,7 +61,7 @@ class PairSet:
         order = np.argsort(self.pairs[:, 0], kind="stable")
         return order, np.searchsorted(self.pairs[order, 0], np.arange(len(self.queries) + 1))
 
-    def candidacy(self, *, same_document: bool = True) -> Candidacy:
+    def exclusions(self, *, same_document: bool = True) -> Exclusions:
         """Returns the passages that must not be negatives of each query.
 
         These are its positives, passages with the text of a positive or of the query itself, and the other passages of
@@ -82,8 +82,8 @@ class PairSet:
                 for rows, more in zip(exclude, self._in_same_documents(positives), strict=True):
                     rows.extend(more)
         if not any(exclude):
-            return Candidacy(positives, groups, None)
-        return Candidacy(positives, groups, [sorted(set(rows)) for rows in exclude])
+            return Exclusions(positives, groups, None)
+        return Exclusions(positives, groups, [sorted(set(rows)) for rows in exclude])
 
     def _twins(self, positives: list[list[int]]) -> list[list[int]]:
         rows_of: dict[str, list[int]] = {}

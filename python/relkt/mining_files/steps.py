@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relkt._relkt import IndexFileError
-from relkt.data.pairs import Candidacy, PairSet
+from relkt.data.pairs import Exclusions, PairSet
 from relkt.index import Index
 from relkt.mining import Skipped
 from relkt.mining.negatives import mine_from
@@ -77,7 +77,7 @@ class Steps:
 
     def mine(self, index: Index) -> tuple[MinedPairs, dict[str, int]]:
         """Mines the negatives; returns them and the number of skipped passages by reason."""
-        pairs, candidacy = self._pairs, self._pairs.candidacy(same_document=self._options.exclude_same_document)
+        pairs, exclusions = self._pairs, self._pairs.exclusions(same_document=self._options.exclude_same_document)
         total = len(pairs.queries)
         by_query, first = pairs.by_query()
 
@@ -90,7 +90,7 @@ class Steps:
         with self._stages("mining", total, done) as progress:
             for name, start, stop in missing:
                 own = pairs.pairs[by_query[first[start] : first[stop]]]
-                self._work.write_arrays(name, self._mine_part(start, stop, own, candidacy, index, progress))
+                self._work.write_arrays(name, self._mine_part(start, stop, own, exclusions, index, progress))
         parts = [self._work.read_arrays(name) for name in _part_names(MINED, total, MINE_PART)]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         scores = np.empty(len(by_query), dtype=np.float32)
@@ -103,7 +103,7 @@ class Steps:
         start: int,
         stop: int,
         own: NDArray[np.int64],
-        candidacy: Candidacy,
+        exclusions: Exclusions,
         index: Index,
         progress: Progress,
     ) -> Mapping[str, NDArray[Any]]:
@@ -112,10 +112,10 @@ class Steps:
             start,
             queries,
             index,
-            candidacy.positives[start:stop],
+            exclusions.positives[start:stop],
             conditions=self._conditions,
-            groups=candidacy.groups,
-            exclude=None if candidacy.exclude is None else candidacy.exclude[start:stop],
+            groups=exclusions.groups,
+            exclude=None if exclusions.exclude is None else exclusions.exclude[start:stop],
             progress=progress,
             threads=self._threads,
         )

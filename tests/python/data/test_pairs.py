@@ -7,7 +7,7 @@ import numpy as np
 from relkt.data.pairs import PairSetBuilder
 
 
-def test_candidacy_with_ids_and_documents():
+def test_exclusions_with_ids_and_documents():
     builder = PairSetBuilder()
     rows = [builder.add_passage(text, id=one, document=document, where="here") for text, one, document in [
         ("x", "0", "d"), ("y", "1", "d"), ("x", "2", "e"), ("z", "3", None), ("ask", "4", None),
@@ -19,11 +19,11 @@ def test_candidacy_with_ids_and_documents():
     found = builder.build()
     assert found.repeated == 1
     assert found.pairs.tolist() == [[0, 0], [1, 3]]
-    positives, groups, exclude = found.candidacy()
+    positives, groups, exclude = found.exclusions()
     assert positives == [[0], [3]]
     assert groups.tolist() == [0, 0, 1, 5, 6]
     assert exclude == [[2, 4], []]  # the same text, and the query's own
-    assert found.candidacy(same_document=False).groups is None
+    assert found.exclusions(same_document=False).groups is None
 
 
 def test_a_text_in_several_documents():
@@ -32,7 +32,7 @@ def test_a_text_in_several_documents():
         builder.add_passage(text, document=document, where="here")
     builder.add_pair(builder.add_query("q", where="here"), 0)
     builder.add_pair(builder.add_query("r", where="here"), 3)
-    positives, groups, exclude = builder.build().candidacy()
+    positives, groups, exclude = builder.build().exclusions()
     assert positives == [[0], [3]]
     assert groups is None
     assert exclude == [[0, 1, 2], [3]]

@@ -71,7 +71,7 @@ def identity_of(pairs: MiningPairs, kept: NDArray[np.int64], settings: Any) -> s
     for texts in (pairs.distinct.queries, pairs.distinct.passages):
         for text in texts:
             digest.update(f"{len(text)} {text}".encode())
-    digest.update(repr(pairs.candidacy.exclude).encode())
-    if pairs.candidacy.groups is not None:
-        digest.update(pairs.candidacy.groups.tobytes())
+    digest.update(repr(pairs.exclusions.exclude).encode())
+    if pairs.exclusions.groups is not None:
+        digest.update(pairs.exclusions.groups.tobytes())
     return digest.hexdigest()

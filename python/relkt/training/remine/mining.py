@@ -146,7 +146,7 @@ class Miner:
         self._last = None
 
     def _found(self, model: SentenceTransformer, seed: int, when: str, show: bool) -> MinedNegatives:
-        pairs, candidacy = self._pairs.distinct, self._pairs.candidacy
+        pairs, exclusions = self._pairs.distinct, self._pairs.exclusions
         texts = len(pairs.queries) + len(pairs.passages)
         with _restored(model), original_forward(model):
             with tqdm(total=texts, desc=f"Embedding, {when}", unit="text", leave=False, disable=not show) as bar:
@@ -158,10 +158,10 @@ class Miner:
                     0,
                     queries,
                     passages,
-                    candidacy.positives,
+                    exclusions.positives,
                     conditions=replace(self.conditions, seed=seed),
-                    groups=candidacy.groups,
-                    exclude=candidacy.exclude,
+                    groups=exclusions.groups,
+                    exclude=exclusions.exclude,
                     threads=self._threads,
                     progress=bar.update,
                 )

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from relkt.data.pairs import Candidacy, PairSet, PairSetBuilder
+from relkt.data.pairs import Exclusions, PairSet, PairSetBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ class MiningPairs:
         anchor: Name of the column of anchors.
         positive: Name of the column of positives.
         distinct: Anchors as queries, positives and the corpus as passages.
-        candidacy: The passages that are excluded for each query.
+        exclusions: The passages that are excluded for each query.
         query_of: (rows,) int64, the query of each row of the data set.
     """
 
     anchor: str
     positive: str
     distinct: PairSet
-    candidacy: Candidacy
+    exclusions: Exclusions
     query_of: NDArray[np.int64]
 
     @classmethod
@@ -58,11 +58,11 @@ class MiningPairs:
         """Reads and checks the columns, with the arguments and errors of ``RemineCallback``."""
         anchor, positive = _columns(pairs, anchor_column, positive_column)
         distinct, query_of = _distinct(pairs, corpus, anchor, positive, document_column)
-        candidacy = distinct.candidacy()
+        exclusions = distinct.exclusions()
         if exclude_column is not None:
             _check_column("pairs", pairs, exclude_column, "exclude_column")
-            candidacy = _excluding(candidacy, distinct, query_of, pairs[exclude_column][:], exclude_column)
-        return cls(anchor, positive, distinct, candidacy, query_of)
+            exclusions = _excluding(exclusions, distinct, query_of, pairs[exclude_column][:], exclude_column)
+        return cls(anchor, positive, distinct, exclusions, query_of)
 
     def rows_with_negatives(self, missing: NDArray[np.int64], policy: WithoutNegatives) -> NDArray[np.int64]:
         """The rows of the data set whose query has negatives.
@@ -115,16 +115,16 @@ def _distinct(
 
 
 def _excluding(
-    candidacy: Candidacy, distinct: PairSet, query_of: NDArray[np.int64], lists: Iterable[Any], column: str
-) -> Candidacy:
+    exclusions: Exclusions, distinct: PairSet, query_of: NDArray[np.int64], lists: Iterable[Any], column: str
+) -> Exclusions:
     """Excludes the passages whose text is in one of the query's lists."""
     row_of = {text: row for row, text in enumerate(distinct.passages)}
-    exclude = [set(rows) for rows in candidacy.exclude or [[]] * len(distinct.queries)]
+    exclude = [set(rows) for rows in exclusions.exclude or [[]] * len(distinct.queries)]
     for row, (query, texts) in enumerate(zip(query_of.tolist(), lists, strict=True)):
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"pairs, row {row}: expected a list of texts in {column!r}, got {texts!r}")
         exclude[query].update(row_of[text] for text in texts if text in row_of)
-    return candidacy._replace(exclude=[sorted(rows) for rows in exclude])
+    return exclusions._replace(exclude=[sorted(rows) for rows in exclude])
 
 
 def _columns(pairs: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:

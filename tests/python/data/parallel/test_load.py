@@ -154,7 +154,7 @@ def test_catalogues(tmp_path: Path) -> None:
     assert load_parallel(compiled).pairs == (Pair("Water", "น้ำ", "th"),)
 
 
-def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
+def test_left_out_records_are_counted_by_reason(tmp_path: Path) -> None:
     path = write(
         tmp_path / "pairs.tsv",
         "en\tde\nWater\tWasser\nWater\tWasser\nWater\t water \n\tLeer\nIce\t \nLong\t" + "x" * 30 + "\n",
