@@ -1,4 +1,4 @@
-"""Mining against its definition, applied to the full matrix of scores, and at its border."""
+"""Mining equals its definition on the full matrix of scores."""
 
 import math
 
@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from negatives_cases import REASONS, ROWS, assert_same
 
 import relkt
 from relkt._relkt import available_kernels
 from relkt.mining.sampling import draw
-
-FIELDS = (
-    "indices",
-    "scores",
-    "counts",
-    "hard_indices",
-    "hard_scores",
-    "semi_hard_indices",
-    "semi_hard_scores",
-    "positive_scores",
-)
-REASONS = ("excluded", "too_similar", "near_positive", "range_min")
 
 
 def score_matrix(queries, passages):
@@ -31,6 +20,7 @@ def score_matrix(queries, passages):
     return scores
 
 
+# Long: every condition in order, in one place to compare with.
 def definition(
     queries,
     passages,
@@ -52,7 +42,7 @@ def definition(
     max_positive_similarity=None,
     seed=0,
 ):
-    """Every condition, one after the other, on lists of Python; the outcome of each query as a dict."""
+    """Every condition in order, on Python lists; a dict of results for each query."""
     matrix, among = score_matrix(queries, passages), score_matrix(passages, passages)
     outcomes = []
     for query in range(len(queries)):
@@ -123,16 +113,9 @@ def check(mined, outcomes):
             assert getattr(mined.skipped, reason)[query] == expected[reason], (query, reason)
 
 
-def assert_same(a, b):
-    for name in FIELDS:
-        assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan="scores" in name), name
-    for reason in REASONS:
-        assert np.array_equal(getattr(a.skipped, reason), getattr(b.skipped, reason)), reason
-
-
 @st.composite
 def conditions(draw_from, rows):
-    """Options of a call, most of them absent most of the time."""
+    """Options of a call, most of them left out."""
     maybe = lambda values: draw_from(st.one_of(st.none(), st.none(), st.sampled_from(values)))  # noqa: E731
     count = st.integers(0, min(4, rows))
     options = {
@@ -221,14 +204,14 @@ def test_without_positives():
     for query, banned in enumerate([{0}, set(), {1, 2}]):
         assert mined.indices[query].tolist() == [row for row in hits.indices[query] if row not in banned][:4]
     assert np.isnan(mined.positive_scores).all()
-    assert relkt.mine(q, p).indices.shape == (3, 3), "three negatives if nothing is said"
+    assert relkt.mine(q, p).indices.shape == (3, 3), "three negatives by default"
     assert relkt.mine(q, p, [0, 1, 2], num_hard=1).indices.shape == (3, 0)
     few = relkt.mine(q, p[:2], [0, 1, 0], num_negatives=5, num_hard=4, num_semi_hard=3, margin=2)
     assert [few.indices.shape, few.hard_indices.shape, few.semi_hard_indices.shape] == [(3, 5), (3, 4), (3, 3)]
     assert few.counts.tolist() == [1, 1, 1]
 
 
-def test_an_index_is_mined_as_its_rows_are(tmp_path):
+def test_an_index_gives_the_results_of_its_rows(tmp_path):
     rng = np.random.default_rng(7)
     q, p = (rng.standard_normal((n, 24)).astype(np.float32) for n in (9, 300))
     expected = relkt.mine(q, p, np.arange(9), num_negatives=5, absolute_margin=0.05)
@@ -238,7 +221,7 @@ def test_an_index_is_mined_as_its_rows_are(tmp_path):
         assert_same(relkt.mine(q, passages, np.arange(9), num_negatives=5, absolute_margin=0.05), expected)
 
 
-def test_tensors_are_mined_as_arrays_are():
+def test_tensors_give_the_results_of_arrays():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(8)
     q, p = (rng.standard_normal((n, 24)).astype(np.float32) for n in (9, 300))
@@ -251,7 +234,7 @@ def test_tensors_are_mined_as_arrays_are():
         relkt.mine(q, torch.ones(24))
 
 
-def test_arguments_stay_as_they_are():
+def test_arguments_are_not_changed():
     rng = np.random.default_rng(9)
     q, p = (rng.standard_normal((n, 8)).astype(np.float32) for n in (5, 50))
     before = q.copy(), p.copy()
@@ -286,144 +269,7 @@ def test_progress_counts_all_queries():
     assert seen == [4, 4, 2]
 
 
-def test_positives_in_every_form():
-    rng = np.random.default_rng(5)
-    q, p = (rng.standard_normal((n, 4)).astype(np.float32) for n in (3, 20))
-    forms = [
-        [4, 5, 6],
-        np.array([4, 5, 6]),
-        np.array([4, 5, 6], dtype=np.uint8),
-        np.array([[4, 4], [5, 5], [6, 6]]),
-        [[4], [5], [6]],
-        [np.array(4), np.array([5]), (6,)],
-        [np.int32(4), {5}, range(6, 7)],
-        np.array([[4, -1], [-1, 5], [6, 6]]),
-        pytest.importorskip("torch").tensor([4, 5, 6]),
-    ]
-    first, *others = (relkt.mine(q, p, form) for form in forms)
-    for other in others:
-        assert_same(other, first)
-
-
-def test_a_draw_is_uniform():
-    counts = np.full(60_000, 5)
-    drawn = draw(counts, 8, 2, seed=1, first_query=0)
-    assert ((drawn >= 0) & (drawn < 5)).all()
-    assert (drawn[:, 0] < drawn[:, 1]).all()
-    pairs = np.bincount(drawn[:, 0] * 5 + drawn[:, 1], minlength=25)
-    pairs = pairs[pairs > 0]
-    assert len(pairs) == 10
-    # Chi-square with 9 degrees of freedom: above 27.9 once in a thousand.
-    assert ((pairs - 6_000) ** 2 / 6_000).sum() < 27.9
-
-
-def test_a_draw_depends_on_seed_and_query_only():
-    drawn = draw(np.array([30] * 40), 30, 5, seed=2, first_query=0)
-    assert np.array_equal(draw(np.array([30] * 10), 64, 5, seed=2, first_query=7), drawn[7:17])
-    assert not np.array_equal(draw(np.array([30] * 40), 30, 5, seed=3, first_query=0), drawn)
-    assert draw(np.array([0, 1, 3]), 3, 2, seed=0, first_query=0).min(axis=1).tolist()[:2] == [-1, -1]
-    assert draw(np.array([2]), 2, 4, seed=0, first_query=0).tolist() == [[0, 1, -1, -1]]
-
-
-ROWS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"positives": [0, 1, 2]}, ValueError, "positives: expected 4 entries, one for each query, got 3"),
-        ({"positives": [0, 1, 2, 4]}, ValueError, "positives: query 3 names the row 4, expected a row from 0 to 3"),
-        ({"positives": [0, [1, 7], 2, 4]}, ValueError, "positives: query 1 names the row 7, expected a row from 0 to"),
-        ({"positives": [0, 1, 2, -1]}, ValueError, "positives: query 3 names the row -1, expected a row from 0 to 3"),
-        ({"positives": [0, 1, 2, 10**30]}, ValueError, "positives: query 3: expected an integer row number"),
-        ({"positives": [0, 1, 2, True]}, TypeError, "positives: query 3: expected an integer row number"),
-        ({"positives": [[0], [1], [], [2]], "num_hard": 1}, ValueError, "positives: query 2 has none; margins, hard"),
-        ({"positives": None, "relative_margin": 0.1}, ValueError, "positives: query 0 has none"),
-        ({"positives": [0, 1, 2, 1.5]}, TypeError, "positives: query 3: expected an integer row number"),
-        ({"positives": [0, 1, 2, "3"]}, TypeError, "positives: query 3: expected a row or a list of rows, got '3'"),
-        ({"positives": np.zeros(4)}, TypeError, "positives: expected integers, got dtype float64"),
-        ({"positives": np.zeros((4, 1, 1), int)}, TypeError, r"positives: expected shape \(queries,\) or \(queries, "),
-        ({"positives": np.full(4, 2**63, np.uint64)}, ValueError, r"positives: expected row numbers below 2\*\*63"),
-        ({"positives": "0123"}, TypeError, "positives: expected a sequence with one entry for each query, got str"),
-        ({"num_negatives": 0}, ValueError, "num_negatives, num_hard, num_semi_hard: expected at least one"),
-        ({"num_hard": -1}, ValueError, "num_hard: expected an integer of at least 0, got -1"),
-        ({"num_semi_hard": 1.0}, TypeError, "num_semi_hard: expected an integer of at least 0, got 1.0"),
-        ({"strategy": "best"}, ValueError, "strategy: expected 'top' or 'random', got 'best'"),
-        ({"range_min": -1}, ValueError, "range_min: expected an integer of at least 0, got -1"),
-        ({"range_min": 2, "range_max": 4}, ValueError, r"range_max: expected at least range_min \+ num_negatives = 5"),
-        ({"range_max": 0}, ValueError, "range_max: expected an integer of at least 1, or None, got 0"),
-        ({"min_score": 0.5, "max_score": 0.4}, ValueError, "min_score: expected at most max_score = 0.4, got 0.5"),
-        ({"max_score": float("nan")}, ValueError, "max_score: expected a finite number, or None, got nan"),
-        ({"relative_margin": 10**400}, ValueError, "relative_margin: expected a finite number, or None, got 1000"),
-        ({"absolute_margin": "wide"}, TypeError, "absolute_margin: expected a number, or None, got 'wide'"),
-        ({"max_positive_similarity": True}, TypeError, "max_positive_similarity: expected a number, or None, got True"),
-        ({"margin": -0.1}, ValueError, "margin: expected a number from 0 to 2, got -0.1"),
-        ({"margin": float("nan")}, ValueError, "margin: expected a finite number, or None, got nan"),
-        ({"margin": "wide"}, TypeError, "margin: expected a number, or None, got 'wide'"),
-        ({"margin": 10**400}, ValueError, "margin: expected a finite number, or None, got 1000"),
-        ({"num_hard": 1, "range_min": 1, "max_score": 1}, ValueError, "range_min: expected only with num_negatives"),
-        (
-            {"num_hard": 1, "absolute_margin": 0, "strategy": "random"},
-            ValueError,
-            "strategy, absolute_margin: expected only with num_negatives above 0",
-        ),
-        ({"positives": None, "groups": [0, 1, 2, 3]}, ValueError, "groups: expected only with positives"),
-        (
-            {"positives": None, "max_positive_similarity": 0.9},
-            ValueError,
-            "max_positive_similarity: expected only with",
-        ),
-        ({"strategy": np.ones(2)}, ValueError, "strategy: expected 'top' or 'random'"),
-        ({"groups": [[0], [1, 2], 3, 4]}, TypeError, "groups: expected a 1-D array of integers, got list"),
-        ({"exclude": np.array([[0], [1], [2], [-2]])}, ValueError, "exclude: query 3 names the row -2"),
-        ({"num_semi_hard": 10**30}, ValueError, "num_semi_hard: expected an integer of at least 0, got 1000"),
-        ({"num_negatives": 10**15}, MemoryError, "Unable to allocate"),
-        ({"margin": 0.3}, ValueError, "margin: expected only with num_semi_hard above 0, whose window it is, got 0.3"),
-        ({"relative_margin": 95}, ValueError, "relative_margin: expected a number from -2 to 2, got 95"),
-        ({"max_score": 2}, ValueError, "max_score: expected a number from -1 to 1, got 2"),
-        (
-            {"max_positive_similarity": 95},
-            ValueError,
-            "max_positive_similarity: expected a number from -1 to",
-        ),
-        ({"groups": [0, 1, 2]}, ValueError, "groups: expected 4 values, one for each passage, got 3"),
-        ({"groups": [0.5] * 4}, TypeError, "groups: expected a 1-D array of integers"),
-        ({"exclude": [[0], [1], [2], [9]]}, ValueError, "exclude: query 3 names the row 9"),
-        ({"exclude": [0, 1, 2, 3]}, TypeError, "exclude: query 0: expected a list of rows, got 0"),
-        ({"exclude": np.arange(4)}, TypeError, r"exclude: expected shape \(queries, rows\), got \(4,\)"),
-        ({"seed": 1.5}, TypeError, "seed: expected an integer, got 1.5"),
-        ({"seed": -1}, ValueError, r"seed: expected an integer from 0 to 2\*\*64 - 1, got -1"),
-        ({"block_size": 0}, ValueError, "block_size: expected an integer of at least 1, got 0"),
-        ({"threads": 0}, ValueError, "threads: expected an integer of at least 1"),
-        ({"queries": ROWS.astype(np.float64)}, TypeError, "queries: expected dtype float32 or float16, got float64"),
-        ({"queries": ROWS * np.nan}, ValueError, "queries: expected finite values, got NaN at row 0, column 0"),
-        ({"queries": ROWS * [[1], [1], [0], [1]]}, TypeError, "queries: expected dtype float32"),
-        ({"queries": ROWS * np.float32([[1], [1], [0], [1]])}, ValueError, "queries: row 2 is all zeros"),
-        ({"passages": ROWS * np.float32(np.inf)}, ValueError, "passages: expected finite values, got"),
-        ({"passages": ROWS[:, :2]}, ValueError, "queries: expected dimension 2 like the passages, got 3"),
-        ({"passages": ROWS[:0]}, ValueError, "passages: expected at least one row and one column"),
-    ],
-)
-def test_bad_arguments(change, error, message):
-    arguments = {"queries": ROWS, "passages": ROWS, "positives": [0, 1, 2, 3], "block_size": 2} | change
-    with pytest.raises(error, match=message):
-        relkt.mine(**arguments, progress=lambda _: pytest.fail("work was done before the arguments were checked"))
-
-
-def test_progress_is_a_function():
-    with pytest.raises(TypeError, match="progress: expected a function of a number of queries, got 5"):
-        relkt.mine(ROWS, ROWS, progress=5)
-
-
-def test_limits_that_underflow_are_nobody_s_business():
-    with np.errstate(all="raise"):
-        mined = relkt.mine(ROWS, ROWS, range(4), num_negatives=1, min_score=0, max_score=0, relative_margin=1)
-    assert (mined.counts == 0).all()
-    with np.errstate(all="raise"):
-        assert relkt.mine(ROWS, ROWS, min_score=-1, max_score=1e-310).counts.max() < 4
-
-
-def test_what_was_mined_can_be_excluded():
+def test_results_can_be_excluded():
     first = relkt.mine(ROWS, ROWS, range(4), num_negatives=2, max_score=-0.1)
     assert (first.indices == -1).any()
     again = relkt.mine(ROWS, ROWS, range(4), num_negatives=4, exclude=first.indices)

@@ -1,4 +1,4 @@
-"""Mining on torch tensors against its definition, applied to the full matrix of scores, and against the core."""
+"""Mining on torch tensors equals its definition on the full matrix of scores, and the core."""
 
 import contextlib
 import warnings
@@ -8,37 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_cases import cosines, csr, on_devices
 
 import relkt
 from relkt._relkt import Passages
 from relkt.arrays import to_core
-from relkt.mining.torch_backend import TorchPassages, chunks, error_bound
-from relkt.mining.torch_backend.block import Block
-from relkt.mining.torch_backend.products import exact_products
-from relkt.mining.torch_backend.rows import Rows
-
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")),
-]
-on_devices = pytest.mark.parametrize("device", DEVICES)
-
-
-def cosines(a, b):
-    """(len(a), len(b)) float32: products and sums in double precision, over 16 sums that are folded in halves."""
-
-    def dot(x, y):
-        sums = np.zeros((*np.broadcast_shapes(x.shape[:-1], y.shape[:-1]), 16))
-        for column in range(x.shape[-1]):
-            sums[..., column % 16] += x[..., column] * y[..., column]
-        while sums.shape[-1] > 1:
-            half = sums.shape[-1] // 2
-            sums = sums[..., :half] + sums[..., half:]
-        return sums[..., 0]
-
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    norms = np.sqrt(dot(a, a))[:, None] * np.sqrt(dot(b, b))[None, :]
-    return (dot(a[:, None], b[None]) / norms).astype(np.float32) + np.float32(0)
+from relkt.mining.torch_backend import TorchPassages, chunks
 
 
 def definition(queries, passages, lists, positives, exclude, groups, limit):
@@ -67,12 +42,6 @@ def definition(queries, passages, lists, positives, exclude, groups, limit):
             found[query, : len(best)] = own[best]
         results.append((rows, found, too_similar, near_positive))
     return results
-
-
-def csr(lists):
-    """Starts and rows."""
-    starts = np.cumsum([0, *map(len, lists)])
-    return starts.astype(np.int64), np.array([row for rows in lists for row in rows], dtype=np.int64)
 
 
 @contextlib.contextmanager
@@ -236,7 +205,7 @@ def test_by_hand(device):
 
 
 @on_devices
-def test_what_float32_cannot_tell_apart_is_told_apart(device):
+def test_scores_that_float32_cannot_distinguish_are_ordered(device):
     rng = np.random.default_rng(5)
     q = rng.standard_normal((20, 64)).astype(np.float32)
     p = (rng.standard_normal(64) + 1e-7 * rng.standard_normal((3_000, 64))).astype(np.float32)
@@ -250,7 +219,7 @@ def test_what_float32_cannot_tell_apart_is_told_apart(device):
 
 
 @on_devices
-def test_what_ranks_before_the_last_result(device):
+def test_near_positives_that_rank_before_the_last_result(device):
     # All scores are 1 / sqrt(2). Rows 1 and 3 are refused; rows 0 and 2 are left, and the last of them is row 2.
     p = torch.tensor([[1, -1], [1, 1], [1, -1], [1, 1], [1, 1]], dtype=torch.float32, device=device)
     for num, refused in ((1, 0), (2, 1), (3, 2)):
@@ -283,108 +252,7 @@ def test_all_rows_tie(device):
 
 
 @on_devices
-@pytest.mark.parametrize("dim", [1, 7, 384, 2_000])
-def test_error_bound_holds_and_is_not_idle(device, dim):
-    rng = np.random.default_rng(dim)
-    q, p = (torch.from_numpy(rng.standard_normal((n, dim)).astype(np.float32) + 1).to(device) for n in (64, 500))
-    left, right = (Rows.checked("rows", rows) for rows in (q, p))
-    with exact_products(torch.device(device)):
-        first = left.unit() @ right.unit().T
-    exact = cosines(q.cpu().numpy(), p.cpu().numpy())
-    assert np.abs(first.cpu().numpy() - exact.astype(np.float64)).max() <= error_bound(dim)
-    assert error_bound(dim) <= 2.0**-22 * (dim + 3)
-
-
-@on_devices
-def test_products_that_are_not_exact_enough_are_refused(device, monkeypatch):
-    scores = Block.scores
-    monkeypatch.setattr(Block, "scores", lambda *arguments: scores(*arguments) * 1.001)
-    p = torch.eye(3, device=device)
-    with pytest.raises(RuntimeError, match=r"scores: expected float32 products on .* to be exact to"):
-        TorchPassages(p).mine(torch.eye(3), [(1, np.full(3, -np.inf), np.full(3, np.inf))], csr([[]] * 3))
-
-
-def precision():
-    """What torch says about products of float32."""
-    said = []
-    for read in (
-        torch.get_float32_matmul_precision,
-        lambda: torch.backends.cuda.matmul.allow_tf32,
-        lambda: torch.backends.cuda.matmul.fp32_precision,
-        lambda: torch.backends.mkldnn.matmul.fp32_precision,
-    ):
-        try:
-            said.append(read())
-        except (AttributeError, RuntimeError) as error:  # torch before 2.9; settings that contradict each other
-            said.append(type(error))
-    return said
-
-
-@contextlib.contextmanager
-def fresh_precision():
-    try:
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-        if hasattr(torch.backends.mkldnn, "matmul"):
-            torch.backends.fp32_precision = "none"
-            for backend in (torch.backends.cuda, torch.backends.mkldnn):
-                backend.matmul.fp32_precision = "none"
-
-
-SETTINGS = {
-    "default": lambda: None,
-    "high": lambda: torch.set_float32_matmul_precision("high"),
-    "medium": lambda: torch.set_float32_matmul_precision("medium"),
-    "allow_tf32": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
-    "operation": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
-    "all": lambda: [
-        setattr(torch.backends.cuda.matmul, "fp32_precision", "none"),
-        setattr(torch.backends, "fp32_precision", "tf32"),
-    ],
-}
-
-
-@on_devices
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_precision_is_full_inside_and_as_before_afterwards(device, setting, interrupted, monkeypatch):
-    if setting in ("operation", "all") and not hasattr(torch.backends.mkldnn, "matmul"):
-        pytest.skip("torch before 2.9 has one setting only")
-    inside = []
-    scores = Block.scores
-
-    def watched(*arguments):
-        inside.append((precision(), torch.is_autocast_enabled(device)))
-        if interrupted:
-            raise KeyboardInterrupt
-        return scores(*arguments)
-
-    monkeypatch.setattr(Block, "scores", watched)
-    window = (1, np.full(3, -np.inf), np.full(3, np.inf))
-    with fresh_precision():
-        SETTINGS[setting]()
-        before = precision()
-        with torch.autocast(device, dtype=torch.bfloat16):
-            with contextlib.suppress(KeyboardInterrupt):
-                ((rows, _, _, _),) = TorchPassages(torch.eye(3, device=device)).mine(
-                    torch.eye(3), [window], csr([[]] * 3)
-                )
-            assert torch.is_autocast_enabled(device)
-        assert precision() == before
-        if setting == "all":  # not pinned: it still follows what holds for all operations
-            torch.backends.fp32_precision = "ieee"
-            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    ((seen, autocast),) = inside
-    assert seen[:2] == ["highest", False]
-    assert set(seen[2:]) <= {"ieee", AttributeError}
-    assert not autocast
-    assert interrupted or rows.tolist() == [[0], [1], [2]]
-
-
-@on_devices
-def test_arguments_are_left_alone(device):
+def test_arguments_are_not_changed(device):
     rng = np.random.default_rng(2)
     q, p = (torch.from_numpy(rng.standard_normal((n, 6)).astype(np.float32)).to(device) for n in (4, 30))
     window = (2, np.full(4, -0.5), np.full(4, 0.9))
@@ -406,6 +274,8 @@ def test_arguments_are_left_alone(device):
 
 
 EVERYTHING = (1, np.full(2, -np.inf), np.full(2, np.inf))
+
+
 BAD = torch.ones((2000, 3))
 BAD[1500, 2], BAD[1700] = float("nan"), 0
 
@@ -481,16 +351,3 @@ def test_queries_are_checked_as_a_whole(device):
         passages.queries(np.eye(3))
     with pytest.raises(ValueError, match="queries: expected dimension 3 like the passages, got 2"):
         passages.queries(np.ones((1, 2), np.float32))
-
-
-def test_cuda_budget_counts_what_torch_keeps(monkeypatch):
-    device = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 << 30, 80 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 << 30)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1 << 30)
-    assert chunks.budget(device) == 1 << 30
-    block, stretch = chunks.chunk_shape(4096, 384, device)
-    assert block * stretch * chunks.CELL_BYTES <= 1 << 29
-    assert (block + stretch) * 384 * chunks.VALUE_BYTES <= 1 << 29
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79 << 30, 80 << 30))
-    assert chunks.budget(device) == chunks.MAX_BUDGET

@@ -1,0 +1,6 @@
+"""Path of the helpers of these tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for torch_cases
