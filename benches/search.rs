@@ -1,6 +1,5 @@
-//! Whole searches: queries by width by k by threads, in pairs of query and row a second, among all rows and among one
-//! percent of them, and the gemm crate with a selection over each row of its scores (the selection on one thread, whatever
-//! the number for the product).
+//! Whole searches by number of queries, width, k and threads, in (query, row) pairs per second: among all rows, among one
+//! percent of them, and by the gemm crate with a selection from each row of its scores (always on one thread).
 //!
 //!     cargo bench -p relkt-core --bench search
 

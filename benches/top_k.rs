@@ -1,5 +1,5 @@
-//! Keeping the best k of a stream of scores that are known to within an error: ours against a binary heap, selection and
-//! sorting, which are given all scores exactly.
+//! The top k of a stream of scores with bounded errors: `TopK` against a binary heap, selection and sorting, which get exact
+//! scores.
 //!
 //!     cargo bench -p relkt-core --bench top_k
 
@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use relkt_core::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
 const ROWS: usize = 100_000;
-/// As much as codes of 384 columns typically miss, on either side.
+/// Typical coding error of rows with 384 columns, in either direction.
 const ERROR: f32 = 0.008;
 
 /// Exact scores from the list.

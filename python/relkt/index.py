@@ -144,7 +144,7 @@ class Index:
     def search(self, queries: Embeddings, k: int = 10, *, allow: Any = None, threads: int | None = None) -> Hits:
         """Finds the ``k`` passages of highest cosine for each query, exactly.
 
-        A pass over the 8-bit codes, with a proven error bound, selects candidates. They are scored again in double
+        A scan of the 8-bit codes, with a proven error bound, selects candidates. They are scored again in double
         precision, in one fixed order of summation, and rounded to float32 once. So a query's result is bit-identical
         for any other queries, any number of threads, any kernel, and an index in memory or in a file.
 
@@ -208,7 +208,9 @@ class Index:
             raise TypeError("passages: expected dtype float16, that of the index, got float32, which would lose digits")
         rows = rows.astype(self.dtype, copy=False)
         if (ids is None) != (self._ids is None):
-            wanted = "no ids, since the index has none" if self._ids is None else "ids, since the index has them"
+            wanted = (
+                "no ids, since the index does not have ids" if self._ids is None else "ids, since the index has them"
+            )
             raise TypeError(f"ids: expected {wanted}")
         threads = as_threads(threads)
         with self._lock:

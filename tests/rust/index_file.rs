@@ -1,4 +1,4 @@
-//! Index files: what is written comes back, damage is told, and an interrupted save leaves what was there.
+//! Index files: round trips, damage, and interrupted saves.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{Random, half, matrix, passages};
 use relkt_core::index_file::{IndexFile, open, save};
 use relkt_core::{Buffer, Error, Execution, Hits, Ids, IndexWriter, Kernel, Matrix, Passages, Values, search};
 
-/// A folder of this test's own, removed at its end.
+/// A temporary folder of one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -48,7 +48,7 @@ fn hits(passages: &Passages, queries: &[f32]) -> Hits {
     let kernel = Kernel::detect();
     let queries = matrix("queries", queries, passages.dim(), kernel);
     let hits = search(&queries, passages, passages.rows().min(20), None, &execution()).expect("valid search");
-    // What it cost depends on which way was faster.
+    // The number of scored rows depends on which pass was faster.
     Hits { scored: Vec::new(), ..hits }
 }
 
@@ -85,7 +85,7 @@ fn half_passages(values: &[f32], dim: usize) -> Passages {
 }
 
 #[test]
-fn what_is_written_comes_back() {
+fn a_saved_index_opens_unchanged() {
     let folder = Folder::new("roundtrip");
     let mut random = Random::new(1);
     for (rows, dim) in [(1, 1), (15, 3), (16, 8), (17, 9), (1000, 33)] {
@@ -104,7 +104,7 @@ fn what_is_written_comes_back() {
                     assert_eq!(opened.passages.is_f16(), stored.is_f16());
                     assert_eq!(opened.metadata, metadata);
                     assert!(same_ids(&opened.ids, &ids));
-                    // Over itself, while it is mapped; and the same index makes the same file.
+                    // Saved over itself while it is mapped; the same index makes the same file.
                     save(&path, &opened.passages, &opened.ids, &opened.metadata, &execution()).expect("saved");
                     assert_eq!(fs::read(&path).expect("readable"), first);
                 }
@@ -156,7 +156,7 @@ fn batches_make_the_same_index() {
         if single {
             assert!(fs::read(folder.file("a")).expect("a") == fs::read(folder.file("b")).expect("b"));
         }
-        // What codes are relative to is decided by the first batch; results do not depend on it.
+        // The first batch determines the frame of the codes; results do not depend on it.
         let opened = open(&folder.file("b"), true, &execution()).expect("opened");
         assert!(same_ids(&opened.ids, &ids));
         assert_eq!(hits(&opened.passages, &values[..dim]), hits(&passages(&values, dim, kernel), &values[..dim]));
@@ -165,13 +165,13 @@ fn batches_make_the_same_index() {
 }
 
 #[test]
-fn a_writer_that_is_given_up_leaves_nothing() {
+fn an_abandoned_writer_leaves_no_file() {
     let folder = Folder::new("given-up");
     let path = folder.file("index.relkt");
     let (dim, kernel) = (4, Kernel::detect());
     let batch = || matrix("passages", &[1.0; 20], dim, kernel);
     let create = || IndexWriter::create(&path, 7, dim, false, &Ids::Rows, &HashMap::new()).expect("created");
-    fs::write(&path, "what was there").expect("written");
+    fs::write(&path, "an earlier file").expect("written");
 
     let mut short = create();
     short.append(batch(), &execution()).expect("written");
@@ -193,7 +193,7 @@ fn a_writer_that_is_given_up_leaves_nothing() {
     let refused = save(&path, &stored, &wrong, &HashMap::new(), &execution());
     assert_eq!(refused, Err(Error::IdCount { expected: 5, got: 2 }));
 
-    assert_eq!(fs::read(&path).expect("readable"), b"what was there");
+    assert_eq!(fs::read(&path).expect("readable"), b"an earlier file");
     assert_eq!(folder.names(), ["index.relkt"]);
 }
 
@@ -205,7 +205,7 @@ fn problem(outcome: relkt_core::Result<IndexFile>) -> String {
 }
 
 #[test]
-fn damage_is_told() {
+fn damage_is_an_error() {
     let folder = Folder::new("damage");
     let path = folder.file("index.relkt");
     let (rows, dim) = (300, 17);
@@ -247,7 +247,7 @@ fn damage_is_told() {
 }
 
 #[test]
-fn a_newer_version_and_a_stranger_are_refused() {
+fn a_newer_version_and_other_files_are_errors() {
     let folder = Folder::new("version");
     let path = folder.file("index.relkt");
     let stored = passages(&[1.0; 20], 4, Kernel::detect());
@@ -267,9 +267,9 @@ fn a_newer_version_and_a_stranger_are_refused() {
     assert!(stranger.contains("not an index written by relkt"), "{stranger}");
 }
 
-/// What is in nobody's row but would be found, and numbers that are none.
+/// Padding rows that a search would find, and values that are NaN.
 #[test]
-fn damage_of_numbers_is_told() {
+fn damaged_numbers_are_errors() {
     let folder = Folder::new("numbers");
     let path = folder.file("index.relkt");
     let (rows, dim, kernel) = (20, 5, Kernel::detect());
@@ -284,10 +284,10 @@ fn damage_of_numbers_is_told() {
         fs::write(&path, bad).expect("written");
         open(&path, false, &execution())
     };
-    // Places behind the last row.
+    // Padding rows.
     assert!(problem(change(scales + 25 * 4, 1.0)).contains("do not fit"));
     assert!(problem(change(errors + 31 * 4, 1.0)).contains("do not fit"));
-    // A row that no bound ever passes for: told by the search, which cannot find as many as there are.
+    // A row whose bound never passes: the search reports it, because it finds too few rows.
     for row in 0..rows {
         let broken = change(errors + row * 4, f32::NAN).expect("not looked at without verify").passages;
         let queries = matrix("queries", &[1.0; 5], dim, kernel);
@@ -298,7 +298,7 @@ fn damage_of_numbers_is_told() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_replaced_is_a_file_and_keeps_its_mode() {
+fn a_replaced_file_keeps_its_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("mode");
     let path = folder.file("index.relkt");
@@ -317,7 +317,7 @@ fn what_is_replaced_is_a_file_and_keeps_its_mode() {
 }
 
 #[test]
-fn files_that_cannot_be_written_are_told() {
+fn files_that_cannot_be_written_are_errors() {
     let folder = Folder::new("refused");
     let stored = passages(&[1.0; 20], 4, Kernel::detect());
     let save_to = |path: &std::path::Path| save(path, &stored, &Ids::Rows, &HashMap::new(), &execution());

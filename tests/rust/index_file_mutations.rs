@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 const FILES: u64 = 20_000;
 /// Bounds of one file. Undamaged files of this size open in less than a millisecond.
 const MAX_TIME: Duration = Duration::from_secs(5);
-const MAX_MEMORY: usize = 64 << 20;
+const MAX_MEMORY: usize = 4 << 20;
 const ROWS: usize = 37;
 const DIM: usize = 40;
 /// Directions of the sketch.
@@ -265,6 +265,20 @@ fn change_values(random: &mut Random, parsed: &mut Parsed) {
     }
 }
 
+/// Changes the length of a header, or digits in it.
+fn change_digits(random: &mut Random, header: &mut [u8]) {
+    if random.next().is_multiple_of(4) {
+        let len = number(random, header.len() as u64 - 8);
+        header[..8].copy_from_slice(&len.to_le_bytes());
+        return;
+    }
+    for byte in header[8..].iter_mut().filter(|byte| byte.is_ascii_digit()) {
+        if random.next().is_multiple_of(40) {
+            *byte = b'0' + (random.next() % 10) as u8;
+        }
+    }
+}
+
 /// A damaged file.
 fn mutated(seed: u64, originals: &[Parsed]) -> Vec<u8> {
     let mut random = Random::new(seed);
@@ -316,19 +330,10 @@ fn mutated(seed: u64, originals: &[Parsed]) -> Vec<u8> {
             bytes
         }
         _ => {
-            // Digits of the header, without a new checksum; or the length of the header.
+            // Without a new checksum.
             let mut bytes = parsed.bytes();
             let header = bytes.len() - parsed.data.len();
-            if random.next().is_multiple_of(4) {
-                let len = number(&mut random, header as u64 - 8);
-                bytes[..8].copy_from_slice(&len.to_le_bytes());
-            } else {
-                for byte in bytes[8..header].iter_mut().filter(|byte| byte.is_ascii_digit()) {
-                    if random.next().is_multiple_of(40) {
-                        *byte = b'0' + (random.next() % 10) as u8;
-                    }
-                }
-            }
+            change_digits(&mut random, &mut bytes[..header]);
             bytes
         }
     }

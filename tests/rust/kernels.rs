@@ -20,7 +20,7 @@ fn which_kernels_run_here() {
     let available: Vec<&str> = Kernel::available().into_iter().map(Kernel::name).collect();
     for name in NAMES {
         let state = if available.contains(&name) { "tested" } else { "skipped: not on this processor" };
-        // The test harness shows it with --nocapture, as CI does.
+        // Shown with --nocapture, which CI uses.
         println!("kernel {name}: {state}");
         assert_eq!(Kernel::by_name(name).is_ok(), available.contains(&name));
     }
@@ -40,7 +40,7 @@ fn required_kernels_run_here() {
     }
 }
 
-/// Codes of rows, as plain numbers, with the panel's memory made from them by the definition of the layout.
+/// Codes of rows as plain numbers, and in the stored layout, made by its definition.
 struct Rows {
     codes: Vec<Vec<i8>>,
     stored: Vec<u8>,
@@ -69,13 +69,14 @@ impl Rows {
 /// Whole numbers and powers of two make every operation of a kernel exact (sums of codes stay below 2^24), so that all
 /// kernels must agree with the loop bit for bit, ties with the limit included.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one grid of cases, whose loops share their data")]
 fn whole_numbers_are_scored_exactly() {
     for kernel in Kernel::available() {
         let levels = i64::from(kernel.query_levels());
         for (seed, &dim) in DIMS.iter().enumerate() {
             for blocks in BLOCKS {
                 let mut random = Random::new(seed as u64 * 1000 + blocks as u64);
-                // Every third panel holds nothing but the largest codes, the worst that sums can get.
+                // Every third panel holds only the largest codes, for the largest sums.
                 let extreme = blocks % 3 == 0;
                 let rows = Rows::new(blocks, dim, || match random.next() {
                     r if extreme => [127, -127][(r % 2 * r / 7 % 2) as usize],
@@ -105,7 +106,7 @@ fn whole_numbers_are_scored_exactly() {
                         let sum: i32 = products.map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
                         sum as f32 * scale * rows.scales[row] + slope * rows.errors[row]
                     };
-                    // A limit that one of the query's own bounds equals, one that all pass, or one that none does.
+                    // A limit equal to one of the query's bounds, one below all bounds, or one above all.
                     let limit = |q: usize| match q % 4 {
                         0 => f32::NEG_INFINITY,
                         3 => f32::INFINITY,
@@ -126,12 +127,12 @@ fn whole_numbers_are_scored_exactly() {
                     assert_eq!(found.above_window, vec![0; count]);
                     let mut found = found.rows;
                     let case = format!("{} dim {dim} blocks {blocks} queries {count}", kernel.name());
-                    // Those of one query come in order of rows; queries of a tile come together.
+                    // Survivors of one query are in order of rows; those of a tile's queries are interleaved.
                     let in_order = |q: u32| found.iter().filter(move |s| s.query == q).map(|s| s.row);
                     assert!((0..count as u32).all(|q| in_order(q).is_sorted()), "{case}");
                     found.sort_by_key(|s| (s.query, s.row));
                     assert_eq!(found, expected, "{case}");
-                    // Block by block and query by query, the same.
+                    // The same, block by block and query by query.
                     let mut alone = Vec::new();
                     for (q, query) in queries.iter().enumerate() {
                         for at in 0..blocks {
@@ -157,7 +158,7 @@ fn whole_numbers_are_scored_exactly() {
     }
 }
 
-/// With a window, bounds above one limit survive, and between two limits those with a lower bound below a ceiling.
+/// With a window, bounds above `always` survive, and bounds above `limit` whose lower bound is below the window's upper limit.
 #[test]
 fn windows_hold() {
     let dim = 33;
@@ -171,35 +172,35 @@ fn windows_hold() {
             let query = QueryCodes::new(codes, 1.0, 2.0);
             let survivors = |window: Option<(f32, f32, f32)>| {
                 let mut block = QueryBlock::new(kernel, groups(dim), &[&query; 7]);
-                let (limit, sure, ceiling) = window.unwrap_or((f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY));
-                (0..7).for_each(|q| block.set_window(q, limit, sure, ceiling));
+                let (limit, always, below) = window.unwrap_or((f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY));
+                (0..7).for_each(|q| block.set_window(q, limit, always, below));
                 let mut found = Survivors::default();
                 kernel.scan(&block, &panel, &mut found);
                 found.rows.sort_by_key(|s| (s.query, s.row));
                 (found.rows, found.above_window)
             };
-            let (all, dropped) = survivors(None);
-            assert_eq!(dropped, [0; 7]);
+            let (all, above_window) = survivors(None);
+            assert_eq!(above_window, [0; 7]);
             assert_eq!(all.len(), 7 * blocks * BLOCK_ROWS);
             let mut bounds: Vec<f32> = all.iter().map(|s| s.bound).collect();
             bounds.sort_by(f32::total_cmp);
-            let (limit, sure) = (bounds[bounds.len() / 4], bounds[bounds.len() / 4 * 3]);
-            let ceiling = bounds[bounds.len() / 2];
+            let (limit, always) = (bounds[bounds.len() / 4], bounds[bounds.len() / 4 * 3]);
+            let below = bounds[bounds.len() / 2];
             let wanted = |s: &&Survivor| {
                 let lower = s.bound - 2.0 * 2.0 * rows.errors[s.row as usize];
-                s.bound > sure || s.bound > limit && lower < ceiling
+                s.bound > always || s.bound > limit && lower < below
             };
             let expected: Vec<Survivor> = all.iter().filter(wanted).copied().collect();
             let passed = all.iter().filter(|s| s.bound > limit).count();
-            let left_out = ((passed - expected.len()) / 7) as u32;
-            let found = survivors(Some((limit, sure, ceiling)));
-            assert_eq!(found, (expected.clone(), vec![left_out; 7]), "{}", kernel.name());
+            let above_window = ((passed - expected.len()) / 7) as u32;
+            let found = survivors(Some((limit, always, below)));
+            assert_eq!(found, (expected.clone(), vec![above_window; 7]), "{}", kernel.name());
             assert!(!expected.is_empty() && expected.len() < all.len());
         }
     }
 }
 
-/// The largest sums that 32 bits must hold, at the greatest width there is.
+/// The largest sums that 32 bits must hold, at the maximum width.
 #[test]
 fn the_largest_sums_fit() {
     let dim = relkt_core::kernel::MAX_DIM;
@@ -254,7 +255,7 @@ fn queries_of_another_width_are_refused() {
 
 /// |values / norm - scale * codes| <= error, by a plain loop.
 #[test]
-fn codes_miss_no_more_than_they_say() {
+fn the_error_of_codes_holds() {
     let mut cases: Vec<Vec<f32>> = Vec::new();
     for dim in DIMS {
         let mut random = Random::new(dim as u64);
@@ -339,13 +340,13 @@ fn every_half_has_its_value() {
             assert_eq!(got, f64::from(value_of(h)), "{} {:#x}", kernel.name(), h.0);
         }
     }
-    // The tests' own rounding to float16 is the inverse of its value.
+    // The tests' rounding to float16 is the inverse of its value.
     assert!(halves.iter().all(|&h| half(value_of(h)) == h));
 }
 
-/// As when subnormal values are flushed: the row must not get lost.
+/// Happens if subnormal values are flushed to zero. The row must not be lost.
 #[test]
-fn values_that_all_look_like_zeros_are_missed_as_a_whole() {
+fn values_that_look_like_zeros_get_the_largest_error() {
     for kernel in Kernel::available() {
         let mut codes = [7i8; 20];
         let (scale, error) = kernel.quantize(Row::F32(&[0.0; 20]), 1.0, kernel.query_levels(), &mut codes);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use relkt_core::top_k::Window;
 use relkt_core::{Error, Execution, Kernel, MiningOptions, Negatives, RowLists, Wanted, lowest_positive, mine};
 
-/// Lists that lie one after the other.
+/// Concatenated lists.
 #[derive(Debug, Clone)]
 struct Lists {
     starts: Vec<i64>,
@@ -36,7 +36,7 @@ struct Case {
     exclude: Option<Vec<Vec<i64>>>,
     groups: Option<Vec<i64>>,
     max_positive_similarity: Option<f64>,
-    /// How many negatives, and the windows.
+    /// Number of negatives, and the windows.
     lists: Vec<(usize, Vec<Window>)>,
 }
 
@@ -60,7 +60,7 @@ impl Case {
         mine(&q, &p, &options, &execution).expect("valid mining")
     }
 
-    /// By the definition, from scores as float32.
+    /// The result by definition, from float32 scores.
     fn definition(&self) -> Vec<Negatives> {
         let round = |scores: Vec<Vec<f64>>| -> Vec<Vec<f32>> {
             scores.into_iter().map(|row| row.into_iter().map(|s| s as f32 + 0.0).collect()).collect()
@@ -218,7 +218,7 @@ fn a_wrong_guess_costs_nothing() {
     assert_equal(&case.mine(Kernel::detect(), 1, false), &case.definition(), "misled");
 }
 
-/// So many near-duplicates of positives that they are counted in a second pass.
+/// Near-duplicates of positives that are too many to keep, so that a second pass counts them.
 #[test]
 fn any_number_of_near_duplicates_is_counted() {
     let mut case = case(40, 6, 6_000, 4, false, &[(3, 0), (2, 3)]);

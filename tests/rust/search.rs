@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use relkt_core::kernel::{F16, MAX_DIM};
 use relkt_core::{Allow, Buffer, Error, Execution, Kernel, Matrix, Passages, Values, search};
 
-/// What a search returns, without what it cost.
+/// Results of a search, without the number of scored rows.
 #[derive(Debug, Clone, PartialEq)]
 struct Hits {
     k: usize,
@@ -68,7 +68,7 @@ fn equals_brute_force_on_the_grid() {
     }
 }
 
-/// Enough rows that they are split over threads, with so few distinct ones that every range ends in ties.
+/// Enough rows to be split over threads, with few distinct values, so that every range ends in ties.
 #[test]
 fn ties_across_row_ranges_go_to_the_lower_row() {
     let (dim, rows) = (8, 20_000);
@@ -106,8 +106,8 @@ fn rows_with_much_in_common_stay_fast() {
     }
 }
 
-/// Data that gets a sketch: results are those without one, whatever the numbers of queries, results and threads, with a
-/// filter, after rows were added and removed; and among them queries that are like no row at all, for which it is of no use.
+/// A sketch does not change results, for any number of queries, results and threads, with a filter, and after rows are added and
+/// removed. Some queries are unlike all rows, so that the sketch rules out little.
 #[test]
 fn a_sketch_changes_no_result() {
     let (dim, rows) = (128, 20_000);
@@ -185,8 +185,8 @@ fn extreme_magnitudes_keep_their_cosines() {
 }
 
 proptest! {
-    /// What makes ties, near-ties, and codes that miss much: near-duplicates, equal rows, sign flips, rows of one huge
-    /// coordinate, tiny and subnormal rows, rows that are only a difference in the last place.
+    /// Rows that make ties, near-ties and large coding errors: near-duplicates, equal rows, sign flips, rows with one huge
+    /// coordinate, tiny and subnormal rows, rows that differ only in the last place.
     #[test]
     fn equals_brute_force_on_awkward_rows(
         seed in any::<u64>(), rows in 1usize..300, queries in 1usize..70, dim in 1usize..40, k in 1usize..50, kind in 0u8..9,
@@ -361,7 +361,7 @@ fn bad_input_is_refused() {
     assert_eq!(new(&values, 4000, 2), Err(expected));
     values[2001 * 2 + 1] = f32::NAN;
     assert!(matches!(new(&values, 4000, 2), Err(Error::NotFinite { row: 2001, column: 1, .. })));
-    // A large but finite value is no infinity.
+    // A large but finite value is valid.
     assert_eq!(new(&[f32::MAX, f32::MAX], 1, 2), Ok(()));
 
     let too_wide = Error::TooWide { name: "passages", dim: MAX_DIM + 1, max: MAX_DIM };

@@ -126,7 +126,7 @@ pub enum Error {
     /// A failed allocation.
     #[error("{what}: could not allocate {bytes} bytes")]
     Memory {
-        /// What the memory was for; see [`Error::of`].
+        /// The purpose of the memory; see [`Error::of`].
         what: &'static str,
         /// Size of the allocation.
         bytes: usize,

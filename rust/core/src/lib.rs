@@ -1,6 +1,6 @@
 //! Exact top-k search and hard-negative mining over passage embeddings.
 //!
-//! A pass over 8-bit codes, whose error is bounded ([`quantize`]), decides which (query, passage) pairs can matter. Only those
+//! A scan of 8-bit codes, whose error is bounded ([`quantize`]), decides which (query, passage) pairs can matter. Only those
 //! are scored again, with double-precision accumulation in one fixed order. So the result is the true top-k by cosine and does
 //! not depend on the kernel, the number of threads or the batch of queries.
 //!

@@ -1,4 +1,4 @@
-//! How operations run: their kernel, their threads, and their cancellation. The only module that uses rayon.
+//! Execution of operations: their kernel, their threads, and their cancellation. The only module that uses rayon.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 /// Largest number of threads of an operation.
 pub const MAX_THREADS: usize = 1024;
 
-/// How one operation runs: with which kernel, on how many threads, and whether it has been cancelled. Made once per call at
+/// The execution of one operation: its kernel, its number of threads, and its cancellation. Made once per call at
 /// the FFI boundary and passed down by reference.
 #[derive(Debug, Clone)]
 pub struct Execution {

@@ -228,7 +228,7 @@ impl TopK {
         self.into_best()
     }
 
-    /// As [`TopK::finish`], without pending candidates.
+    /// The best rows in descending order, if no candidates are pending.
     pub(crate) fn into_best(mut self) -> Vec<Hit> {
         debug_assert!(self.pending.is_empty());
         self.best.sort_unstable_by(rank);

@@ -48,7 +48,7 @@ pub(crate) fn matrix(
     batch(py, name, array, 0, execution)
 }
 
-/// As [`matrix`], for a batch whose first row is row `first` in messages.
+/// A batch of a matrix, whose first row is row `first` in messages.
 pub(crate) fn batch(
     py: Python<'_>,
     name: &'static str,

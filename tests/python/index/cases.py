@@ -78,7 +78,7 @@ def names(folder):
 
 
 def sections(path):
-    """Where in the file each section starts and ends, and the metadata, read without relkt."""
+    """Start and end of each section in the file, and the metadata, read without relkt."""
     content = path.read_bytes()
     data = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:data])
@@ -87,6 +87,6 @@ def sections(path):
 
 
 def run(script, *arguments, **options):
-    """What a process of its own prints."""
+    """Run a script in a new process and return its output."""
     command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, **options).stdout

@@ -60,7 +60,7 @@ def test_a_pool_of_processes(tmp_path, method):
     expected = index.search(queries, 5)
     index.save(tmp_path / "index.relkt")
     with mp.get_context(method).Pool(2) as pool:
-        # A function that every process can import, whatever its path; and no wait without end.
+        # A function that every process can import; the timeout prevents an endless wait.
         tasks = [(index, queries[start : start + 3], 5) for start in range(0, 12, 3)]
         found = pool.starmap_async(relkt.Index.search, tasks).get(timeout=120)
     assert np.array_equal(np.concatenate([hits.scores for hits in found]), expected.scores)
@@ -164,7 +164,7 @@ def test_additions_and_removals_from_many_threads():
             index.remove([i], threads=1)
 
     def search():
-        # Whatever its row is, the passage is found by its id.
+        # The passage is found by its id in any row.
         expected = relkt.search(rows[160:161], rows[180:181], 1)
         for _ in range(300):
             hits = index.search(rows[160:161], 1, allow=[180], threads=1)

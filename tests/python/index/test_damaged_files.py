@@ -21,7 +21,7 @@ def saved(request, tmp_path):
     return path
 
 
-def test_a_file_that_was_cut_short(saved):
+def test_a_truncated_file(saved):
     content = saved.read_bytes()
     for length in {*range(0, len(content), 4096), 7, 8, 9, 100, len(content) - 1}:
         saved.write_bytes(content[:length])
@@ -35,7 +35,7 @@ def test_a_file_that_was_cut_short(saved):
     relkt.Index.open(saved, verify=True)
 
 
-def test_a_bit_that_was_flipped_in_a_section(saved):
+def test_a_flipped_bit_in_a_section(saved):
     content, (found, _) = saved.read_bytes(), sections(saved)
     assert {"codes", "scales", "errors", "norms", "rows"} <= set(found)
     assert max(end for _, end in found.values()) == len(content)
@@ -58,7 +58,7 @@ def test_a_bit_that_was_flipped_in_a_section(saved):
     relkt.Index.open(saved, verify=True)
 
 
-def test_a_bit_that_was_flipped_in_the_header(saved):
+def test_a_flipped_bit_in_the_header(saved):
     content = saved.read_bytes()
     end = 8 + len(content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip())
     for at in range(0, end, 3):
@@ -82,7 +82,7 @@ def test_a_newer_version(saved):
         relkt.Index.open(saved)
 
 
-def test_files_that_are_not_ours(tmp_path):
+def test_files_of_other_programs(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"")
     with pytest.raises(relkt.IndexFileError, match="it has 0 bytes, too few for any index"):
@@ -107,8 +107,8 @@ def test_files_that_are_not_ours(tmp_path):
             relkt.Index.open(nothing)
 
 
-def test_a_file_of_ours_with_parts_of_another(tmp_path):
-    # As a reader of safetensors rewrites it: all there, but the header is not the one whose checksum it names.
+def test_an_index_file_with_parts_of_another(tmp_path):
+    # Rewritten by a safetensors library: complete, but the header no longer matches its checksum.
     path = tmp_path / "index.relkt"
     relkt.Index(GOOD).save(path)
     tensors = safetensors.numpy.load_file(path)

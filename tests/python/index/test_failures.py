@@ -25,7 +25,7 @@ from .cases import (
 
 @contextlib.contextmanager
 def without_privileges():
-    """As a user who is nobody, since root may read and write everything."""
+    """Run as an unprivileged user, since root may read and write everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -38,7 +38,7 @@ def without_privileges():
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="this system has other permissions")
 def test_no_permission():
-    with tempfile.TemporaryDirectory() as name:  # One of pytest's own lies where nobody may look.
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are not readable for other users.
         folder = Path(name)
         folder.chmod(0o777)
         index = relkt.Index(GOOD)
@@ -137,7 +137,7 @@ def test_a_kill_while_saving(tmp_path):
         assert found.ids[-1] == len(found) - 1
         if fresh.exists():
             assert len(relkt.Index.open(fresh, verify=True)) == 20_000
-        # A kill leaves the file that was being written, hidden; it is in nobody's way.
+        # A kill leaves the hidden temporary file, which is harmless.
         left = [file for file in tmp_path.iterdir() if file not in (path, fresh)]
         assert all(file.name.startswith(".") and file.name.endswith(".tmp") for file in left)
         interrupted += len(left)

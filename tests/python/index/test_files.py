@@ -17,7 +17,7 @@ from .cases import FLOATS, GOOD, IDS, assert_same_index, bits, names, normal, se
 @pytest.mark.parametrize("ids", IDS)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("rows", "dim"), [(1, 1), (17, 3), (1000, 70)])
-def test_what_is_saved_comes_back(tmp_path, rows, dim, dtype, ids):
+def test_a_saved_index_opens_unchanged(tmp_path, rows, dim, dtype, ids):
     stored = normal(0, rows, dim, dtype)
     stored[stored == 0] = 1
     stored[0, 0] = np.finfo(dtype).smallest_subnormal  # Every bit counts.
@@ -110,7 +110,7 @@ def test_names_of_files(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.skipif(not hasattr(os, "umask"), reason="this system has no umask")
-def test_who_may_read_it(tmp_path):
+def test_permissions_of_a_new_file(tmp_path):
     before = os.umask(0o027)
     try:
         relkt.Index(normal(0, 5, 3)).save(tmp_path / "index.relkt")
@@ -192,7 +192,7 @@ BAD[35, 2] = np.nan
     ],
 )
 @pytest.mark.parametrize("there", [False, True])
-def test_a_failed_build_leaves_what_was_there(tmp_path, batches, error, message, there):
+def test_a_failed_build_keeps_the_old_file(tmp_path, batches, error, message, there):
     path = tmp_path / "index.relkt"
     if there:
         relkt.Index(GOOD).save(path)
@@ -203,7 +203,7 @@ def test_a_failed_build_leaves_what_was_there(tmp_path, batches, error, message,
     assert not there or path.read_bytes() == before
 
 
-def test_what_build_is_told(tmp_path):
+def test_arguments_of_build(tmp_path):
     path = tmp_path / "index.relkt"
     for rows, error in ((0, ValueError), (-1, ValueError), (40.0, TypeError), (True, TypeError)):
         with pytest.raises(error, match="rows: expected an integer of at least 1"):

@@ -93,7 +93,7 @@ def test_filters_that_are_refused(ids, allow, error, message):
         index.search(ROWS, 1, allow=allow)
 
 
-def test_an_array_of_bytes_is_no_mask():
+def test_an_array_of_bytes_is_not_a_mask():
     index = relkt.Index(np.eye(4, dtype=np.float32))
     with pytest.raises(
         TypeError, match="allow: expected a mask of dtype bool or ids, got uint8, which may mean either"

@@ -31,7 +31,7 @@ class Growth(RuleBasedStateMachine):
         return small(first, count, dtype=self.dtype), ids
 
     def names(self, rows):
-        """What these rows are called by."""
+        """The ids of these rows."""
         return [int(row) if self.ids is None else self.ids[row] for row in rows]
 
     @rule(count=st.integers(1, 40), threads=st.integers(1, 2))
@@ -119,7 +119,7 @@ NAMES = ["a", "b", "c", "d"]
 @pytest.mark.parametrize(
     ("start", "more", "ids", "error", "message"),
     [
-        (None, ROWS, [1, 2, 3, 4], TypeError, "ids: expected no ids, since the index has none"),
+        (None, ROWS, [1, 2, 3, 4], TypeError, "ids: expected no ids, since the index does not have ids"),
         (NAMES, ROWS, None, TypeError, "ids: expected ids, since the index has them"),
         (NAMES, ROWS, [1, 2, 3, 4], TypeError, "ids: expected strings, like the ids of the index"),
         ([1, 2, 3, 4], ROWS, NAMES, TypeError, "ids: expected integers, like the ids of the index"),
@@ -221,7 +221,7 @@ def test_embeddings(dtype):
             index.embeddings(wanted)
 
 
-def test_how_it_presents_itself(tmp_path):
+def test_repr(tmp_path):
     path = tmp_path / "index.relkt"
     index = relkt.Index(ROWS.astype(np.float16))
     assert (len(index), index.dim, index.dtype, index.path, index.texts) == (4, 4, np.float16, None, None)

@@ -1,10 +1,10 @@
-//! What the integration tests share: seeded data and the definition of the score.
+//! Seeded data and the definition of the score, shared by the integration tests.
 #![allow(dead_code, missing_docs, clippy::should_implement_trait)]
 
 use relkt_core::kernel::{F16, Row};
 use relkt_core::{Buffer, Execution, Kernel, Matrix, Passages, Values};
 
-/// A small generator (SplitMix64), so that failures repeat from a seed alone.
+/// A small generator (SplitMix64), so that a seed reproduces a failure.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
         (0..count).map(|_| self.small()).collect()
     }
 
-    /// Rows of whole numbers, none of them all zeros, many of them equal.
+    /// Rows of whole numbers. No row is zero; many are equal.
     pub(crate) fn small_rows(&mut self, rows: usize, dim: usize) -> Vec<f32> {
         let mut values: Vec<f32> = (0..rows * dim).map(|_| (self.next() % 5) as f32 - 2.0).collect();
         for row in values.chunks_exact_mut(dim) {
@@ -48,8 +48,8 @@ impl Random {
     }
 }
 
-/// Cosines in double precision of the caller's own values, summed in the order that defines a score (which has a test of
-/// its own against a plain loop).
+/// Cosines in double precision, summed in the order that defines a score. A test in `kernels.rs` compares that order with a
+/// plain loop.
 pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<f64>> {
     let scalar = Kernel::by_name("scalar").expect("always there");
     let dot = |a: &[f32], b: &[f32]| scalar.dot_f64(Row::F32(a), Row::F32(b));
@@ -73,7 +73,7 @@ pub(crate) fn passages(values: &[f32], dim: usize, kernel: Kernel) -> Passages {
     Passages::new(matrix("passages", values, dim, kernel), &execution).expect("memory")
 }
 
-/// The float16 nearest to a float32 of moderate size, ties to even; independent of the library's own widening.
+/// The float16 nearest to a float32 of moderate size, ties to even; independent of the library's conversion.
 pub(crate) fn half(x: f32) -> F16 {
     let sign = if x.is_sign_negative() { 0x8000 } else { 0 };
     let magnitude = f64::from(x.abs());

@@ -107,11 +107,11 @@ sections! {
     Norms = "norms", l => Some((Dtype::F64, vec![l.padded()]));
     /// The vector that rows are coded relative to, zeros for none; padded to a multiple of 16 values.
     Mean = "mean", l => Some((Dtype::F32, vec![l.dim.next_multiple_of(ALIGN / size_of::<f32>())]));
-    /// As `codes`, for the projections on the directions of the sketch.
+    /// Like `codes`, for the projections on the directions of the sketch.
     SketchCodes = "sketch_codes", l => l.sketch.map(|width| (Dtype::U8, l.codes(width)));
-    /// As `scales`.
+    /// Scales of the projections' codes.
     SketchScales = "sketch_scales", l => l.sketch.map(|_| (Dtype::F32, vec![l.padded()]));
-    /// As `errors`.
+    /// Errors of the projections' codes.
     SketchErrors = "sketch_errors", l => l.sketch.map(|_| (Dtype::F32, vec![l.padded()]));
     /// The directions of the sketch; their number is a multiple of 32.
     SketchBasis = "sketch_basis", l => l.sketch.map(|width| (Dtype::F32, vec![width, l.dim]));
@@ -155,7 +155,7 @@ pub(super) fn header_checksum(header: &Metadata, entries: &HashMap<String, Strin
     hash.digest()
 }
 
-/// A checksum as it is written in the metadata.
+/// The text of a checksum in the metadata.
 pub(super) fn hex(checksum: u64) -> String {
     format!("{checksum:016x}")
 }

@@ -1,7 +1,7 @@
 //! The scoring kernels, written once over [`Lanes`].
 //!
 //! The lanes of a vector are rows: a vector holds four codes of each of `N` rows, and four codes of a query are broadcast to
-//! all of them. One pass over the columns leaves the integer dot products of `V * N` rows and `Q` queries in registers. There
+//! all of them. One loop over the columns leaves the integer dot products of `V * N` rows and `Q` queries in registers. There
 //! they become upper bounds of scores and are compared with the queries' limits, and only survivors are stored. Rows are read
 //! in memory order, at the speed of memory.
 

@@ -1,8 +1,8 @@
-//! The choice between a pass over the sketch and a pass over the full codes.
+//! The choice between a scan of the sketch and a scan of the full codes.
 
 use std::time::Duration;
 
-/// Number of panels before the first pass over the full codes, and between later trials of the slower pass.
+/// Number of panels before the first scan of the full codes, and between later trials of the slower pass.
 const FIRST_TRIAL: usize = 5;
 const TRIAL_INTERVAL: usize = 24;
 
