@@ -1,4 +1,4 @@
-"""The losses of the stages: pure functions, embeddings in, one scalar out.
+"""Losses of the training stages: pure functions from embeddings to a scalar.
 
 They use tensor methods only, so importing this module (and the training configuration) loads no torch.
 """
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Keeps the gradient of a zero vector's normalisation finite; far below the norm of any real embedding.
+# Keeps the gradient of a zero vector's normalization finite; far below the norm of any real embedding.
 _SMALLEST_NORM = 1e-12
 
 
 class Reduction(str, Enum):
-    """How the losses of a batch become one number. Learning rates do not carry over from one to the other."""
+    """Reduction of the losses of a batch. The two need different learning rates."""
 
     SUM = "sum"
-    """Added up, as the CL-ReLKT authors do for the triplet loss."""
+    """The sum, as in the CL-ReLKT authors' triplet loss."""
     MEAN = "mean"
-    """Averaged, as sentence-transformers does."""
+    """The mean, as in sentence-transformers."""
 
 
 def triplet_loss(
     anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, reduction: Reduction = Reduction.SUM
 ) -> Tensor:
-    """Triplet loss on cosine distance, of the warm-up and the teacher stage.
+    """Triplet loss on cosine distance.
 
     ``reduce_i max(0, distance(a_i, p_i) - distance(a_i, n_i) + margin)`` with ``distance = 1 - cosine``.
 
@@ -36,11 +36,11 @@ def triplet_loss(
         anchor: Embeddings of the questions, shape ``(b, d)``, floating point, of any norm above 0.
         positive: Embeddings of the passages that answer them, shape ``(b, d)``.
         negative: Embeddings of passages that do not, shape ``(b, d)``.
-        margin: How much nearer than the negative the positive should be, in (0, 2].
+        margin: Minimum difference between the distances of the negative and the positive, in (0, 2].
         reduction: Sum or mean over the batch.
 
     Returns:
-        A scalar, 0 where every negative is at least ``margin`` farther away than its positive.
+        A scalar; 0 if every negative is at least ``margin`` farther away than its positive.
 
     Raises:
         ValueError: If the shapes differ or are not ``(b, d)``, or the margin is out of range.
@@ -48,7 +48,7 @@ def triplet_loss(
     Reference:
         Limkonchotiwat et al., Findings of NAACL 2022, section 2.1; the authors' ``1_use_finetune_warmup.py`` and
         ``2_use_finetune_teacher.py``, which sum over the batch. They multiply rows of unit norm; here rows are
-        normalised first, so that encoders without a normalising last layer get the same loss.
+        normalized first, so that encoders without a normalizing last layer get the same loss.
     """
     _check_shapes(anchor=anchor, positive=positive, negative=negative)
     if not 0 < margin <= 2:
@@ -87,7 +87,7 @@ def transfer_loss(
         query_query: Weight of question against English question (XQuAD: 0.001).
         passage_passage: Weight of passage against passage (XQuAD: 1.0).
         query_passage: Weight of question against passage (XQuAD: 0.01).
-        scale: Factor of all three (the authors: 1000).
+        scale: Factor of all three terms (the authors: 1000).
         reduction: Mean or sum over the batch.
 
     Returns:
@@ -98,7 +98,7 @@ def transfer_loss(
 
     Reference:
         Limkonchotiwat et al., Findings of NAACL 2022, section 2.2; the authors' ``3_use_finetune_distillation.py``.
-        Rows are normalised first; the authors' encoder gives unit rows already.
+        Rows are normalized first; the authors' encoder returns unit rows.
     """
     _check_shapes(
         student_query=student_query,
@@ -130,7 +130,7 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
 
     Args:
         student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
-        teacher: What they follow, shape ``(b, d)``; no gradient goes through them.
+        teacher: Embeddings that they follow, shape ``(b, d)``; they get no gradient.
         reduction: Mean or sum over the batch.
 
     Returns:
@@ -141,7 +141,7 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
 
     Reference:
         The query-query term of the transfer in Limkonchotiwat et al., Findings of NAACL 2022, section 2.2, summed over
-        the components in the place of their mean.
+        the components instead of averaged.
     """
     _check_shapes(student=student, teacher=teacher)
     return _reduce((_unit(student) - _unit(teacher).detach()).square().sum(dim=-1), reduction)
@@ -150,16 +150,16 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
 def score_distillation_loss(
     student: Tensor, teacher: Tensor, passage: Tensor, *, temperature: float, reduction: Reduction = Reduction.MEAN
 ) -> Tensor:
-    """How far the student's distribution over passages is from the teacher's.
+    """Kullback-Leibler divergence of the student's distribution over passages from the teacher's.
 
-    ``reduce_i sum_j p_ij log(p_ij / q_ij)`` with ``p_i = softmax_j(cosine(teacher_i, passage_j) / t)`` and ``q_i`` that
-    of the student.
+    ``reduce_i sum_j p_ij log(p_ij / q_ij)`` with ``p_i = softmax_j(cosine(teacher_i, passage_j) / t)`` and ``q_i``
+    likewise for the student.
 
     Args:
         student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
-        teacher: What they should rank like, shape ``(b, d)``; no gradient goes through them.
-        passage: The teacher's embeddings of the passages, shape ``(n, d)``; no gradient goes through them.
-        temperature: What cosines are divided by, above 0.
+        teacher: Embeddings whose ranking they follow, shape ``(b, d)``; they get no gradient.
+        passage: The teacher's embeddings of the passages, shape ``(n, d)``; they get no gradient.
+        temperature: Temperature that divides cosines, above 0.
         reduction: Mean or sum over the batch.
 
     Returns:
@@ -193,7 +193,7 @@ def contrastive_loss(
     excluded: Tensor | None = None,
     reduction: Reduction = Reduction.MEAN,
 ) -> Tensor:
-    """InfoNCE over the passages of a batch, of the contrastive stage.
+    """InfoNCE over the passages of a batch.
 
     ``reduce_i -log(exp(s_i,p(i) / t) / sum_j exp(s_i,j / t))`` with the cosine ``s``, the temperature ``t``, and j over
     all passages that are not excluded for question i.
@@ -202,7 +202,7 @@ def contrastive_loss(
         query: Embeddings of the questions, shape ``(b, d)``, floating point, of any norm above 0.
         passage: Embeddings of the passages, shape ``(u, d)``.
         positive: The row in ``passage`` of each question's positive, shape ``(b,)``, int64.
-        temperature: What cosines are divided by, above 0.
+        temperature: Temperature that divides cosines, above 0.
         excluded: The passages that are neither the positive nor a negative of a question, shape ``(b, u)``, bool.
             Default: none.
         reduction: Mean or sum over the batch.

@@ -61,8 +61,9 @@ def train(
             prompts.
         data: The data set, with train and dev questions in every language trained. It also needs English questions,
             even if English is not trained: the warm-up searches negatives with the English translations of the training
-            questions, and distillation and transfer learn from them. A question without an English translation stands
-            for itself, and a warning counts these; if no question has one, these stages raise an error.
+            questions, and distillation and transfer learn from them. For a question without
+            an English translation, its own text is used, and a warning counts these; if no question has one, these
+            stages raise an error.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
             (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.

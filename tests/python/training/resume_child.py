@@ -1,6 +1,6 @@
-"""Run by test_resume.py in a process of its own: train, and be killed at a given moment.
+"""Program of test_resume.py for its child processes: trains, and kills itself at a given moment.
 
-Not a test module. Its arguments are put into ``ARGUMENTS`` by whoever runs it.
+Not a test module. The parent passes the arguments in ``ARGUMENTS``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relkt.training.loop.trainer import StageTrainer
 from relkt.training.records import run_directory
 from relkt.training.records.run_directory import RunDirectory
 
-# As in the tests that compare with what is done here.
+# As in the tests that compare with this program.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 
@@ -29,7 +29,7 @@ def die() -> NoReturn:
 
 
 class Killed(Progress):
-    """Dies in a stage: at a step, or when an activity begins for a given time."""
+    """Kills the process in a stage: at a step, or when an activity starts for the given time."""
 
     def __init__(self, stage: str, step: int = 0, activity: str = "", times: int = 1) -> None:
         self._stage, self._step, self._activity, self._times = stage, step, activity, times
@@ -51,7 +51,7 @@ class Killed(Progress):
 
 
 def kill_in(moment: str) -> None:
-    """Die inside the writing of a file, the second time it is written."""
+    """Kill the process while a file is written for the second time."""
     left = {"times": 2}
 
     def count_down() -> None:

@@ -31,6 +31,7 @@ def test_warmup_and_transfer_need_english_questions(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_teacher_needs_no_english_and_english_needs_no_translations(
     tiny_model: SentenceTransformer,
     data_of: Callable[..., RetrievalData],
@@ -56,6 +57,7 @@ def test_data_of_one_document_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("max_seq_length", "longer"), [(6, 0), (5, 16)])  # four words, [CLS] and [SEP]
 def test_truncated_candidates_are_counted(
     max_seq_length: int,
@@ -74,6 +76,7 @@ def test_truncated_candidates_are_counted(
     assert ("candidates are longer" in caplog.text) == bool(longer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document_weight", [0.0, 0.5])
 def test_truncated_documents_are_counted_if_they_are_trained_on(
     document_weight: float,

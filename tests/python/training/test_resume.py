@@ -1,4 +1,4 @@
-"""A killed run is continued to the result of a run that was left alone, bit for bit."""
+"""A killed run, once resumed, ends bit-identical to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CHILD = Path(__file__).parent / "resume_child.py"
 
 
 def files(run: Path) -> dict[str, bytes]:
-    """Everything a run leaves, but for drawings."""
+    """All files of a run except plots."""
     kept = (p for p in run.rglob("*") if p.is_file() and p.suffix not in (".png", ".svg"))
     return {str(p.relative_to(run)): p.read_bytes() for p in kept}
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run starts from, on disk, and what it leaves when nothing happens to it."""
+    """Inputs of a run, on disk, and the files of the run without interruption."""
 
     model: Path
     data: Path
@@ -44,12 +44,12 @@ class Undisturbed:
     teacher: Path | None = None
 
     def child(self, output_dir: Path, **how: Any) -> int:
-        """Resume (or start) the run in another process; its exit code."""
+        """Resume (or start) the run in another process, and return its exit code."""
         arguments = {"model": self.model, "data": self.data, "config": self.config, "output_dir": output_dir}
         if self.teacher is not None:
             arguments["teacher"] = self.teacher
         arguments = {name: str(path) for name, path in arguments.items()} | how
-        # The fork server imports what takes seconds once, and has no threads when it forks.
+        # The fork server imports the slow modules once, and has no threads when it forks.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["relkt.training.run"])
         process = context.Process(target=runpy.run_path, args=(str(CHILD), {"ARGUMENTS": arguments}, "__main__"))
@@ -79,6 +79,7 @@ def undisturbed(
     return replace(start, files=files(folder / "run"))
 
 
+@pytest.mark.slow
 def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path) -> None:
     """One run is killed five times, at steps before, between and after evaluations, and in every stage."""
     steps = [("warmup", 3), ("warmup", 5), ("teacher", 9), ("contrastive", 11), ("transfer", 12)]
@@ -88,8 +89,9 @@ def test_killed_at_steps_of_each_stage(undisturbed: Undisturbed, tmp_path: Path)
     assert files(tmp_path / "run") == undisturbed.files
 
 
+@pytest.mark.slow
 def test_killed_in_mixed_precision(undisturbed: Undisturbed, tiny_config: TrainConfig, tmp_path: Path) -> None:
-    """It is that of a process that begins in the second stage, too."""
+    """A process that starts in the second stage also has mixed precision."""
     stages = (Stage.WARMUP, Stage.TEACHER)
     replace(tiny_config, stages=stages, precision=Precision.BFLOAT16).to_toml(tmp_path / "config.toml")
     start = replace(undisturbed, config=tmp_path / "config.toml")
@@ -100,6 +102,7 @@ def test_killed_in_mixed_precision(undisturbed: Undisturbed, tiny_config: TrainC
     assert files(tmp_path / "run") == files(tmp_path / "alone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "activity", "times"),
     [
@@ -111,13 +114,14 @@ def test_killed_in_mixed_precision(undisturbed: Undisturbed, tiny_config: TrainC
         ("transfer", "saving", 2),
     ],
 )
-def test_killed_in_between(undisturbed: Undisturbed, tmp_path: Path, stage: str, activity: str, times: int) -> None:
+def test_killed_between_steps(undisturbed: Undisturbed, tmp_path: Path, stage: str, activity: str, times: int) -> None:
     kill = {"stage": stage, "activity": activity, "times": times}
     assert undisturbed.child(tmp_path / "run", kill=kill) == -signal.SIGKILL
     assert undisturbed.child(tmp_path / "run") == 0
     assert files(tmp_path / "run") == undisturbed.files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [
@@ -135,10 +139,11 @@ def test_killed_while_writing(undisturbed: Undisturbed, tmp_path: Path, moment: 
     assert files(tmp_path / "run") == undisturbed.files
 
 
+@pytest.mark.slow
 def test_killed_while_another_model_teaches(
     undisturbed: Undisturbed, model_of: Callable[..., SentenceTransformer], tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    """The student has a projection then: in checkpoints, in the stage's model and in the final one."""
+    """The student has a projection: in checkpoints, in the stage's model and in the final model."""
     model_of(seed=3, width=12).save_pretrained(str(tmp_path / "teacher"), create_model_card=False)
     transfer = replace(tiny_config.transfer, parallel_passages=True)
     replace(tiny_config, stages=(Stage.WARMUP, Stage.TRANSFER), transfer=transfer).to_toml(tmp_path / "config.toml")
@@ -192,7 +197,8 @@ class Interrupted(Progress):
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_leaves_a_run_to_continue(
+@pytest.mark.slow
+def test_a_run_interrupted_by_ctrl_c_can_be_resumed(
     model_of: Callable[..., SentenceTransformer],
     tiny_data: RetrievalData,
     tiny_config: TrainConfig,
@@ -208,6 +214,7 @@ def test_ctrl_c_leaves_a_run_to_continue(
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -223,13 +230,14 @@ def test_a_resumed_run_starts_after_its_checkpoint_and_skips_finished_stages(
 
     with pytest.raises(KeyboardInterrupt):
         train(model_of(), tiny_data, output_dir=tmp_path, config=tiny_config, progress=Later(Stage.TEACHER))
-    progress = Interrupted(Stage.WARMUP)  # which is over
+    progress = Interrupted(Stage.WARMUP)  # already finished
     train(model_of(), tiny_data, output_dir=tmp_path, resume=True, progress=progress)
     assert progress.skipped == [Stage.WARMUP]
     assert progress.done_steps == [4, 0, 0, 0]
-    assert progress.planned[-1] == 4 + progress.steps  # known once the last epoch's triplets are
+    assert progress.planned[-1] == 4 + progress.steps  # known once the last epoch's triplets are mined
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_gives_its_model(
     undisturbed: Undisturbed,
     model_of: Callable[..., SentenceTransformer],
@@ -245,7 +253,8 @@ def test_resuming_a_finished_run_gives_its_model(
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
-def test_nothing_is_overwritten_or_mixed_up(
+@pytest.mark.slow
+def test_runs_are_not_overwritten_or_resumed_with_other_inputs(
     model_of: Callable[..., SentenceTransformer],
     tiny_data: RetrievalData,
     data_of: Callable[..., RetrievalData],
@@ -257,7 +266,7 @@ def test_nothing_is_overwritten_or_mixed_up(
     before = files(tmp_path)
     with pytest.raises(FileExistsError, match="output_dir: expected a new or empty folder"):
         train(model_of(), tiny_data, output_dir=tmp_path, config=config)
-    with pytest.raises(ValueError, match=r"config: expected that of the run to resume.*seed was 42, is 1"):
+    with pytest.raises(ValueError, match=r"config: expected that of the run to resume.*seed was 42, is now 1"):
         train(model_of(), tiny_data, output_dir=tmp_path, config=replace(config, seed=1), resume=True)
     with pytest.raises(ValueError, match="model: expected the one that the run in"):
         train(model_of(seed=5), tiny_data, output_dir=tmp_path, config=config, resume=True)
@@ -283,7 +292,8 @@ def test_nothing_is_overwritten_or_mixed_up(
     assert files(tmp_path) == before
 
 
-def test_resume_starts_a_run_that_never_began(
+@pytest.mark.slow
+def test_resume_starts_a_new_run_in_a_missing_folder(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     config = replace(tiny_config, stages=(Stage.WARMUP,))

@@ -56,6 +56,7 @@ def same_weights(a: SentenceTransformer, b: SentenceTransformer) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_run_improves_and_writes_all_its_files(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
@@ -105,6 +106,7 @@ def test_a_run_improves_and_writes_all_its_files(
     assert all(name in table for name in names)
 
 
+@pytest.mark.slow
 def test_runs_are_repeatable_and_seeds_matter(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def test_runs_are_repeatable_and_seeds_matter(
     assert not same_weights(models[0], models[2])
 
 
+@pytest.mark.slow
 def test_only_the_configured_stages_run(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -128,6 +131,7 @@ def test_only_the_configured_stages_run(
     assert list(json.loads((tmp_path / "run" / "results.json").read_text())) == ["before", "warmup", "transfer"]
 
 
+@pytest.mark.slow
 def test_a_run_on_documents_with_missing_translations_in_some_languages(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
@@ -148,6 +152,7 @@ def test_a_run_on_documents_with_missing_translations_in_some_languages(
     assert passage["trained_languages"] == ["de", "th"]
 
 
+@pytest.mark.slow
 def test_data_without_test_questions_give_no_table(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -159,6 +164,7 @@ def test_data_without_test_questions_give_no_table(
     assert not (tmp_path / "run" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_the_models_prompts_are_prepended(
     model_of: Callable[..., SentenceTransformer],
     tiny_data: RetrievalData,

@@ -1,4 +1,4 @@
-"""Fields of the configurations' dataclasses: read from plain values, written as such, and checked."""
+"""Fields of configuration dataclasses: conversion from and to plain values, and checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 def from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
-    """A configuration from plain values; ``prefix`` is the table that they are in, for messages.
+    """Make a configuration from plain values; ``prefix`` is their table, for messages.
 
     Raises:
         ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
@@ -33,7 +33,7 @@ def from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
 
 
 def _parse(hint: Any, value: Any, name: str) -> Any:
-    """Plain values to the field's types; what does not fit is left for the check in ``__post_init__``."""
+    """Convert plain values to the field's type; ``__post_init__`` checks what cannot be converted."""
     if is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value, name + ".")
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -49,7 +49,7 @@ def _parse(hint: Any, value: Any, name: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Enums by value, tuples as lists, configurations as dictionaries."""
+    """Convert to plain values: enums by value, tuples as lists, configurations as dictionaries."""
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Enum):
@@ -60,10 +60,10 @@ def plain(value: Any) -> Any:
 
 
 def check_types(config: Any) -> None:
-    """Check a configuration's fields against their annotations; whole numbers become floats where those are expected.
+    """Check a configuration's fields against their annotations; integers become floats where a float is expected.
 
     Raises:
-        TypeError: If one has another type.
+        TypeError: If a field has another type.
         ValueError: If a number is not finite.
     """
     for name, hint in typing.get_type_hints(type(config)).items():
@@ -100,10 +100,10 @@ def names_of(enum: type[Enum]) -> str:
 
 
 def expect(config: Any, name: str, holds: bool, expected: str) -> None:
-    """Check what must hold for a field.
+    """Check a condition on a field.
 
     Raises:
-        ValueError: If it does not; with the field's name, what was expected, and what came.
+        ValueError: If it does not hold; the message has the field, the expected values and the value given.
     """
     if not holds:
         value = getattr(config, name)
@@ -111,6 +111,6 @@ def expect(config: Any, name: str, holds: bool, expected: str) -> None:
 
 
 def full_name(config: Any, name: str) -> str:
-    """A field as files and dictionaries have it: that of a stage in the stage's table."""
+    """A field's name in files and dictionaries, where each stage has a table."""
     table = type(config).__name__.removesuffix("Config").lower()
     return name if table in ("train", "stage", "triplet") else f"{table}.{name}"

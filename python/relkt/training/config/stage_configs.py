@@ -13,7 +13,7 @@ class Stage(str, Enum):
     """A stage of the recipe; they run in this order."""
 
     VOCABULARY = "vocabulary"
-    """New pieces for mUSE. Not part of the paper's recipe."""
+    """Adds pieces to mUSE's vocabulary. Not part of the paper's recipe."""
     WARMUP = "warmup"
     TEACHER = "teacher"
     CONTRASTIVE = "contrastive"
@@ -24,35 +24,36 @@ class Stage(str, Enum):
 
 
 class Schedule(str, Enum):
-    """How the learning rate changes over a stage, after its warm-up steps."""
+    """Learning rate over a stage, after its warm-up steps."""
 
     CONSTANT = "constant"
     LINEAR = "linear"
-    """Falls in a straight line to 0 at the end of the last epoch."""
+    """Falls linearly to 0 at the end of the last epoch."""
     COSINE = "cosine"
-    """Falls along half a cosine to 0 at the end of the last epoch."""
+    """Falls as a half cosine to 0 at the end of the last epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What the stages have in common.
+    """Settings of all stages that take optimizer steps.
 
     Args:
-        epochs: The most passes over the stage's examples; early stopping may end it before.
-        learning_rate: Of Adam.
+        epochs: Maximum number of epochs; early stopping may end the stage sooner.
+        learning_rate: Adam's learning rate.
         batch_size: Examples of one optimizer step. The last batch of an epoch may be smaller; none is dropped.
-        accumulation: Pieces a batch is cut into to save memory; the gradient is that of the whole batch.
+        accumulation: Number of micro-batches of a batch, to save memory; the gradient is that of the whole batch.
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         adam_epsilon: Adam's epsilon; 1e-7 is the default of Keras, which the authors used.
-        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them as they are.
-        warmup_steps: Steps over which the learning rate rises in a straight line from 0.
-        schedule: What the learning rate does after that.
-        halve_lr_every: Halve the learning rate at the 1st, the ``n + 1``-th, the ``2 n + 1``-th ... evaluation in a row
-            that does not improve dev P@1; 1 at each, 0 never.
-        evaluations_per_epoch: Dev evaluations an epoch, evenly spaced, the last one at its end. Each is followed by a
-            checkpoint, so this is also what a killed run may have to do again.
-        patience: Stop after this many evaluations in a row without a better dev P@1; 0 never stops early.
-        min_epochs: Never stop early before this many epochs are finished.
+        max_grad_norm: Norm to which larger gradients are scaled down; 0 does not scale them.
+        warmup_steps: Steps over which the learning rate rises linearly from 0.
+        schedule: Learning rate after the warm-up steps.
+        halve_lr_every: The learning rate is halved at the 1st, the ``n + 1``-th, the ``2 n + 1``-th ... consecutive
+            evaluation without a better dev P@1; 1 at each, 0 never.
+        evaluations_per_epoch: Dev evaluations per epoch, evenly spaced, the last one at its end. A checkpoint follows
+            each, so a killed run repeats at most the steps between two evaluations.
+        patience: Number of consecutive evaluations without a better dev P@1 after which the stage ends; 0 never ends it
+            early.
+        min_epochs: Number of epochs before which the stage never ends early.
     """
 
     epochs: int = 10
@@ -85,14 +86,15 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyConfig:
-    """The vocabulary stage, which is ours: mUSE learns words of languages that it falls into letters.
+    """The vocabulary stage, not part of the paper: adds pieces for languages that mUSE's tokenizer splits into letters.
 
-    No labels are used and no gradient is taken: :func:`relkt.encoders.extend_vocabulary` learns pieces from the
+    It needs no labels and takes no optimizer steps: :func:`relkt.encoders.extend_vocabulary` learns pieces from the
     training questions and the passages' translations, and their embeddings from the English versions.
 
     Args:
-        num_pieces: Pieces learned for each language, its single characters and those that mUSE has among them.
-        languages: The languages; empty for all that are trained and all of ``parallel_languages``, but English.
+        num_pieces: Number of pieces learned for each language, including its single characters and pieces that mUSE
+            already has.
+        languages: The languages. Empty for the languages trained and ``parallel_languages``, without English.
     """
 
     num_pieces: int = 8000
@@ -107,11 +109,11 @@ class VocabularyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TripletConfig(StageConfig):
-    """What the two stages with a triplet loss have in common.
+    """Settings of the two stages with a triplet loss.
 
     Args:
         margin: Margin of the triplet loss on cosine distance, in (0, 2].
-        reduction: Over the batch; the authors sum.
+        reduction: Reduction over the batch; the authors sum.
     """
 
     margin: float = 0.24
@@ -127,9 +129,9 @@ class WarmupConfig(TripletConfig):
     """The first stage: BM25 negatives (paper section 2.1).
 
     Args:
-        num_negatives: Triplets a question: its BM25 ranks 1 to this.
-        bm25_epochs: Epochs with BM25 negatives, after which random ones take their place (as the authors' script
-            does); 0 keeps BM25 for the whole stage.
+        num_negatives: Negatives per question: the BM25 candidates of rank 1 to ``num_negatives``.
+        bm25_epochs: Epochs with BM25 negatives, before random ones replace them (as in the authors' script); 0 uses
+            BM25 in the whole stage.
     """
 
     num_negatives: int = 3
@@ -147,8 +149,9 @@ class TeacherConfig(TripletConfig):
     """The second stage: negatives mined with the current model at the start of each epoch (paper section 2.1).
 
     Args:
-        num_hard: The most hard negatives a question: those scoring above its positive.
-        num_semi_hard: The most semi-hard negatives a question: those scoring less than ``margin`` below it.
+        num_hard: Maximum number of hard negatives per question, which score above its positive.
+        num_semi_hard: Maximum number of semi-hard negatives per question, which score less than ``margin`` below its
+            positive.
     """
 
     num_hard: int = 1
@@ -167,28 +170,28 @@ class TeacherConfig(TripletConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig(StageConfig):
-    """The contrastive stage, which is ours: a question against all passages of a batch of documents (InfoNCE).
+    """The contrastive stage, not part of the paper: InfoNCE of a question against all passages of a batch of documents.
 
-    A batch holds some documents with all their passages, so that the passages hardest to tell from a question's own,
-    those of the same document, are among its negatives. Beside the questions, pseudo-questions are anchors: spans cut
-    from the passages, and from their translations. An epoch has each question in each language at least once: it
-    goes through the documents as often as that takes.
+    A batch consists of documents with all of their passages, so the passages hardest to tell from a question's
+    positive, those of the same document, are among its negatives. Anchors are the questions, and pseudo-questions:
+    spans cut from the passages and their translations. An epoch has each question in each language at least once; it
+    goes through the documents as often as needed.
 
     Args:
         batch_size: *Documents* of one optimizer step; the batches of an epoch differ in size by at most one.
-        temperature: What cosines are divided by.
-        languages_per_question: Translations of one question in a batch.
-        pseudo_questions: Spans cut from each passage of a batch, each from the passage or one of its translations into
-            the languages trained and those of ``parallel_languages``, drawn at random.
-        parallel_passages: Whether spans are cut from translations of passages too, where the data set has them.
-        include_english: Also train on the English questions of the data set where English is not among the languages
-            trained.
-        document_weight: Weight of the same loss with whole documents (their passages joined) in the place of passages,
-            beside that with passages, which weighs 1; 0 embeds no document.
-        transfer_weight: Weight of the transfer of questions in ``parallel_languages``, of which a batch has each
-            question in one; 0 leaves them out.
-        tuned_shares: After the last step, the weights w that the stage started from and the best ones v are averaged,
-            ``w + share * (v - w)``, with the share that gives the best dev P@1, the first one of equals (WiSE-FT,
+        temperature: Temperature that divides cosines.
+        languages_per_question: Number of translations of a question in a batch.
+        pseudo_questions: Number of spans cut from each passage of a batch; each is cut from the passage or a random
+            translation into the languages trained or ``parallel_languages``.
+        parallel_passages: Whether spans are also cut from translations of passages.
+        include_english: Whether to also train on the English questions of the data set if English is not among the
+            languages trained.
+        document_weight: Weight of the same loss with whole documents (their passages joined) instead of passages; the
+            loss with passages has weight 1. With 0, documents are not embedded.
+        transfer_weight: Weight of the transfer of questions in ``parallel_languages``; a batch has each question in one
+            of them. 0 excludes them.
+        tuned_shares: After the last step, the weights w that the stage started from and the best weights v are
+            averaged, ``w + share * (v - w)``, with the share of the best dev P@1, the first of equals (WiSE-FT,
             Wortsman et al., CVPR 2022). Each in (0, 1]; 1 is the stage's own result.
     """
 
@@ -206,7 +209,7 @@ class ContrastiveConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(self, "accumulation", self.accumulation == 1, "1, as a batch is contrasted as a whole")
+        expect(self, "accumulation", self.accumulation == 1, "1, because a batch is contrasted as a whole")
         expect(self, "temperature", self.temperature > 0, "a number above 0")
         expect(self, "languages_per_question", self.languages_per_question >= 1, "an integer of at least 1")
         expect(self, "pseudo_questions", self.pseudo_questions >= 0, "an integer of at least 0")
@@ -217,24 +220,24 @@ class ContrastiveConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationConfig(StageConfig):
-    """The distillation stage, which is ours: the English space of the model as the stage starts, for every language.
+    """The distillation stage, not part of the paper: extends the model's own English space to every language.
 
-    The frozen start embeds English texts and the passages once: v of a text's English version, and the passages P. A
-    text in any language with the unit embedding u costs ``embedding_weight * |u - v|**2``, ``score_weight`` times the
-    Kullback-Leibler divergence of ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all* passages, and, if it is a
-    question with a label, ``label_weight`` times InfoNCE of its passage against all others. That is the paper's
-    transfer (section 2.2) with the ranking in the place of most of the distance, and with the sentences of translated
-    passages as further texts. As each text has its own loss, ``accumulation`` saves memory at no cost.
+    The model at the start of the stage is the teacher. It embeds the English version of each text as v, and the
+    passages as P. A text in any language with the unit embedding u costs ``embedding_weight * |u - v|**2``, plus
+    ``score_weight`` times the Kullback-Leibler divergence of ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all*
+    passages, plus, for a labelled question, ``label_weight`` times InfoNCE of its passage against all others. This is
+    the paper's transfer (section 2.2) with the ranking instead of most of the distance, and with sentences of
+    translated passages as further texts. Each text has its own loss, so ``accumulation`` saves memory at no cost.
 
     Args:
         batch_size: Texts of one optimizer step.
-        temperature: What cosines are divided by.
+        temperature: Temperature that divides cosines.
         embedding_weight: Weight of the squared distance.
         score_weight: Weight of the divergence of the scores.
         label_weight: Weight of InfoNCE, for questions in the languages trained and in English.
-        languages_per_question: Languages, drawn at random, in which an epoch has each question.
-        segment_share: Share of the passages' sentences that an epoch has, each in one language, in [0, 1].
-        passage_share: Share of the passages that an epoch has; they are held where they are. In [0, 1].
+        languages_per_question: Number of random languages of each question in an epoch.
+        segment_share: Share of the passages' sentences in an epoch, each in one language, in [0, 1].
+        passage_share: Share of the passages in an epoch, which keep their embeddings, in [0, 1].
         tuned_shares: As for :class:`ContrastiveConfig`.
     """
 
@@ -272,17 +275,17 @@ class TransferConfig(StageConfig):
         query_query: Weight of MSE(student question, teacher English question).
         passage_passage: Weight of MSE(student passage, teacher passage).
         query_passage: Weight of MSE(student question, teacher passage).
-        scale: Factor of all three.
-        reduction: Over the batch; the authors average.
-        include_english: Also transfer on the English questions of the data set where English is not among the
-            languages trained; it holds English in place. The authors do not.
-        parallel_passages: Whether the student's embedding of a passage's translation into the language of a question is
-            drawn to the teacher's of the passage too, where the data set has one, with the weight of passage_passage.
-            The authors have no such term.
-        always_project: With another model as the teacher, put a learned projection behind the student even if it has as
-            many dimensions as the teacher. If it has not, there is one in any case.
-        projection_ridge: How strongly the weights that the projection starts with are shrunk; relative to the variance
-            of the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
+        scale: Factor of all three terms.
+        reduction: Reduction over the batch; the authors average.
+        include_english: Whether to also train on the English questions of the data set if English is not among the
+            languages trained, which keeps their embeddings stable. The authors do not.
+        parallel_passages: Whether the translation of a passage into the language of a question is pulled towards the
+            teacher's embedding of the passage, with the weight ``passage_passage``, if the data set has one. The
+            authors have no such term.
+        always_project: Whether the student gets a trained projection for another model as the teacher even if both have
+            the same number of dimensions. If the numbers differ, it always gets one.
+        projection_ridge: Ridge of the least-squares fit that initializes the projection, relative to the variance of
+            the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
     """
 
     query_query: float = 0.001

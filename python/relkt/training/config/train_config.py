@@ -1,4 +1,4 @@
-"""Configuration of a training run: frozen, validated when made, written to and read from TOML. Loads no torch."""
+"""Configuration of a training run: frozen, validated, read from TOML and written to it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ else:
     import tomli as tomllib
 
 PRESETS = ("best-muse", "best-transformer", "paper-xquad", "paper-mlqa", "paper-xorqa", "demo")
-"""The names that :meth:`TrainConfig.preset` knows."""
+"""Names of the presets, see :meth:`TrainConfig.preset`."""
 
 
 class Precision(str, Enum):
-    """The number format of the forward pass; weights and optimizer state are always float32."""
+    """Number format of the forward pass; weights and optimizer state are always float32."""
 
     AUTO = "auto"
-    """bfloat16 on a GPU or processor with instructions for it, otherwise float32."""
+    """bfloat16 on a GPU or processor with instructions for it; float32 otherwise."""
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
@@ -52,36 +52,36 @@ class TrainConfig:
     Args:
         languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
             are only evaluated.
-        parallel_languages: Languages whose texts are used only as translations of English ones, never their labels: by
-            the vocabulary, the contrastive and the distillation stage. They count as not trained.
-        level: What a positive and a negative is: single passages, or documents (their passages joined, as the authors
-            did for XQuAD). The contrastive stage always contrasts passages; for it, this is the level of the dev
+        parallel_languages: Languages whose texts are used as translations of English texts, without their labels, in
+            the vocabulary, contrastive and distillation stages. They do not count as trained.
+        level: Level of positives and negatives: single passages, or documents (their passages joined, as the authors
+            did for XQuAD). The contrastive stage always contrasts passages; there, this is the level of the dev
             evaluations.
-        stages: The stages to run, in their order; default the three of the paper.
-        seed: Of every random choice. Runs with the same seed are repeatable on CPU with the same number of threads.
-        precision: Number format of the forward pass while training.
-        freeze_embeddings: Leave the encoder's table of token embeddings (not those of positions) as it is: faster, and
-            it keeps tokens that the training languages lack in place.
+        stages: The stages to run, in order. Default: the three of the paper.
+        seed: Seed of all random choices. On CPU, runs with the same seed and number of threads are reproducible.
+        precision: Number format of the forward pass in training.
+        freeze_embeddings: Whether to exclude the encoder's token embeddings (not those of positions) from training.
+            This is faster, and keeps the embeddings of tokens that do not occur in the training languages consistent.
         encode_batch_size: Texts encoded at once for mining and evaluation.
-        chunk_tokens: The most tokens of one forward pass of training, padding included; 0 for no limit. The questions
-            and the passages of a step (of a piece, with ``accumulation``) are sorted by length and cut into such
-            chunks, so that little is padded; the gradient is that of the whole step. A longer text is a chunk by
+        chunk_tokens: Maximum number of tokens of a forward pass in training, padding included; 0 for no limit. The
+            questions and the passages of a step (with ``accumulation``, of a micro-batch) are sorted by length and
+            split into chunks, which avoids padding; the gradient is that of the whole step. A longer text is a chunk by
             itself.
-        gradient_cache: Whether to keep the activations of ``chunk_tokens`` tokens only in memory, instead of those of
-            the whole step: the other chunks are run a second time once the loss is known (Gao et al., RepL4NLP 2021).
-            So a step may be as large as its embeddings allow, for a third more time.
-        logging_steps: A training line in ``metrics.jsonl`` each so many steps (and at each evaluation).
+        gradient_cache: Whether to keep the activations of only ``chunk_tokens`` tokens in memory, not those of the
+            whole step. The other chunks are run again once the loss is known (Gao et al., RepL4NLP 2021), which takes a
+            third more time. Only the embeddings then limit the size of a step.
+        logging_steps: Number of steps between two training lines in ``metrics.jsonl``; evaluations add further lines.
         vocabulary: The vocabulary stage, before all others.
         warmup: The first stage of the paper.
-        teacher: The second stage.
+        teacher: The second stage of the paper.
         contrastive: The contrastive stage, after the teacher.
         distillation: The distillation stage, before the transfer.
         transfer: The last stage.
 
     Raises:
-        ValueError: If a value is out of range; the message names the field, what was expected, and what came.
-        TypeError: If a value has the wrong type; :meth:`from_dict` and :meth:`from_toml`, whose values come from
-            outside the program, raise ValueError for it.
+        ValueError: If a value is out of range; the message has the field, the expected values and the value given.
+        TypeError: If a value has the wrong type. :meth:`from_dict` and :meth:`from_toml` raise a ValueError instead,
+            because their values come from outside the program.
     """
 
     languages: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class TrainConfig:
         expect(self, "gradient_cache", self.chunk_tokens > 0 or not self.gradient_cache, needs_chunks)
 
     def stage(self, stage: Stage) -> StageConfig:
-        """The configuration of one stage; the vocabulary stage, which takes no steps, has none of this kind."""
+        """The configuration of a stage that takes steps, i.e. any but the vocabulary stage."""
         return {
             Stage.WARMUP: self.warmup,
             Stage.TEACHER: self.teacher,
@@ -135,7 +135,7 @@ class TrainConfig:
 
     @property
     def uses_translations(self) -> bool:
-        """Whether translations of passages are trained on, where the data set has them."""
+        """Whether the stages use translations of passages, if the data set has them."""
         return (
             Stage.VOCABULARY in self.stages
             or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)
@@ -145,7 +145,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:
-        """A configuration shipped with relkt: ``best-muse``, ``best-transformer``, ``paper-xquad``, ``paper-mlqa``,
+        """A configuration that is part of relkt: ``best-muse``, ``best-transformer``, ``paper-xquad``, ``paper-mlqa``,
         ``paper-xorqa`` or ``demo``.
 
         Raises:
@@ -158,7 +158,7 @@ class TrainConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> TrainConfig:
-        """Read a configuration; what the file leaves out has its default.
+        """Read a configuration; a key that is missing has its default.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -176,7 +176,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> TrainConfig:
-        """A configuration from plain values, as :meth:`to_dict` gives them.
+        """Make a configuration from plain values, as from :meth:`to_dict`.
 
         Raises:
             ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
@@ -188,7 +188,7 @@ class TrainConfig:
         return typing.cast(dict[str, Any], plain(self))
 
     def to_toml(self, path: str | Path) -> None:
-        """Write every field to a file that :meth:`from_toml` reads back to an equal configuration."""
+        """Write every field to a file; :meth:`from_toml` reads an equal configuration from it."""
         atomic_write(path, self.dumps())
 
     def dumps(self) -> str:

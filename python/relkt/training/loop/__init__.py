@@ -1,1 +1,1 @@
-"""How a stage runs on the trainer of sentence-transformers."""
+"""Runs a stage on the trainer of sentence-transformers."""

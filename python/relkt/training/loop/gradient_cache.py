@@ -90,7 +90,7 @@ def make_chunks(
 
 
 class CachedForward:
-    """A forward pass over the texts of a micro-batch in chunks; :meth:`backward` is its backward pass.
+    """A forward pass that encodes the texts of a micro-batch in chunks; :meth:`backward` is its backward pass.
 
     In a job of several processes, each encodes its own chunks, and all have the embeddings of all texts. If each runs
     the backward pass of the same loss, the sum of their gradients is the gradient of the whole.

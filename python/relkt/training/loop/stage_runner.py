@@ -27,7 +27,7 @@ from relkt.training.records.run_directory import Checkpoint, RunDirectory
 from relkt.training.stages import STAGES, Prepared, TrainingStage
 from relkt.training.stages.vocabulary import extend
 
-# Part of the seed of the order of examples. A new stage gets a new number; the others keep theirs.
+# Part of the seed of the order of examples. A new stage gets a new number; existing numbers never change.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3, Stage.DISTILLATION: 4}
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run_stage(
 def _extend_vocabulary(
     model: SentenceTransformer, prepared: Prepared, run: RunDirectory, progress: Progress, metrics_size: int
 ) -> DevScore:
-    """Run the vocabulary stage. It takes no steps, so a killed run repeats it; its result is kept whatever dev says."""
+    """Run the vocabulary stage. It takes no steps, so a killed run repeats it; its result is always kept."""
     stage, evaluator = Stage.VOCABULARY, prepared.evaluator
     run.cut_metrics(metrics_size)
     progress.stage_started(stage, 1)

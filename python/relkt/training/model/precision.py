@@ -59,7 +59,7 @@ def original_forward(model: nn.Module) -> Iterator[None]:
 def without_accelerate_wrapper(model: nn.Module) -> Iterator[None]:
     """Remove Accelerate's wrapper from a model, so that a trainer can wrap it; restore the model afterwards.
 
-    Accelerate does not wrap a model a second time, whatever its precision was. Without this context, only the first
+    Accelerate does not wrap a model a second time, even for another precision. Without this context, only the first
     stage would have mixed precision, and a model trained elsewhere would keep the precision it had there. The
     environment variable with which launchers set a precision is ignored, too.
     """

@@ -21,7 +21,7 @@ def check_token_embeddings(model: SentenceTransformer) -> None:
     """Check that a model has a table of token embeddings, so that it can be frozen.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If there is no table.
     """
     if not _token_tables(model):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The card of a trained model: what it was made of, what it is good for, and what it is not."""
+"""The card of a trained model: its data, its training, its results and its limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relkt.training.config import Stage, TrainConfig
 from relkt.training.records.results import BEFORE
 
 CARD = "README.md"
-"""Name of the file, in the model's folder."""
+"""File name of the card, in the model's folder."""
 
 _HUB_DATA = {"xquad": "google/xquad", "mlqa": "facebook/mlqa"}
 _METRIC_TYPES = {  # sentence-transformers' names for the same measures
@@ -37,9 +37,9 @@ _LEVELS = {
 _STAGES = {
     Stage.VOCABULARY: "vocabulary: new pieces for mUSE, learned without labels from parallel texts",
     Stage.WARMUP: "warm-up: triplet loss, negatives by BM25",
-    Stage.TEACHER: "teacher: triplet loss, hard and semi-hard negatives mined anew each epoch",
+    Stage.TEACHER: "teacher: triplet loss, hard and semi-hard negatives mined again for each epoch",
     Stage.CONTRASTIVE: "contrastive: InfoNCE over the passages of whole documents",
-    Stage.DISTILLATION: "distillation: texts in every language follow the frozen start's embedding of the English text",
+    Stage.DISTILLATION: "distillation: texts in every language follow the frozen model's embedding of the English one",
     Stage.TRANSFER: "transfer: questions in every language follow the teacher's embedding of the English question",
 }
 _CITATION = """\
@@ -68,15 +68,15 @@ def model_card(
 ) -> str:
     """The card of a trained model: metadata and text of its ``README.md`` on the Hugging Face Hub.
 
-    It depends on its arguments and relkt's version only: there is no date, machine or path in it.
+    It depends on the arguments and relkt's version only; it contains no date, machine or path.
 
     Args:
         model: The trained model.
-        data: What it was trained and tested on.
-        config: How it was trained.
+        data: The data set of training and test.
+        config: Configuration of the run.
         languages: The languages trained.
-        base: Where the model came from that training started with.
-        teacher: Where the teacher of the transfer stage came from, if that was another model.
+        base: Origin of the model that training started from.
+        teacher: Origin of the teacher of the transfer stage, if it was another model.
         results: Test results before training and after each stage, in the order of the run: name -> level ->
             :meth:`relkt.evaluation.Report.to_dict`, as in ``results.json``; empty reports if there is no test question.
     """
@@ -108,13 +108,13 @@ def model_card(
         _results(before, after),
         _limits(model, data, config, languages, before, after),
         _usage(model, base),
-        "## Citation\n\nThe recipe is that of\n\n" + _CITATION + f"\nas implemented in relkt {__version__}.",
+        "## Citation\n\nThe recipe is from\n\n" + _CITATION + f"\nas implemented in relkt {__version__}.",
     ]
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def _eval_results(after: Mapping[Level, Report]) -> list[EvalResult]:
-    """All measures of the averages, and P@1 of every language."""
+    """All metrics of the averages, and P@1 of every language."""
     found: list[EvalResult] = []
 
     def add(report: Report, questions: str, config: str, values: Mapping[str, Estimate]) -> None:
@@ -148,8 +148,8 @@ def _introduction(model: SentenceTransformer, languages: tuple[str, ...]) -> str
     width = model.get_embedding_dimension()
     return (
         f"A sentence-transformers model for cross-lingual retrieval question answering: it embeds a question and the "
-        f"passages that may answer it into {width} dimensions, where their cosine says how well they fit, whatever the "
-        f"language of the question. It was trained with relkt on questions in {_codes(languages)}."
+        f"passages that may answer it into {width} dimensions. Their cosine measures how well a passage fits, for a "
+        f"question in any language. It was trained with relkt on questions in {_codes(languages)}."
     )
 
 
@@ -159,7 +159,7 @@ def _described(origin: Origin) -> str:
     elif origin.hub_id == origin.name:
         text = f"[{origin.name}](https://huggingface.co/{origin.hub_id})."
     elif origin.name == "mUSE":
-        text = "the multilingual Universal Sentence Encoder, version 3, with relkt's implementation of its layers."
+        text = "the multilingual Universal Sentence Encoder, version 3, in relkt's implementation."
     else:
         text = f"a model in a folder named `{origin.name}`"
         text += f", trained from [{origin.hub_id}](https://huggingface.co/{origin.hub_id})." if origin.hub_id else "."
@@ -188,20 +188,20 @@ def _training_data(data: RetrievalData, config: TrainConfig, languages: tuple[st
     lines.append(f"| different questions | {' | '.join(f'{len(questions):,}' for questions in different)} |")
     lines += [
         "",
-        "Training sees the train questions only; the dev questions choose the weights to keep; the test questions are "
-        "measured below. A question's translations are all in one part. Every question searches all passages, those of "
-        "the other parts' questions among them.",
+        "Training uses the train questions only. The dev questions select the weights, and the test questions give the "
+        "results below. All translations of a question are in the same split. Every question searches all passages, "
+        "including those that answer questions of other splits.",
     ]
     if "en" in others:
         lines[-1] += (
-            " English train questions are used too, though English is not among the languages trained: for the search "
-            "of negatives, as what their translations are drawn to, and as further questions, in distillation always "
-            "and elsewhere where `include_english` below says so."
+            " English train questions are used too, although English is not among the languages trained: to search "
+            "negatives, as targets of their translations, and as further questions in distillation, and in the stages "
+            "with `include_english` below."
         )
     if config.parallel_languages:
         lines[-1] += (
-            f" Of texts in {_codes(config.parallel_languages)} only what they are translations of is used, never which "
-            "passage answers a question."
+            f" Texts in {_codes(config.parallel_languages)} are used as translations only, without the passages that "
+            "answer the questions."
         )
     if config.uses_translations and data.translations:
         used = {*languages, *config.parallel_languages}
@@ -221,13 +221,12 @@ def _training(config: TrainConfig, teacher: Origin | None) -> str:
     space = ""
     if teacher is not None:
         space = (
-            f"The teacher of the transfer is another model: {_described(teacher)} Where the transfer kept weights of "
-            "its own or the model got a projection, its questions can be searched among passages that the teacher "
-            "embedded.\n\n"
+            f"The teacher of the transfer is another model: {_described(teacher)} If the transfer improved the model "
+            "or added a projection, the model's questions can search passages that the teacher embedded.\n\n"
         )
     return (
-        f"## Training\n\nStages, each of which starts from the best weights of the one before by P@1 on the dev "
-        f"questions, and keeps its start if it finds nothing better (but the vocabulary, which is kept in any case):"
+        f"## Training\n\nEach stage starts from the best weights of the previous one by P@1 on the dev questions, and "
+        f"keeps its start if it finds nothing better (new vocabulary is always kept):"
         f"\n\n{stages}\n\n{space}The configuration, for "
         f"`relkt train --config`:\n\n```toml\n{settings}```"
     )
@@ -235,12 +234,12 @@ def _training(config: TrainConfig, teacher: Origin | None) -> str:
 
 def _results(before: Mapping[Level, Report], after: Mapping[Level, Report]) -> str:
     if not after:
-        return "## Results\n\nThe data set has no test question: this model has not been measured."
+        return "## Results\n\nThe data set has no test questions: this model has not been evaluated."
     lines = [
         "## Results",
         "",
         "Test questions; mean [95 % bootstrap interval over questions]. P@1 is the share of questions whose first "
-        "result is right, MRR@10 the mean reciprocal rank of the first right result among ten. \\* trained on.",
+        "result is correct, MRR@10 the mean reciprocal rank of the first correct result among ten. \\* trained on.",
     ]
     for level, report in after.items():
         heads = [f"{metric} {when}" for metric in _TABLE_METRICS for when in ("before", "after")]
@@ -273,20 +272,20 @@ def _limits(
     questions = {split: {q.parallel for q in data.queries if q.split is split} for split in Split}
     limit = model.max_seq_length
     points = [
-        f"Trained on questions in {_codes(languages)} about passages in {passage_languages}. In other languages it is "
-        "as good as the results above say where they name them, and unknown where they do not.",
+        f"Trained on questions in {_codes(languages)} about passages in {passage_languages}. Its quality "
+        "in other languages is unknown, unless the results above list them.",
         f"Trained on {len(questions[Split.TRAIN]):,} different questions about the {len(data.passages):,} passages of "
-        f"`{data.name}`: what it does in other domains has not been measured.",
-        "Texts of any length are embedded whole, into the same number of dimensions: the longer, the less of each part."
+        f"`{data.name}`. Other domains have not been evaluated.",
+        "Texts of any length are embedded as a whole; the longer a text, the less its embedding represents each part."
         if limit is None
-        else f"Only the first {limit:,} tokens of a text are seen.",
-        "It finds passages; it does not say whether a passage answers the question, and a cosine is no probability.",
+        else f"Only the first {limit:,} tokens of a text are used.",
+        "It finds passages, and does not decide whether a passage answers the question; a cosine is not a probability.",
     ]
     if questions[Split.TEST]:
         about_seen = _about_documents_seen(data)
         points.append(
             f"Of {len(questions[Split.TEST]):,} different test questions, {about_seen:,} are about a document that "
-            "train questions are about as well: for these the results speak of new questions, not of new documents."
+            "train questions are also about: these results hold for new questions, not for new documents."
         )
     if after:
         level = config.level
@@ -295,9 +294,9 @@ def _limits(
             points.append(f"P@1 among {_LEVELS[level]} is lower than before training in {_codes(fallen)}.")
         counts = after[level].num_queries.values()
         points.append(
-            f"The intervals contain the uncertainty of having {min(counts):,} test questions in a language"
-            f"{f' ({max(counts):,} in another)' if max(counts) != min(counts) else ''}, not that of training again "
-            "with another seed or another split."
+            f"The intervals reflect the number of test questions per language, {min(counts):,}"
+            f"{f' to {max(counts):,}' if max(counts) != min(counts) else ''}, not the variation between seeds or "
+            "splits."
         )
     return "## Limits\n\n" + "\n".join(f"- {point}" for point in points)
 
@@ -305,15 +304,15 @@ def _limits(
 def _usage(model: SentenceTransformer, base: Origin) -> str:
     trust = ", trust_remote_code=True" if base.is_muse else ""
     note = (
-        "mUSE's layers are relkt's own code, so relkt has to be installed, and sentence-transformers wants to hear "
-        "`trust_remote_code=True`; `relkt.load_encoder` needs neither said."
+        "mUSE's layers are relkt code, so relkt must be installed, and sentence-transformers requires "
+        "`trust_remote_code=True`. `relkt.load_encoder` does not need this argument."
         if base.is_muse
-        else "relkt is not needed for that."
+        else "relkt is not needed to load it."
     )
     prompts = {name: text for name, text in model.prompts.items() if text}
-    said = "".join(f" `{name}`: `{text}`;" for name, text in prompts.items()).rstrip(";")
+    listed = "".join(f" `{name}`: `{text}`;" for name, text in prompts.items()).rstrip(";")
     return f"""\
-## How to use it
+## Usage
 
 `MODEL` is the folder of this file, or the model's name on the Hugging Face Hub.
 
@@ -338,11 +337,11 @@ passages = model.encode_document(["The Pacific is the largest of the oceans."])
 print(model.similarity(questions, passages))
 ```
 
-{"Both put its prompts before texts:" + said + "." if prompts else "It has no prompts."}"""
+{"Both prepend its prompts to texts:" + listed + "." if prompts else "It has no prompts."}"""
 
 
 def _about_documents_seen(data: RetrievalData) -> int:
-    """How many different test questions are answered in a document that answers a train question too."""
+    """Number of different test questions answered in a document that also answers a train question."""
     document_of = {passage.id: passage.document for passage in data.passages}
     seen = {document_of[p] for q in data.queries if q.split is Split.TRAIN for p in data.positives(q.id)}
     test = (q for q in data.queries if q.split is Split.TEST)

@@ -1,7 +1,7 @@
 """The folder of a run. Its files are complete at any moment; a resumed run continues from a checkpoint.
 
 ``config.toml`` is the configuration and ``run.json`` the identity of what the run starts from (checksums of the data
-and the models). Both must match when a run is resumed. Whatever a killed process leaves is either complete or ignored.
+and the models). Both must match when a run is resumed. What a killed process leaves is either complete or ignored.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class StageLoss(nn.Module, Generic[TargetsT]):
         return self.loss(queries, passages, targets)
 
     def encode(self, features: Features) -> Tensor:
-        """Embeddings in float32, shape ``(b, d)``, whatever the precision of the forward pass.
+        """Embeddings in float32, shape ``(b, d)``, for any precision of the forward pass.
 
         Differences of nearly equal cosines need float32.
         """

@@ -44,7 +44,7 @@ class Transfer(TrainingStage):
     """A question is pulled towards the teacher's embeddings of its English version and of its passage.
 
     The teacher is another model, or this one as it is when this is made; it embeds every English question and every
-    passage once. A question without an English translation stands for itself.
+    passage once. A question without an English translation is embedded itself.
 
     Args:
         model: The encoder: the student. With another teacher it may get a projection (:func:`project_student`).
@@ -176,7 +176,7 @@ def embed_with_teacher(
 
     Args:
         teacher: The teacher.
-        training_set: Questions and candidates. A question without an English translation stands for itself.
+        training_set: Questions and candidates. A question without an English translation is embedded itself.
         batch_size: Texts encoded at once.
     """
     texts = list(dict.fromkeys(training_set.english))

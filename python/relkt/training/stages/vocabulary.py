@@ -44,7 +44,7 @@ def find_muse(model: SentenceTransformer) -> MuseEncoder:
     """The mUSE encoder of a model.
 
     Raises:
-        ValueError: If the model has none.
+        ValueError: If the model has another encoder.
     """
     encoders = [module for module in model.modules() if isinstance(module, MuseEncoder)]
     if len(encoders) != 1:

@@ -43,7 +43,7 @@ def test_a_configuration_far_from_the_defaults_survives_a_round_trip(tmp_path: P
     assert TrainConfig.from_toml(tmp_path / "config.toml") == config
 
 
-def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+def test_missing_keys_have_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[teacher]\nnum_hard = 4\n", encoding="utf-8")
     assert TrainConfig.from_toml(path) == TrainConfig(teacher=TeacherConfig(num_hard=4))
@@ -65,7 +65,7 @@ def test_paper_presets_have_the_values_of_paper_and_scripts() -> None:
         assert config.warmup.reduction is config.teacher.reduction is Reduction.SUM
         assert config.transfer.reduction is Reduction.MEAN
     assert [c.warmup.bm25_epochs for c in (xquad, mlqa, xorqa)] == [0, 3, 2]
-    for config in (mlqa, xorqa):  # paper-xquad departs here, and says so
+    for config in (mlqa, xorqa):  # paper-xquad differs here, as its comments explain
         assert config.warmup.learning_rate == config.teacher.learning_rate == 1e-5
         assert config.teacher.halve_lr_every == 1
         assert config.teacher.patience == config.teacher.epochs / 5
@@ -98,7 +98,7 @@ def test_unknown_preset() -> None:
         ({"teacher": {"batch_size": 4, "accumulation": 5}}, r"expected at most batch_size \(4\), got 5"),
         (
             {"contrastive": {"accumulation": 2}},
-            "contrastive.accumulation: expected 1, as a batch is contrasted as a whole",
+            "contrastive.accumulation: expected 1, because a batch is contrasted as a whole",
         ),
         ({"contrastive": {"temperature": 0}}, "contrastive.temperature: expected a number above 0, got 0.0"),
         ({"contrastive": {"languages_per_question": 0}}, "languages_per_question: expected an integer of at least 1"),
@@ -129,7 +129,7 @@ def test_unknown_preset() -> None:
         ({"freeze_embeddings": "True"}, "freeze_embeddings: expected true or false, got 'True'"),
     ],
 )
-def test_values_that_make_no_sense(table: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_dict(table)
 
@@ -167,7 +167,7 @@ def test_the_configuration_of_each_stage() -> None:
     assert [config.stage(s) for s in Stage if s is not Stage.VOCABULARY] == stages
 
 
-def test_the_contrastive_stage_is_no_part_of_the_recipe_unless_named() -> None:
+def test_the_contrastive_stage_runs_only_if_it_is_named() -> None:
     assert TrainConfig().stages == (Stage.WARMUP, Stage.TEACHER, Stage.TRANSFER)
     assert not TrainConfig().uses_translations
     config = TrainConfig(stages=(Stage.CONTRASTIVE,))

@@ -1,4 +1,4 @@
-"""One of two processes of a job. Reads ``ARGUMENTS`` and leaves what it found in ``FOLDER/found.RANK``."""
+"""Program of the two processes of a job. Reads ``ARGUMENTS`` and writes its results to ``FOLDER/found.RANK``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.distributed.processes import from_all, from_rank_0, join_job, num_processes, rank, sum_gradients
 from relkt.training.loop.gradient_cache import CachedForward, make_chunks
 
-# As in the tests that compare with what is done here.
+# As in the tests that compare with this program.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 LANGUAGES = ("en", "de", "th")
 
 
-class Told(Progress):
-    """Counts, and dies at a step."""
+class Recorder(Progress):
+    """Records losses, and kills the process at a step."""
 
     def __init__(self, dies_at: int | None) -> None:
         self.losses: list[float] = []
@@ -41,16 +41,16 @@ class Told(Progress):
 def run(
     model: SentenceTransformer, data: RetrievalData, *, config: str, output_dir: str, dies_at: int | None = None
 ) -> dict[str, Any]:
-    """Train, or go on."""
-    told = Told(dies_at)
+    """Train or resume."""
+    progress = Recorder(dies_at)
     trained = train(
-        model, data, output_dir=output_dir, config=TrainConfig.from_toml(config), resume=True, progress=told
+        model, data, output_dir=output_dir, config=TrainConfig.from_toml(config), resume=True, progress=progress
     )
-    return {"losses": told.losses, "weights": trained.state_dict(), "random": torch.rand(2).tolist()}
+    return {"losses": progress.losses, "weights": trained.state_dict(), "random": torch.rand(2).tolist()}
 
 
 def refusals(model: SentenceTransformer, data: RetrievalData, *, output_dir: str) -> dict[str, str]:
-    """What is refused, and that a refusal comes to both."""
+    """Refused arguments, which raise in both processes."""
     found = {}
     config = TrainConfig.from_dict({"stages": ["warmup"]})
     Path(output_dir).mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ class Unpicklable(Exception):
 
 
 def collectives(model: SentenceTransformer, data: RetrievalData) -> dict[str, Any]:
-    """What is shared, beside what each would do alone."""
+    """Collective operations, compared with the same work in one process."""
     join_job(model)
     me = rank()
     found: dict[str, Any] = {"rank": me, "processes": num_processes(), "all": from_all(me * 10)}
@@ -97,10 +97,10 @@ def collectives(model: SentenceTransformer, data: RetrievalData) -> dict[str, An
         found[f"encoded {name}"] = shared
     arguments: dict[str, Any] = {"languages": LANGUAGES, "level": Level.PASSAGE}
     found["together"] = DevEvaluator(data, together=True, **arguments)(model)
-    if me == 1:  # nobody else takes part
+    if me == 1:  # without the other process
         found["alone"] = DevEvaluator(data, **arguments)(model)
 
-    # Fewer texts than processes: rank 1 has none.
+    # Fewer texts than processes: rank 1 gets no chunk.
     chunks = make_chunks(texts[:1], lambda some: model.preprocess(some), max_tokens=0, first_row=0)
     found["chunks"] = len(chunks)
     chunked = CachedForward(model, chunks, 1, max_kept_tokens=None)

@@ -1,4 +1,4 @@
-"""Two processes train as one does."""
+"""Two processes train like one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Job:
         (folder / "data.pickle").write_bytes(pickle.dumps(data))
 
     def exit_codes(self, work: str, **arguments: Any) -> list[int | None]:
-        """Do a work of the child's; by rank."""
+        """Run a function of the child program in both processes; their exit codes by rank."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -70,7 +70,7 @@ class Job:
         return [process.exitcode for process in processes]
 
     def found(self, work: str, **arguments: Any) -> list[dict[str, Any]]:
-        """The same, and what each process found."""
+        """Run a function of the child program in both processes; their results by rank."""
         assert self.exit_codes(work, **arguments) == [0, 0]
         return [torch.load(self._folder / f"found.{number}", weights_only=False) for number in range(2)]
 
@@ -93,6 +93,7 @@ def muse() -> SentenceTransformer:
     return SentenceTransformer(modules=[encoder], device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -100,7 +101,7 @@ def muse() -> SentenceTransformer:
         ("muse", {"chunk_tokens": 40, "gradient_cache": True, "stages": ["warmup", "contrastive"]}),
     ],
 )
-def test_all_stages_give_the_model_that_one_process_gives(
+def test_two_processes_give_the_model_of_one(
     kind: str,
     settings: dict[str, Any],
     model_of: Callable[..., SentenceTransformer],
@@ -119,7 +120,7 @@ def test_all_stages_give_the_model_that_one_process_gives(
     progress = Losses()
     alone = train(model, tiny_data, output_dir=tmp_path / "alone", config=config, progress=progress).state_dict()
     assert zero["losses"] == pytest.approx(progress.values, rel=1e-3)
-    assert one["losses"] == []  # rank 0 tells
+    assert one["losses"] == []  # rank 0 reports
     assert all(torch.allclose(zero["weights"][name], alone[name], atol=5e-4) for name in alone)
     dev = [
         [
@@ -134,10 +135,11 @@ def test_all_stages_give_the_model_that_one_process_gives(
     assert names[0] == names[1]
 
 
-def test_a_job_that_was_killed_goes_on_as_it_would_have(
+@pytest.mark.slow
+def test_a_killed_job_resumes_bit_identically(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    """With dropout, whose random state is each process's own; and the process that is left does not wait for ever."""
+    """With dropout, whose random state differs between processes; the surviving process does not wait forever."""
     table = tiny_config.to_dict() | {"stages": ["warmup"], "chunk_tokens": 40, "gradient_cache": True}
     TrainConfig.from_dict(table).to_toml(tmp_path / "config.toml")
     job = Job(tmp_path, model_of(), tiny_data)
@@ -146,18 +148,21 @@ def test_a_job_that_was_killed_goes_on_as_it_would_have(
     codes = job.exit_codes("run", output_dir=str(tmp_path / "killed"), dies_at=16, **arguments)
     assert codes[0] == -signal.SIGKILL
     assert codes[1] not in (0, -signal.SIGKILL)
-    goes_on, _ = job.found("run", output_dir=str(tmp_path / "killed"), **arguments)
-    assert len(goes_on["losses"]) == 14  # of 28; there was a checkpoint after 14
-    assert goes_on["losses"] == undisturbed["losses"][14:]
+    resumed, _ = job.found("run", output_dir=str(tmp_path / "killed"), **arguments)
+    assert len(resumed["losses"]) == 14  # of 28, with a checkpoint after 14
+    assert resumed["losses"] == undisturbed["losses"][14:]
     for file in ("metrics.jsonl", "model/model.safetensors", "results.json"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_what_is_shared(model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_collective_operations(
+    model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tmp_path: Path
+) -> None:
     model = model_of(dropout=0.0)
     zero, one = Job(tmp_path, model, tiny_data).found("collectives")
     assert [(f["rank"], f["processes"], f["all"]) for f in (zero, one)] == [(0, 2, [0, 10]), (1, 2, [0, 10])]
-    assert zero["inside"] == one["inside"] == (1, 0, "nested")  # rank 0 works by itself
+    assert zero["inside"] == one["inside"] == (1, 0, "nested")  # rank 0 works alone
     assert zero["KeyError"] == one["KeyError"] == "KeyError('gone')"
     assert zero["Unpicklable"] == "Unpicklable('1 and 2')"
     assert one["Unpicklable"] == "RuntimeError('rank 0 failed: Unpicklable: 1 and 2')"
@@ -177,7 +182,8 @@ def test_what_is_shared(model_of: Callable[..., SentenceTransformer], tiny_data:
             assert torch.allclose(zero["gradients"][name], weights.grad, atol=1e-5)
 
 
-def test_what_is_refused_is_refused_in_all_processes(
+@pytest.mark.slow
+def test_refused_arguments_raise_in_all_processes(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
     found = Job(tmp_path, tiny_model, tiny_data).found("refusals", output_dir=str(tmp_path / "run"))
@@ -187,7 +193,7 @@ def test_what_is_refused_is_refused_in_all_processes(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["other"]
 
 
-def test_a_process_by_itself_is_a_job_of_one(tiny_model: SentenceTransformer) -> None:
+def test_a_single_process_is_a_job_of_one(tiny_model: SentenceTransformer) -> None:
     join_job(tiny_model)
     assert (num_processes(), rank(), from_all(3), from_rank_0(lambda: 4)) == (1, 0, [3], 4)
     sum_gradients(tiny_model)
@@ -211,5 +217,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match=r"LOCAL_RANK: expected at most a process for each of the 1 GPUs .* process 2"):
+    with pytest.raises(ValueError, match=r"LOCAL_RANK: expected at most one process .* 1 GPUs, got process 2"):
         join_job(OnGpu())  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def test_pairs_positives_and_blocked_rows_of_passages() -> None:
     assert examples.groups.tolist() == [0, 0, 1, 1, 2, 3, 4]
     assert examples.positives(1) == (0, 5)
     assert examples.blocked(0).tolist() == [0, 1]  # the positive and its document
-    assert examples.blocked(1).tolist() == [0, 1, 4, 5]  # and the copy of p0's text; p6 was judged, and not relevant
+    assert examples.blocked(1).tolist() == [0, 1, 4, 5]  # and the copy of p0's text; p6 was judged not relevant
 
 
 def test_pairs_and_blocked_rows_of_documents() -> None:
@@ -68,7 +68,7 @@ def test_a_language_without_training_questions_is_an_error() -> None:
         TrainingSet(data(questions, {q.id: {"p1": 1} for q in questions}), languages=("en", "de"), level=Level.PASSAGE)
 
 
-def test_the_english_translation_is_searched_for_where_there_is_one() -> None:
+def test_the_query_is_the_english_translation_if_there_is_one() -> None:
     questions = [
         query("en", "who lends money", "en", parallel="x"),
         query("de", "river sea", "de", parallel="x"),
@@ -85,7 +85,7 @@ def test_the_english_translation_is_searched_for_where_there_is_one() -> None:
 
 
 def test_ranks_follow_bm25_and_blocked_rows_do_not_take_a_rank() -> None:
-    # Best for "money bank" are p3, p2 and then p1; p2 is the positive, so all of its document goes.
+    # Best for "money bank" are p3, p2 and then p1; p2 is the positive, so all of its document is blocked.
     examples = TrainingSet(data([query("q", "money bank")], {"q": {"p2": 1}}), languages=("en",), level=Level.PASSAGE)
     triplets = bm25_negatives(examples, num_negatives=3, seed=0)
     assert triplets.shape == (3, 3)
@@ -95,10 +95,10 @@ def test_ranks_follow_bm25_and_blocked_rows_do_not_take_a_rank() -> None:
     assert len(set(triplets[:, 2].tolist())) == 3
 
 
-def test_a_passage_with_the_text_of_a_positive_is_no_negative() -> None:
+def test_a_passage_with_the_text_of_a_positive_is_not_a_negative() -> None:
     examples = TrainingSet(data([query("q", "river sea")], {"q": {"p0": 1}}), languages=("en",), level=Level.PASSAGE)
     negatives = bm25_negatives(examples, num_negatives=10, seed=0)[:, 2].tolist()
-    assert sorted(negatives) == [2, 3, 5, 6]  # all that is left, and no more than that
+    assert sorted(negatives) == [2, 3, 5, 6]  # all remaining candidates
 
 
 def test_every_positive_has_the_negatives_of_its_question() -> None:

@@ -12,7 +12,7 @@ from relkt.training.loop.batches import Batch, BatchStream
 
 
 def rows_of(epoch: int) -> Rows:
-    """10, 11, 12 ... rows that tell their epoch: a stage whose epochs differ in length."""
+    """10, 11, 12 ... examples, numbered by epoch: a stage whose epochs differ in length."""
     return np.arange(10 + epoch, dtype=np.int64).reshape(-1, 1) + 100 * epoch
 
 
@@ -21,7 +21,7 @@ def stream(**kwargs: Any) -> BatchStream:
     return BatchStream(rows_of, lambda batch: batch.examples[:, 0].tolist(), **(settings | kwargs))
 
 
-def test_each_epoch_has_each_of_its_rows_once_and_no_batch_spans_two() -> None:
+def test_each_epoch_has_each_example_once_and_no_batch_spans_two_epochs() -> None:
     batches = list(stream())
     assert [len(b) for b in batches] == [4, 4, 2, 4, 4, 3, 4, 4, 4]
     for epoch in range(3):
@@ -43,20 +43,20 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 @pytest.mark.parametrize("done", range(1, 9))
-def test_a_stream_put_back_goes_on_as_it_would_have(done: int) -> None:
+def test_a_restored_stream_yields_the_same_batches(done: int) -> None:
     whole = list(stream())
     begun = stream()
     batches = iter(begun)
     for _ in range(done):
         next(batches)
     position, rows = begun.state()
-    assert (rows is None) == (done % 3 == 0)  # epochs have three batches; between two there are no rows to keep
+    assert (rows is None) == (done % 3 == 0)  # epochs have three batches; between epochs there are no examples
     resumed = stream()
     resumed.restore(position, rows)
     assert list(resumed) == whole[done:]
 
 
-def test_rows_are_asked_for_when_an_epoch_begins_and_not_before() -> None:
+def test_examples_are_made_when_an_epoch_starts() -> None:
     asked: list[int] = []
 
     def recording(epoch: int) -> Rows:
@@ -71,7 +71,7 @@ def test_rows_are_asked_for_when_an_epoch_begins_and_not_before() -> None:
     assert asked == [0, 1]
 
 
-def test_an_epoch_without_rows_ends_the_stream() -> None:
+def test_an_epoch_without_examples_ends_the_stream() -> None:
     empty = BatchStream(
         lambda epoch: rows_of(epoch)[: 0 if epoch else 8],
         lambda b: b,

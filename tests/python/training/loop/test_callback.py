@@ -49,6 +49,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_metrics_have_the_documented_lines(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_metrics_have_the_documented_lines(
         assert set(steps) == {r["step"] for r in dev[1:]} | set(range(4, steps[-1] + 1, 4))
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_halved_when_dev_does_not_improve(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_the_learning_rate_is_halved_when_dev_does_not_improve(
         assert rate < tiny_config.stage(stage).learning_rate
 
 
+@pytest.mark.slow
 def test_a_stage_that_improves_nothing_changes_nothing(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_stage_that_improves_nothing_changes_nothing(
     assert all(torch.equal(v, start[k]) for k, v in tiny_model.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("min_epochs", "evaluations"), [(0, 3), (4, 8)])
 def test_early_stopping(
     min_epochs: int, evaluations: int, tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
@@ -118,6 +122,7 @@ def test_early_stopping(
     assert len(progress.dev) == 1 + evaluations
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from relkt.losses import contrastive_loss
 from relkt.training import Progress, Stage, TrainConfig, train
 from relkt.training.loop.gradient_cache import CachedForward, Chunk, make_chunks, split_by_length
 
-# Of 1 to 6 words, in no order of length: 3 to 8 tokens with [CLS] and [SEP].
+# Texts of 1 to 6 words, not ordered by length: 3 to 8 tokens with [CLS] and [SEP].
 LENGTHS = (3, 1, 6, 2, 5, 4, 1, 6, 3)
 TEXTS = [
     " ".join(f"{'en' if row % 2 else 'de'}{row % 8}{letter}" for letter in "abcdef"[:n])
@@ -42,7 +42,7 @@ def chunks_of(model: SentenceTransformer, texts: list[str], max_tokens: int) -> 
 
 
 def loss_of(embeddings: torch.Tensor) -> torch.Tensor:
-    """Of a shape in which every embedding matters to every other."""
+    """A loss in which every embedding depends on all others."""
     return contrastive_loss(embeddings[:4], embeddings[4:], torch.tensor([1, 0, 3, 2]), temperature=0.1)
 
 
@@ -77,7 +77,7 @@ def test_chunks_keep_to_the_limit_and_hold_every_text() -> None:
         assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= most for rows in chunks)
         in_order = lengths[np.concatenate(chunks)]
         assert (np.diff(in_order) <= 0).all()
-        # No chunk has room for the longest of the next.
+        # No chunk has room for the longest text of the next chunk.
         assert all((len(a) + 1) * lengths[a].max() > most for a in chunks[:-1])
 
 
@@ -91,7 +91,7 @@ def test_chunks_have_the_features_of_their_texts(tiny_model: SentenceTransformer
         assert torch.equal(chunk["features"]["input_ids"], expected["input_ids"])
 
 
-def test_lengths_are_characters_where_there_is_no_mask() -> None:
+def test_lengths_are_characters_without_a_mask() -> None:
     chunks = make_chunks(["ccc", "a", "bb"], lambda some: {"texts": some}, max_tokens=4, first_row=0)
     assert [chunk["features"]["texts"] for chunk in chunks] == [["ccc"], ["bb", "a"]]
 
@@ -99,7 +99,7 @@ def test_lengths_are_characters_where_there_is_no_mask() -> None:
 @pytest.mark.parametrize("max_kept_tokens", [None, 1, 40])
 @pytest.mark.parametrize("max_tokens", [0, 9, 30])
 @pytest.mark.parametrize("kind", ["bert", "muse"])
-def test_the_gradient_is_that_of_the_whole(
+def test_the_gradient_equals_that_of_the_whole(
     kind: str, max_tokens: int, max_kept_tokens: int | None, model_of: Callable[..., SentenceTransformer]
 ) -> None:
     model = muse() if kind == "muse" else model_of(dropout=0.0)
@@ -124,7 +124,7 @@ def test_dropout_is_the_same_in_both_runs_of_a_chunk(tiny_model: SentenceTransfo
     (kept, after_kept), (cached, after_cached), (other, _) = results
     assert all(torch.allclose(cached[name], kept[name], atol=1e-7, rtol=1e-5) for name in kept)
     assert not all(torch.allclose(other[name], kept[name], atol=1e-3) for name in kept)
-    assert torch.equal(after_cached, after_kept)  # what comes after draws as if there had been one run
+    assert torch.equal(after_cached, after_kept)  # later draws are the same as after one run
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_dropout_is_the_same_in_both_runs_of_a_chunk(tiny_model: SentenceTransfo
 def test_only_chunks_without_activations_are_run_twice(
     max_kept_tokens: int | None, runs: list[bool], tiny_model: SentenceTransformer
 ) -> None:
-    """Of chunks of 16, 15, 14 and 6 tokens, the two largest fit into 40."""
+    """Chunks have 16, 15, 14 and 6 tokens; the two largest fit into 40."""
     seen: list[bool] = []
     tiny_model[0].register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     chunks = chunks_of(tiny_model, TEXTS, 16)
@@ -159,7 +159,8 @@ class Losses(Progress):
         self.values.append(loss)
 
 
-def test_stages_in_chunks_are_those_of_whole_steps(
+@pytest.mark.slow
+def test_stages_in_chunks_equal_those_of_whole_steps(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, short_config: TrainConfig, tmp_path: Path
 ) -> None:
     results = []
@@ -178,20 +179,21 @@ def test_stages_in_chunks_are_those_of_whole_steps(
     assert all(torch.allclose(whole[name], chunked[name], atol=2e-4) for name in whole)
 
 
-def test_a_run_in_chunks_that_was_cut_off_goes_on_as_it_would_have(
+@pytest.mark.slow
+def test_an_interrupted_run_in_chunks_resumes_bit_identically(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, short_config: TrainConfig, tmp_path: Path
 ) -> None:
     """In bfloat16 and with dropout, so that both runs of a chunk depend on more than the weights."""
     settings = {"chunk_tokens": 40, "gradient_cache": True, "precision": "bfloat16", "stages": ["warmup"]}
     config = TrainConfig.from_dict(short_config.to_dict() | settings)
 
-    class CutOff(Progress):
+    class Interrupted(Progress):
         steps = 0
 
         @override
         def step(self, loss: float) -> None:
             self.steps += 1
-            if self.steps == 9:  # of 14; there is a checkpoint after 7
+            if self.steps == 9:  # of 14, with a checkpoint after 7
                 raise KeyboardInterrupt
 
     seen: set[tuple[bool, bool]] = set()
@@ -205,7 +207,7 @@ def test_a_run_in_chunks_that_was_cut_off_goes_on_as_it_would_have(
     train(whole, tiny_data, output_dir=tmp_path / "whole", config=config)
     assert seen == {(True, True), (False, True)}
     with pytest.raises(KeyboardInterrupt):
-        train(model_of(), tiny_data, output_dir=tmp_path / "cut", config=config, progress=CutOff())
+        train(model_of(), tiny_data, output_dir=tmp_path / "cut", config=config, progress=Interrupted())
     train(model_of(), tiny_data, output_dir=tmp_path / "cut", config=config, resume=True)
     for file in ("metrics.jsonl", "model/model.safetensors", "results.json"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

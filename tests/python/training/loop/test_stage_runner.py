@@ -88,6 +88,7 @@ def test_a_stage_lowers_its_loss_in_20_steps(
     assert loss() < 0.8 * before
 
 
+@pytest.mark.slow
 def test_the_teacher_stage_ends_when_nothing_is_mined(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
@@ -104,6 +105,7 @@ def test_the_teacher_stage_ends_when_nothing_is_mined(
     assert (tmp_path / "stages" / "teacher" / "model" / "modules.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_teacher_stage_that_mines_nothing_keeps_its_start(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,

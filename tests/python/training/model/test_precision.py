@@ -50,6 +50,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_bfloat16_is_for_training_steps_only(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
@@ -73,6 +74,7 @@ def test_bfloat16_is_for_training_steps_only(
     assert np.array_equal(model.encode(texts), saved.encode(texts))
 
 
+@pytest.mark.slow
 def test_a_model_wrapped_by_accelerate_elsewhere(
     tiny_model: SentenceTransformer,
     tiny_data: RetrievalData,
@@ -97,6 +99,7 @@ def test_a_model_wrapped_by_accelerate_elsewhere(
         assert tiny_model.__dict__[name] == left[name]
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

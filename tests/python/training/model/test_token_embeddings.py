@@ -65,6 +65,7 @@ def test_frozen_tables_are_not_limited(published: MuseEncoder) -> None:
     assert table(model).weight.requires_grad
 
 
+@pytest.mark.slow
 def test_limiting_does_not_change_the_result(
     published: MuseEncoder, tiny_data: RetrievalData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_limiting_does_not_change_the_result(
     assert not torch.equal(start["0.network.embedding.weight"], limited.state_dict()["0.network.embedding.weight"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_limited_embeddings_ends_the_same(
     published: MuseEncoder, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ class Recorder(Progress):
         self.kept[stage] = best
 
 
+@pytest.mark.slow
 def test_frozen_embeddings_keep_their_values_and_are_trainable_afterwards(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_each_bar_ends_with_the_result_of_its_stage() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [False, True])
 def test_bars_are_shown_on_a_terminal_only(
     tiny_model: SentenceTransformer,
@@ -63,6 +64,7 @@ def test_bars_are_shown_on_a_terminal_only(
     assert "warm-up" not in shown.out
 
 
+@pytest.mark.slow
 def test_progress_bars_of_libraries_are_restored(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The card: its metadata, its numbers, and that what it tells people to type works."""
+"""The model card: metadata, results, limits, and snippets that run."""
 
 from __future__ import annotations
 
@@ -54,16 +54,18 @@ def reports(run: Path) -> dict[str, dict[str, Report]]:
     }
 
 
+@pytest.mark.slow
 def test_the_metadata(card: ModelCard) -> None:
     data = card.data.to_dict()
     assert data["library_name"] == "sentence-transformers"
     assert data["language"] == ["en", "de"]
     assert {"sentence-transformers", "sentence-similarity", "relkt"} <= set(data["tags"])
-    assert not {"license", "base_model", "datasets"} & data.keys()  # none is known
+    assert not {"license", "base_model", "datasets"} & data.keys()  # unknown
     assert data["metrics"][:2] == ["cosine_accuracy@1", "cosine_accuracy@5"]
     assert data["model-index"][0]["name"] == "tiny-bert trained on tiny"
 
 
+@pytest.mark.slow
 def test_the_model_index_has_the_numbers_of_the_results(run: Path, card: ModelCard) -> None:
     after = reports(run)["warmup"]
     found = {(e.dataset_config, e.metric_name): e for e in card.data.eval_results or []}
@@ -83,6 +85,7 @@ def test_the_model_index_has_the_numbers_of_the_results(run: Path, card: ModelCa
     assert found["passage, untrained", "P@1"].dataset_name == ("tiny: 16 single passages; mean over the languages th")
 
 
+@pytest.mark.slow
 def test_the_tables_have_the_numbers_of_the_results(run: Path, card: ModelCard) -> None:
     before, after = reports(run).values()
     for level in ("passage", "document", "best-passage"):
@@ -95,14 +98,15 @@ def test_the_tables_have_the_numbers_of_the_results(run: Path, card: ModelCard) 
             assert f"| **{average}** ({count}) | {8 * count} | {bold} |" in card.text
 
 
-def test_what_it_says_of_data_configuration_and_limits(run: Path, card: ModelCard) -> None:
+@pytest.mark.slow
+def test_data_configuration_and_limits(run: Path, card: ModelCard) -> None:
     assert "16 passages (en) in 8 documents" in card.text
     # Eight topics with three train questions, one dev and one test question each, in every language.
     assert "| trained on: en, de | 48 | 16 | 16 |" in card.text
     assert "| in other languages: th | 24 | 8 | 8 |" in card.text
     assert "| different questions | 24 | 8 | 8 |" in card.text
-    assert "Of 8 different test questions, 8 are about a document that train questions are about as well" in card.text
-    assert "Only the first 64 tokens of a text are seen." in card.text
+    assert "Of 8 different test questions, 8 are about a document that train questions are also about" in card.text
+    assert "Only the first 64 tokens of a text are used." in card.text
     assert "Translations of the passages" not in card.text
     (settings,) = re.findall(r"```toml\n(.*?)```", card.text, flags=re.DOTALL)
     (run / "again.toml").write_text(settings, encoding="utf-8")
@@ -114,6 +118,7 @@ def test_what_it_says_of_data_configuration_and_limits(run: Path, card: ModelCar
     assert "`query`: `query : `" in card.text
 
 
+@pytest.mark.slow
 def test_the_snippets_run(run: Path, card: ModelCard, capsys: pytest.CaptureFixture[str]) -> None:
     snippets = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
     assert len(snippets) == 2
@@ -124,6 +129,7 @@ def test_the_snippets_run(run: Path, card: ModelCard, capsys: pytest.CaptureFixt
     assert printed[1].startswith("tensor([[")
 
 
+@pytest.mark.slow
 def test_the_paper_is_the_one_of_the_citation_file(card: ModelCard) -> None:
     paper = yaml.safe_load(CITATION.read_text(encoding="utf-8"))["preferred-citation"]
     text = " ".join(card.text.replace("{", "").replace("}", "").split())
@@ -139,7 +145,7 @@ def test_a_run_without_test_questions_has_a_card_without_results(
     data = RetrievalData("few", tiny_data.passages, queries, {q.id: tiny_data.qrels[q.id] for q in queries})
     text = card_of(model_of(), data, tiny_config, results={"before": {}, "transfer": {}})
     card = ModelCard(text)
-    assert "The data set has no test question: this model has not been measured." in card.text
+    assert "The data set has no test questions: this model has not been evaluated." in card.text
     assert card.data.eval_results is None
     assert not {"model-index", "model_name", "metrics"} & card.data.to_dict().keys()
 
@@ -149,7 +155,7 @@ def card_of(model: SentenceTransformer, data: RetrievalData, config: TrainConfig
     return model_card(model, data, config, **arguments | changed)  # type: ignore[arg-type]
 
 
-def test_what_is_known_of_the_base_is_said(
+def test_the_origin_of_the_base_is_described(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData, tiny_config: TrainConfig
 ) -> None:
     model = model_of()
@@ -166,12 +172,12 @@ def test_what_is_known_of_the_base_is_said(
     assert "It has no prompts." in muse.text
 
 
-def test_languages_of_which_only_parallel_texts_are_used(
+def test_languages_with_parallel_texts_only(
     model_of: Callable[..., SentenceTransformer], tiny_data: RetrievalData
 ) -> None:
     table = {"languages": ["de"], "parallel_languages": ["th"], "stages": ["vocabulary", "contrastive"]}
     card = card_of(model_of(), tiny_data, TrainConfig.from_dict(table), languages=("de",))
-    assert "Of texts in th only what they are translations of is used" in card
+    assert "Texts in th are used as translations only" in card
     assert "Translations of the passages into de and th are trained on too." in card
     assert "1. vocabulary: new pieces for mUSE" in card
     assert "| in other languages: en, th |" in card
@@ -182,7 +188,7 @@ def test_names_and_licenses_of_models(model_of: Callable[..., SentenceTransforme
     assert origin_of(model) == Origin(None, None, None)
     note_origin(model, str(tmp_path / "folder"))
     assert origin_of(model) == Origin("folder", None, None)
-    # A model that was itself trained from another, as its card says.
+    # A model whose card names the model that it was trained from.
     model._model_card_text = "---\nlicense: mit\nbase_model: me/first\n---\n"
     assert origin_of(model) == Origin("folder", "me/first", "mit")
     note_origin(model, "me/second")
@@ -191,7 +197,7 @@ def test_names_and_licenses_of_models(model_of: Callable[..., SentenceTransforme
     assert origin_of(model) == Origin("me/second", "me/second", None)
 
 
-def test_a_model_that_the_hub_knows_by_its_configuration(model_of: Callable[..., SentenceTransformer]) -> None:
+def test_the_origin_is_read_from_the_configuration(model_of: Callable[..., SentenceTransformer]) -> None:
     model = model_of()
     model[0].auto_model.config._name_or_path = "me/network"
     assert origin_of(model).hub_id == "me/network"
