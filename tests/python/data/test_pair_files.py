@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from mining_runs import ROWS, write_jsonl
 
 from relkt.data.pair_files import PairColumns, read_pair_files
 from relkt.data.types import DataError
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.mark.parametrize("corpus", [False, True])
@@ -45,7 +50,7 @@ def test_columns_of_some_records_only_are_never_dropped(tmp_path, first):
         read_pair_files(path)
     read = read_pair_files(path, columns=PairColumns(document="document_id"))
     assert sorted(read.documents) == [(), ("e",)]
-    write_jsonl(path, ROWS[:1])
+    write_jsonl(path, [{"query": "a", "answer": "b", "document": "d"}])
     write_jsonl(other, [{"text": "a", "_id": 1}, {"text": "b"}][turn])
     with pytest.raises(DataError, match=f"line {2 - first}: expected a text or an integer in '_id', got None"):
         read_pair_files(path, other)
