@@ -38,8 +38,8 @@ def atomic_file(path: str | os.PathLike[str], *, partial: Path | None = None) ->
         OSError: If the file cannot be written completely; the message names the temporary file.
     """
     if _is_special(Path(path)):
-        with Path(path).open("wb") as file:
-            yield file
+        with Path(path).open("wb") as device:
+            yield device
         return
     target = Path(path).resolve()
     if target.is_dir():
@@ -61,9 +61,10 @@ def atomic_file(path: str | os.PathLike[str], *, partial: Path | None = None) ->
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None and str(temporary) not in str(error):
-            if error.errno is None:
+            if error.errno is not None:
+                raise OSError(error.errno, error.strerror, str(temporary)) from error
+            if type(error) is OSError:  # errors of other types keep their type and message
                 raise OSError(f"{temporary}: {error}") from error
-            raise OSError(error.errno, error.strerror, str(temporary)) from error
         raise
     _sync(target.parent)
 

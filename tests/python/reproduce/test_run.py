@@ -78,6 +78,7 @@ class Recorded(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_files_of_an_experiment(finished: Any) -> None:
     files = {str(p.relative_to(finished.path)) for p in finished.path.rglob("*") if p.is_file()}
     plots = [*(f"languages-{level.value}" for level in Level), "trained-untrained", "learning-curves"]
@@ -95,6 +96,7 @@ def test_files_of_an_experiment(finished: Any) -> None:
     assert {"python", "relkt", "torch"} <= set(machine["versions"])
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_evaluate(finished: Any, data: RetrievalData) -> None:
     """Each trained model is loaded from its folder and evaluated again."""
     values: dict[int, dict[Level, dict[str, float]]] = {}
@@ -117,6 +119,7 @@ def test_the_numbers_are_those_of_evaluate(finished: Any, data: RetrievalData) -
         assert finished.result.cell("tuned", level, Mean.TRAINED).by_run == pytest.approx(means)
 
 
+@pytest.mark.slow
 def test_untrained_rows_run_once_and_bm25_answers_english_only(finished: Any, data: RetrievalData) -> None:
     plain, bm25 = finished.result.measurements["plain"], finished.result.measurements["bm25"]
     assert [run.seed for run in (*plain, *bm25)] == [None, None]
@@ -129,6 +132,7 @@ def test_untrained_rows_run_once_and_bm25_answers_english_only(finished: Any, da
         assert finished.result.cell("bm25", Level.PASSAGE, column) is None
 
 
+@pytest.mark.slow
 def test_stages_and_curve_of_a_run(finished: Any) -> None:
     (first, _) = finished.result.measurements["tuned"].values()
     assert [stage.name for stage in first.stages] == ["before", "warmup", "contrastive"]
@@ -147,6 +151,7 @@ def test_stages_and_curve_of_a_run(finished: Any) -> None:
     assert first.curve[0][1] == first.stages[0].dev_p1
 
 
+@pytest.mark.slow
 def test_the_same_call_again_does_nothing(
     finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
 ) -> None:
@@ -170,6 +175,7 @@ def test_the_same_call_again_does_nothing(
     assert set(json.loads((copy / "experiment.json").read_text())["rows"]) == {"bm25", "plain", "tuned"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_experiment_is_resumed(
     finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
 ) -> None:
@@ -224,6 +230,7 @@ def test_a_killed_experiment_is_resumed(
     assert untimed(tmp_path / "x") == untimed(finished.path)
 
 
+@pytest.mark.slow
 def test_another_experiment_is_refused(
     finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
 ) -> None:
@@ -255,6 +262,7 @@ def test_another_experiment_is_refused(
     assert {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_damaged_measurement_is_named(
     finished: Any, data: RetrievalData, rows: tuple[Row, ...], tmp_path: Path
 ) -> None:
@@ -326,6 +334,7 @@ def test_data_without_test_or_english_questions(data: RetrievalData, tmp_path: P
         reproduce(data.select(languages=["de"]), output_dir=tmp_path, rows=[Row(name="bm25")])
 
 
+@pytest.mark.slow
 def test_prompts_are_for_encoders_without_their_own(data: RetrievalData, encoder: str, tmp_path: Path) -> None:
     model = load_encoder(encoder, device="cpu")
     model.prompts |= {"query": "ask ", "document": "tell "}
@@ -343,6 +352,7 @@ def test_prompts_are_for_encoders_without_their_own(data: RetrievalData, encoder
     assert values["given"] == values["own"] != values["none"]
 
 
+@pytest.mark.slow
 def test_importing_loads_no_torch() -> None:
     script = "import sys, relkt.reproduce; print([m for m in ('torch', 'matplotlib', 'bm25s') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -77,6 +77,24 @@ def test_fewer_bytes_on_disk_than_written_are_an_error(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+class CustomError(OSError):
+    """An OSError of another type."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("bad"), r"\.file\.\d+-0\.tmp: bad$"),
+        (OSError(errno.ENOSPC, "full"), r"full: '.*\.file\.\d+-0\.tmp'$"),
+        (OSError(errno.ENOENT, "gone", "source"), r"gone: 'source'$"),
+        (CustomError("kept"), r"^kept$"),
+    ],
+)
+def test_errors_name_the_temporary_file(tmp_path: Path, error: OSError, message: str) -> None:
+    with pytest.raises(type(error), match=message), atomic_file(tmp_path / "file"):
+        raise error
+
+
 def test_permissions_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

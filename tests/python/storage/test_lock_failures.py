@@ -8,21 +8,23 @@ import multiprocessing
 import resource
 import signal
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from relkt.storage import LockedError, locked
 
 
-def test_a_lock_file_deleted_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+def test_a_lock_file_deleted_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, lock = tmp_path / "o.work", tmp_path / "o.work.lock"
-    flock, tries = fcntl.flock, []
+    flock = fcntl.flock
+    tries: list[int] = []
 
-    def late(file, how):
+    def late(file: IO[bytes], how: int) -> None:
         if not tries:  # the run before ends between opening and locking
             lock.unlink()
         tries.append(how)
-        return flock(file, how)
+        flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
     with locked(work):
@@ -34,8 +36,8 @@ def test_a_lock_file_deleted_before_it_is_locked_is_made_again(tmp_path, monkeyp
     assert not lock.exists()
 
 
-def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    def none(*_):
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
 
     monkeypatch.setattr(fcntl, "flock", none)
@@ -53,7 +55,7 @@ def lock_on_a_full_disk(folder: Path) -> None:
         assert not list(folder.iterdir())
 
 
-def test_a_full_disk_leaves_no_lock(tmp_path):
+def test_a_full_disk_leaves_no_lock(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=lock_on_a_full_disk, args=(tmp_path,))
     process.start()
     process.join(60)
