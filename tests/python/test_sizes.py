@@ -11,8 +11,7 @@ FOLDERS = ["python", "rust", "tests", "benches", "tools"]
 FILE_LINES, FUNCTION_LINES = 400, 60
 
 # Files that are still too long. The list may only shrink.
-LONG_FILES = {
-}
+LONG_FILES: set[str] = set()
 
 # Functions that are still too long. The list may only shrink.
 LONG_FUNCTIONS = {
