@@ -39,7 +39,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class Strategy(str, Enum):
-    """Which candidates of the range become negatives."""
+    """Choice of negatives among the candidates of the range."""
 
     TOP = "top"
     """The highest-scoring ones."""
@@ -81,7 +81,7 @@ class ConditionArgs(TypedDict, total=False):
 
 @dataclass(frozen=True, init=False)
 class MiningConditions:
-    """Which candidates become negatives. The attributes are the arguments of :func:`relkt.mine`, checked.
+    """Conditions on negatives. The attributes are the arguments of :func:`relkt.mine`, checked.
 
     Raises:
         TypeError: If a condition is unknown or has the wrong type.
@@ -149,7 +149,7 @@ class MiningConditions:
 
         Scores are float32, so an inclusive limit equals an exclusive limit at the next float64.
         """
-        with np.errstate(all="ignore"):  # limits may underflow or overflow, whatever the caller's np.errstate
+        with np.errstate(all="ignore"):  # limits may underflow or overflow under any np.errstate of the caller
             return self._windows(positive_scores.astype(np.float64), passages)
 
     def _windows(self, positive: NDArray[np.float64], passages: int) -> list[ScoreWindow]:
@@ -233,7 +233,7 @@ def check_range_max(range_min: int, range_max: int, num_negatives: int) -> None:
     """Checks that the range from ``range_min`` to ``range_max`` has room for ``num_negatives``.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If the range is too short.
     """
     if range_max - range_min < num_negatives:
         raise ArgumentError(

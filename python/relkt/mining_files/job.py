@@ -110,8 +110,12 @@ def mine_files(
 def _check_tuples(options: MiningOptions, output_format: OutputFormat, passages: int) -> None:
     num_negatives = options.conditions.num_negatives
     if output_format is OutputFormat.N_TUPLE and num_negatives >= passages:
-        expected = [f"fewer than the {passages} passages with ", Parameter("output_format", "n-tuple")]
-        raise ArgumentError("num_negatives", [*expected, ", whose rows have all negatives"], num_negatives)
+        expected: list[str | Parameter] = [
+            f"fewer than the {passages} passages with ",
+            Parameter("output_format", "n-tuple"),
+            ", whose rows have all negatives",
+        ]
+        raise ArgumentError("num_negatives", expected, num_negatives)
 
 
 @contextmanager

@@ -237,5 +237,9 @@ def _other_work(path: Path, different: list[Difference]) -> WorkFolderError:
         is_parameter = difference.name.startswith(_PARAMETERS)
         text = str(difference).removeprefix(difference.name)
         problem += ["; " if number else "", Parameter(difference.name) if is_parameter else difference.name, text]
-    hint = ["repeat the inputs and options of that run to resume it, or give ", Parameter("overwrite", "True")]
-    return WorkFolderError("output", problem=problem, hint=[*hint, " to replace it"])
+    hint: list[str | Parameter] = [
+        "repeat the inputs and options of that run to resume it, or give ",
+        Parameter("overwrite", "True"),
+        " to replace it",
+    ]
+    return WorkFolderError("output", problem=problem, hint=hint)

@@ -1,4 +1,4 @@
-"""What a call is given: its types, and checks of them."""
+"""Arguments of a call: their types and checks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: Number of the best candidates wanted, and the limits of their scores, both exclusive: (b,) float64 each.
+#: Number of candidates to find, and the exclusive limits of their scores: (b,) float64 each.
 ScoreWindow = tuple[int, NDArray[np.float64], NDArray[np.float64]]
-#: Rows of all queries one after the other: starts (b + 1,) and rows, int64.
+#: Concatenated rows of all queries: starts (b + 1,) and rows, int64.
 Lists = tuple[NDArray[np.int64], NDArray[np.int64]]
-#: Queries and rows (or groups), pair by pair: (m,) int64 each.
+#: Pairs of a query and a row (or group): (m,) int64 each.
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -35,7 +35,7 @@ def checked_windows(lists: Sequence[ScoreWindow], size: int, rows: int) -> list[
 
 
 def checked_pairs(name: str, lists: Lists, size: int, rows: int) -> Pairs:
-    """Lists for ``size`` queries of rows below ``rows``, pair by pair."""
+    """Lists of rows below ``rows`` for ``size`` queries, as pairs."""
     starts, named = (np.ascontiguousarray(part, dtype=np.int64) for part in lists)
     if len(starts) != size + 1:
         raise ValueError(f"{name}: expected {size} lists, one for each query, got {len(starts) - 1}")
@@ -50,7 +50,7 @@ def checked_pairs(name: str, lists: Lists, size: int, rows: int) -> Pairs:
 
 
 def check_groups(groups: NDArray[np.int64], rows: int) -> None:
-    """Refuses groups that are not one for each of the ``rows`` passages."""
+    """Checks that each of the ``rows`` passages has a group."""
     if groups.shape != (rows,):
         got = len(groups) if groups.ndim == 1 else f"shape {groups.shape}"
         raise ValueError(f"groups: expected {rows} values, one for each passage, got {got}")

@@ -1,4 +1,4 @@
-"""What a call asks for, and blocks of its queries with what is no candidate for them."""
+"""The arguments of a call, and blocks of its queries with their excluded passages."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from relkt.mining.torch_backend.arguments import Pairs, ScoreWindow
 from relkt.mining.torch_backend.products import error_bound, over, under, verify
 from relkt.mining.torch_backend.rows import Rows, cosines
 
-#: The score of cells that are no candidates.
+#: The score of cells that are not candidates.
 NEVER = -math.inf
 
 
 class MiningCall:
-    """What one call asks for.
+    """The arguments of one call.
 
     Attributes:
         passages: All passages.
         queries: All queries of the call, on the device of the passages.
-        windows: What to find for each query.
+        windows: The windows of scores.
         positives: Queries and the rows of their positives.
-        exclude: Queries and further rows that are no candidates, or None.
-        limit: Highest cosine of a candidate with a positive, or None.
-        bound: How far cosines of the first pass may be from scores.
+        exclude: Queries and their excluded rows, or None.
+        limit: Maximum cosine of a candidate with a positive, or None.
+        bound: Maximum difference between a cosine of the first pass and the score.
         groups: (n,) int64 group of each passage, or None.
-        positive_groups: Queries and the groups of their positives, each once, or None.
+        positive_groups: Distinct pairs of a query and the group of a positive, or None.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class MiningCall:
 
 
 class Block:
-    """Some queries of a call, numbered from 0, and what is no candidate for them.
+    """A block of a call's queries, numbered from 0, and their excluded passages.
 
     Attributes:
-        call: Of the call.
-        members: (size,) int64, the queries' numbers in the call.
+        call: The call.
+        members: (size,) int64, the numbers of the queries in the call.
         passages: All passages.
         queries: The queries of the block.
         positives: Their positives.
@@ -89,7 +89,7 @@ class Block:
 
     @property
     def device(self) -> torch.device:
-        """Where the passages are."""
+        """The device of the passages."""
         return self.passages.device
 
     def _own(self, pairs: Pairs) -> _BlockPairs:
@@ -99,18 +99,18 @@ class Block:
         return _BlockPairs(number, pairs, self.device)
 
     def scores(self, unit: Tensor, start: int) -> Tensor:
-        """(size, len(unit)) float32 cosines with the passages from ``start`` on; -inf for positives."""
+        """(size, len(unit)) float32 cosines with the passages from ``start``; -inf for positives."""
         scores = self._unit @ unit.T
         self.positives.mask(scores, start)
         return scores
 
     def mask_excluded(self, scores: Tensor, start: int) -> None:
-        """Excluded rows and the groups of positives: -inf."""
+        """Sets the scores of excluded rows and of the positives' groups to -inf."""
         if self._exclude is not None:
             self._exclude.mask(scores, start)
         if self._groups is None or self.call.groups is None:
             return
-        # Each group of the chunk is one run of its sorted groups; only cells of runs that positives name are touched.
+        # Each group of the chunk is a run of its sorted groups; only the runs of positives' groups are masked.
         groups, order = self.call.groups[start : start + scores.shape[1]].sort()
         first = torch.searchsorted(groups, self._groups.columns)
         length = torch.searchsorted(groups, self._groups.columns, right=True) - first
@@ -118,14 +118,14 @@ class Block:
         scores[self._groups.queries[pair], order[first[pair] + ranks(pair, length)]] = NEVER
 
     def mask_near_positives(self, scores: Tensor, wanted: Tensor, unit: Tensor, start: int, limit: float) -> Tensor:
-        """Cells of ``wanted`` whose passage is nearer to a positive than ``limit``: -inf.
+        """Sets cells of ``wanted`` to -inf if the passage's cosine with a positive exceeds ``limit``.
 
         Returns:
-            (size,) bool, which queries have such cells.
+            (size,) bool, True for queries with rejected cells.
         """
         bound = self.call.bound
         at_limit = torch.tensor(limit, dtype=torch.float64, device=self.device)
-        possible, sure = under(at_limit - bound), over(at_limit + bound)
+        possible, certain = under(at_limit - bound), over(at_limit + bound)
         near = torch.zeros_like(wanted)
         for first in range(0, len(self.positives.queries), self.size):
             query = self.positives.queries[first : first + self.size]
@@ -133,25 +133,25 @@ class Block:
             similarity = self.passages.take(positive).unit() @ unit.T
             pair, column = ((similarity > possible) & wanted[query]).nonzero(as_tuple=True)
             value = similarity[pair, column]
-            refused = value > sure
-            doubtful = (~refused).nonzero(as_tuple=True)[0]
+            rejected = value > certain
+            doubtful = (~rejected).nonzero(as_tuple=True)[0]
             left, right = positive[pair[doubtful]], column[doubtful] + start
             exact = cosines(self.passages, left, self.passages, right)
             verify(exact, value[doubtful], bound)
-            refused[doubtful] = exact.double() > limit
-            near[query[pair[refused]], column[refused]] = True
+            rejected[doubtful] = exact.double() > limit
+            near[query[pair[rejected]], column[rejected]] = True
         scores.masked_fill_(near, NEVER)
         return near.any(1)
 
     def exact(self, scores: Tensor, query: Tensor, column: Tensor, start: int) -> Tensor:
-        """Scores (float32 values as float64) of some cells."""
+        """Exact scores of the given cells: float32 values as float64."""
         exact = cosines(self.queries, query, self.passages, column + start)
         verify(exact, scores[query, column], self.call.bound)
         return exact.double()
 
 
 class _BlockPairs:
-    """Queries of a block and their rows (or groups), pair by pair in order of the rows."""
+    """Pairs of a block's query and a row (or group), in order of the rows."""
 
     def __init__(self, number: NDArray[np.int64], pairs: Pairs, device: torch.device) -> None:
         query, column = number[pairs[0]], pairs[1]
@@ -162,11 +162,11 @@ class _BlockPairs:
         self.columns = torch.from_numpy(self._sorted).to(device)
 
     def mask(self, scores: Tensor, start: int) -> None:
-        """Cells of scores with the passages from ``start`` on that are one of the pairs: -inf."""
+        """Sets the scores of the pairs to -inf; the columns are the passages from ``start``."""
         first, last = np.searchsorted(self._sorted, [start, start + scores.shape[1]]).tolist()
         scores[self.queries[first:last], self.columns[first:last] - start] = NEVER
 
 
 def ranks(owners: Tensor, counts: Tensor) -> Tensor:
-    """Place of each element among those of its owner, from 0: owners in ascending order, ``counts`` of each."""
+    """Position of each element within its owner, from 0; ``owners`` ascend, ``counts`` has the elements of each."""
     return torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]

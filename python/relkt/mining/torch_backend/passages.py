@@ -1,4 +1,4 @@
-"""Passages to mine among, with the methods of the core's ``Passages``."""
+"""Passages on a torch device, with the methods of the core's ``Passages``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from relkt.mining.torch_backend.rows import Rows, cosines
 
 
 class TorchPassages:
-    """Passages on a torch device to mine among: the same methods and results as the core's ``Passages``.
+    """Passages on a torch device, with the methods and results of the core's ``Passages``.
 
     Args:
-        passages: (n, d) float32 or float16, on any device that has float64, of any norm. Not copied: it must not change
-            as long as this object is in use.
+        passages: (n, d) float32 or float16, on any device that has float64, of any norm. Not copied: do not
+            change it while this object is in use.
 
     Raises:
-        TypeError: If it is no dense 2-D tensor of float32 or float16.
+        TypeError: If it is not a dense 2-D tensor of float32 or float16.
         ValueError: If it is empty or too large, or a row is not finite or all zeros.
     """
 
@@ -45,17 +45,17 @@ class TorchPassages:
 
     @property
     def device(self) -> torch.device:
-        """Where the passages are."""
+        """The device of the passages."""
         return self._rows.device
 
     def queries(self, queries: Tensor | NDArray[np.float32] | NDArray[np.float16]) -> Tensor:
-        """Queries, checked as a whole and moved to the device of the passages.
+        """Checks all queries and moves them to the device of the passages.
 
         Args:
             queries: (q, d) float32 or float16, of any norm: a tensor or an array.
 
         Raises:
-            TypeError: If it is neither, or not of this kind.
+            TypeError: If it is neither a tensor nor an array, or has another dtype.
             ValueError: If it is empty, its width is not that of the passages, or a row is not finite or all zeros.
         """
         if isinstance(queries, np.ndarray):
@@ -69,13 +69,13 @@ class TorchPassages:
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
             positives: Rows of each query's positives.
-            threads: Only there because the core has it; torch has its own setting.
+            threads: Ignored, torch has its own setting; part of the core's signature.
 
         Returns:
-            (b,) float32, NaN where a query has no positive.
+            (b,) float32, NaN for a query without positives.
 
         Raises:
-            TypeError, ValueError: As :meth:`mine`.
+            TypeError, ValueError: See :meth:`mine`.
         """
         with torch.no_grad():
             rows = self._check_queries(queries)
@@ -99,40 +99,39 @@ class TorchPassages:
     ) -> list[Found]:
         """The best candidates inside each window of scores.
 
-        No candidates are a query's positives, its rows in ``exclude``, the passages of a positive's group, and passages
-        whose cosine with a positive is above ``max_positive_similarity``.
+        A query's positives, its rows in ``exclude``, the passages in a positive's group, and passages whose cosine with
+        a positive exceeds ``max_positive_similarity`` are not candidates.
 
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
-            lists: For each result (num, above, below): the ``num`` best candidates, 1 to n, with above < score < below,
+            lists: One (num, above, below) per result: the ``num`` best candidates, 1 to n, with above < score < below,
                 both limits (b,) float64.
             positives: Rows of each query's positives; may be empty.
-            exclude: Further rows that are no candidates. Default: none.
+            exclude: Excluded rows of each query. Default: no rows.
             groups: (n,) int64, group of each passage. Default: no groups.
             max_positive_similarity: Default: no limit.
-            threads: Only there because the core has it; torch has its own setting.
+            threads: Ignored, torch has its own setting; part of the core's signature.
 
         Returns:
-            For each list rows (b, num) int64, highest score first, ties by lower row, -1 where there are none left;
-            scores (b, num) float32, NaN there; too_similar (b,) int64, passages apart from positives that score
-            ``below`` or more; near_positive (b,) int64, candidates inside the window refused for
-            ``max_positive_similarity`` that rank before the last one returned, all of them if fewer than ``num`` were
-            found.
+            For each list: rows (b, num) int64, highest score first, ties by lower row, then -1; scores (b, num)
+            float32, then NaN; too_similar (b,) int64, number of passages other than positives that score ``below`` or
+            more; near_positive (b,) int64, number of candidates inside the window that ``max_positive_similarity``
+            rejected and that rank before the last candidate returned, or all of them if fewer than ``num`` were found.
 
         Raises:
-            TypeError: If queries are no dense 2-D tensor of float32 or float16.
+            TypeError: If queries are not a dense 2-D tensor of float32 or float16.
             ValueError: If sizes do not fit together, a row is out of range, or a query is not finite or all zeros.
-            RuntimeError: If the device's float32 products are less exact than IEEE arithmetic makes them.
+            RuntimeError: If the device's float32 products are less exact than IEEE arithmetic.
         """
         with torch.no_grad():
             rows = self._check_queries(queries)
             size = len(rows)
             windows = checked_windows(lists, size, self.rows)
             named = checked_pairs("positives", positives, size, self.rows)
-            banned = None if exclude is None else checked_pairs("exclude", exclude, size, self.rows)
+            excluded = None if exclude is None else checked_pairs("exclude", exclude, size, self.rows)
             if groups is not None:
                 check_groups(groups, self.rows)
-            call = MiningCall(self._rows, rows, windows, named, banned, groups, max_positive_similarity)
+            call = MiningCall(self._rows, rows, windows, named, excluded, groups, max_positive_similarity)
             return passes.mine(call)
 
     def _check_queries(self, queries: Tensor) -> Rows:

@@ -1,4 +1,4 @@
-"""The passes over all passages that answer a call."""
+"""The passes over all passages."""
 
 from __future__ import annotations
 
@@ -19,57 +19,59 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray
 
 
 def mine(call: MiningCall) -> list[Found]:
-    """The results of a call, for each of its windows, in blocks that fit the device."""
+    """The results of a call for each window, computed in blocks that fit the device."""
     size = len(call.queries)
-    block, stretch = chunk_shape(size, call.queries.dim, call.queries.device)
+    block, num_passages = chunk_shape(size, call.queries.dim, call.queries.device)
     members = np.arange(size, dtype=np.int64)
     with exact_products(call.queries.device):
-        blocks = [_mine_block(Block(call, members[start : start + block]), stretch) for start in range(0, size, block)]
+        blocks = [
+            _mine_block(Block(call, members[start : start + block]), num_passages) for start in range(0, size, block)
+        ]
     return [_joined(found) for found in zip(*blocks, strict=True)]
 
 
-def _mine_block(block: Block, stretch: int) -> list[Found]:
-    """The results of some queries, ``stretch`` passages at a time."""
+def _mine_block(block: Block, num_passages: int) -> list[Found]:
+    """The results of a block of queries, ``num_passages`` passages at a time."""
     call = block.call
     best = [Best(block, window) for window in call.windows]
-    refused = torch.zeros(block.size, dtype=torch.bool, device=block.device)
-    for start in range(0, len(block.passages), stretch):
-        unit = block.passages.unit(start, start + stretch)
+    rejected = torch.zeros(block.size, dtype=torch.bool, device=block.device)
+    for start in range(0, len(block.passages), num_passages):
+        unit = block.passages.unit(start, start + num_passages)
         scores = block.scores(unit, start)
-        for one in best:
-            one.count_too_similar(scores, start)
+        for window_best in best:
+            window_best.count_too_similar(scores, start)
         block.mask_excluded(scores, start)
         if call.limit is not None and len(block.positives.queries) > 0:
             wanted = torch.zeros(scores.shape, dtype=torch.bool, device=block.device)
-            for one in best:
-                wanted |= one.candidates(scores)
-            refused |= block.mask_near_positives(scores, wanted, unit, start, call.limit)
-        for one in best:
-            one.add(scores, start)
-    found = [one.found() for one in best]
+            for window_best in best:
+                wanted |= window_best.candidates(scores)
+            rejected |= block.mask_near_positives(scores, wanted, unit, start, call.limit)
+        for window_best in best:
+            window_best.add(scores, start)
+    found = [window_best.found() for window_best in best]
     near = [torch.zeros(block.size, dtype=torch.int64, device=block.device) for _ in best]
-    if bool(refused.any()):
-        _count_near(block, stretch, refused.nonzero(as_tuple=True)[0], found, near)
+    if bool(rejected.any()):
+        _count_near(block, num_passages, rejected.nonzero(as_tuple=True)[0], found, near)
     return [
-        (rows.cpu().numpy(), scores.cpu().numpy(), one.too_similar.cpu().numpy(), count.cpu().numpy())
-        for one, (rows, scores, _), count in zip(best, found, near, strict=True)
+        (rows.cpu().numpy(), scores.cpu().numpy(), window_best.too_similar.cpu().numpy(), count.cpu().numpy())
+        for window_best, (rows, scores, _), count in zip(best, found, near, strict=True)
     ]
 
 
 def _count_near(
-    block: Block, stretch: int, which: Tensor, found: list[tuple[Tensor, Tensor, Tensor]], near: list[Tensor]
+    block: Block, num_passages: int, which: Tensor, found: list[tuple[Tensor, Tensor, Tensor]], near: list[Tensor]
 ) -> None:
     """Sets near_positive for the queries ``which`` of a block, in a second pass.
 
-    What ranks before the last result and is inside the window was either returned or refused as too near to a positive.
+    A candidate inside the window that ranks before the last result was either returned or rejected as a near-duplicate.
     """
     block = Block(block.call, block.members[which.cpu().numpy()])
     ends = [
         End(block, window, *(tensor[which] for tensor in one))
         for window, one in zip(block.call.windows, found, strict=True)
     ]
-    for start in range(0, len(block.passages), stretch):
-        scores = block.scores(block.passages.unit(start, start + stretch), start)
+    for start in range(0, len(block.passages), num_passages):
+        scores = block.scores(block.passages.unit(start, start + num_passages), start)
         block.mask_excluded(scores, start)
         for end in ends:
             end.count(scores, start)

@@ -1,4 +1,4 @@
-"""Rows with their norms, and the scores of pairs of them as the core computes them."""
+"""Rows with their norms, and exact scores of pairs of rows, computed like in the core."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-#: Bytes for pairs of rows that are scored exactly at a time.
+#: Number of bytes for the pairs of rows in one exact scoring step.
 PAIR_BUDGET = 64 << 20
 _MAX_ROWS = 2**32 - 1 - 64
 _MAX_DIM = 2**17
-# Lanes of the dot product that defines scores; the same number as in the core's `dot_f64`.
+# Number of partial sums in the dot product that defines scores, as in the core's `dot_f64`.
 _LANES = 16
 
 
@@ -32,7 +32,7 @@ class Rows:
         """Rows of a tensor, moved to ``device``.
 
         Raises:
-            TypeError: If it is no dense 2-D tensor of float32 or float16.
+            TypeError: If it is not a dense 2-D tensor of float32 or float16.
             ValueError: If it is empty or too large, its width is not ``dim``, or a row is not finite or all zeros.
         """
         if not isinstance(values, Tensor):
@@ -67,7 +67,7 @@ class Rows:
 
     @property
     def device(self) -> torch.device:
-        """Where the rows are."""
+        """The device of the rows."""
         return self.values.device
 
     def take(self, rows: Tensor) -> Rows:
@@ -80,19 +80,19 @@ class Rows:
 
 
 def cosines(a: Rows, a_rows: Tensor, b: Rows, b_rows: Tensor) -> Tensor:
-    """Scores of pairs of rows, float32: what the core's `cosine` returns, bit for bit."""
+    """Scores of pairs of rows, float32; equal to the core's `cosine`, bit for bit."""
     scores = torch.empty(len(a_rows), dtype=torch.float32, device=a.device)
     step = _pair_step(a.dim)
     for first in range(0, len(a_rows), step):
         left, right = a_rows[first : first + step], b_rows[first : first + step]
         dot = _dot(a.values[left], b.values[right])
-        # Adding zero makes -0.0, which an underflow leaves, the 0.0 that it equals.
+        # An underflow leaves -0.0; adding zero turns it into 0.0.
         scores[first : first + step] = (dot / (a.norms[left] * b.norms[right])).float() + 0.0
     return scores
 
 
 def _norms(name: str, values: Tensor) -> Tensor:
-    """Norms of all rows, float64; refuses the first row that is not finite or all zeros."""
+    """Norms of all rows, float64; raises an error for the first row that is not finite or all zeros."""
     norms = torch.empty(len(values), dtype=torch.float64, device=values.device)
     step = _pair_step(values.shape[1])
     for first in range(0, len(values), step):
@@ -113,10 +113,10 @@ def _norms(name: str, values: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Dot products of the rows of a and b, float64, added in the order that defines scores (the core's `dot_f64`).
+    """Dot products of the rows of a and b, float64, summed in the order that defines scores (the core's `dot_f64`).
 
-    Products of float32 are exact in double precision. Column c goes to sum c mod 16, in order of the columns, and the
-    sums are folded in halves.
+    Products of float32 values are exact in float64. Column c is added to partial sum c mod 16, in order of the columns;
+    then the partial sums are added pairwise, in halves.
     """
     sums = torch.zeros((len(a), _LANES), dtype=torch.float64, device=a.device)
     for start in range(0, a.shape[1], _LANES):
@@ -130,5 +130,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _pair_step(dim: int) -> int:
-    """Pairs of rows that are scored exactly at a time."""
+    """Number of pairs in one exact scoring step."""
     return max(1, PAIR_BUDGET // (8 * dim + 4 * 8 * _LANES))

@@ -1,4 +1,4 @@
-"""The candidates of a block inside a window of scores: which are the best, and how many there are."""
+"""The best candidates of a block inside a window of scores, and counts of candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relkt.mining.torch_backend.products import over, under
 
 
 class _Window:
-    """The limits of a block's scores, both exclusive: (size,) float64 each."""
+    """The exclusive limits of a block's scores: (size,) float64 each."""
 
     def __init__(self, block: Block, window: ScoreWindow) -> None:
         self.num = window[0]
@@ -25,12 +25,12 @@ class _Window:
         """Cells whose score may lie between ``above`` (at least the lower limit) and the upper limit."""
         return (scores > under(above - self._bound)[:, None]) & (scores < over(self.below + self._bound)[:, None])
 
-    def sure(self, scores: Tensor, above: Tensor) -> Tensor:
-        """Cells whose score certainly does."""
+    def certain(self, scores: Tensor, above: Tensor) -> Tensor:
+        """Cells whose score certainly lies between them."""
         return (scores > over(above + self._bound)[:, None]) & (scores < under(self.below - self._bound)[:, None])
 
     def inside(self, scores: Tensor, cells: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, rows and scores (float64) of those ``cells`` whose score lies in the window."""
+        """Queries, rows and exact scores (float64) of the ``cells`` whose score lies in the window."""
         query, column = cells.nonzero(as_tuple=True)
         score = self._block.exact(scores, query, column, start)
         inside = (score > self.above[query]) & (score < self.below[query])
@@ -41,63 +41,65 @@ class Best(_Window):
     """The best candidates of each query inside one window, over the passages seen so far.
 
     Attributes:
-        too_similar: (size,) int64, passages apart from positives that score the upper limit or more.
+        too_similar: (size,) int64, number of passages other than positives at or above the upper limit.
     """
 
     def __init__(self, block: Block, window: ScoreWindow) -> None:
         super().__init__(block, window)
         self._bounded = not bool((self.below == math.inf).all())
         self.too_similar = torch.zeros(block.size, dtype=torch.int64, device=block.device)
-        # Pairs in order of the queries, highest score first, ties by lower row; at most num for each query.
+        # Pairs in order of the queries, highest score first, ties by lower row; at most num per query.
         self._query = torch.empty(0, dtype=torch.int64, device=block.device)
         self._row = self._query.clone()
         self._score = torch.empty(0, dtype=torch.float64, device=block.device)
-        # The score of the last one where there are num of them.
-        self._floor = torch.full((block.size,), NEVER, dtype=torch.float64, device=block.device)
+        # The lowest score among num candidates; -inf for queries with fewer.
+        self._threshold = torch.full((block.size,), NEVER, dtype=torch.float64, device=block.device)
 
     def candidates(self, scores: Tensor) -> Tensor:
         """Cells that may be among the best."""
-        # Rows only grow, so that a later row has to beat the floor, not just to reach it.
-        return self.possible(scores, torch.maximum(self.above, self._floor))
+        # Row numbers ascend, so a later row must exceed the threshold: it loses a tie.
+        return self.possible(scores, torch.maximum(self.above, self._threshold))
 
     def count_too_similar(self, scores: Tensor, start: int) -> None:
-        """Counts the cells of a chunk, whose positives are -inf, that score the upper limit or more."""
+        """Counts the cells of a chunk at or above the upper limit; positives have the score -inf."""
         if not self._bounded:
             return
-        sure = scores > over(self.below + self._bound)[:, None]
-        self.too_similar += sure.sum(1)
-        query, column = (scores > under(self.below - self._bound)[:, None]).logical_and_(~sure).nonzero(as_tuple=True)
+        certain = scores > over(self.below + self._bound)[:, None]
+        self.too_similar += certain.sum(1)
+        query, column = (
+            (scores > under(self.below - self._bound)[:, None]).logical_and_(~certain).nonzero(as_tuple=True)
+        )
         reached = self._block.exact(scores, query, column, start) >= self.below[query]
         self.too_similar += torch.bincount(query[reached], minlength=self._block.size)
 
     def add(self, scores: Tensor, start: int) -> None:
-        """Takes the best of a chunk in, whose positives and other rows that are no candidates are -inf."""
+        """Adds the best candidates of a chunk; cells that are not candidates have the score -inf."""
         cells = self.candidates(scores)
         if self.num <= scores.shape[1] and int(cells.sum()) > 2 * self.num * self._block.size:
-            cells &= scores > self._chunk_floor(scores)[:, None]
+            cells &= scores > self._chunk_threshold(scores)[:, None]
         self._merge(*self.inside(scores, cells, start))
 
-    def _chunk_floor(self, scores: Tensor) -> Tensor:
-        """What candidates of the chunk must exceed: cells that do not are beaten by num others of the chunk."""
-        # These num cells are in the window for sure and score at least the lowest of them less the bound; a cell with
-        # that score may be found another bound below.
-        best = torch.where(self.sure(scores, self.above), scores, NEVER).topk(self.num, dim=1, sorted=False).values
+    def _chunk_threshold(self, scores: Tensor) -> Tensor:
+        """A threshold for cells of the chunk: cells at or below it rank after num others of the chunk."""
+        # These num cells are certainly in the window, with exact scores of at least their minimum minus the bound. The
+        # approximate score of a cell with such an exact score is at most another bound lower.
+        best = torch.where(self.certain(scores, self.above), scores, NEVER).topk(self.num, dim=1, sorted=False).values
         return under(best.min(1).values.double() - 2 * self._bound)
 
     def _merge(self, query: Tensor, row: Tensor, score: Tensor) -> None:
         query, row, score = (torch.cat(pair) for pair in ((self._query, query), (self._row, row), (self._score, score)))
-        # One stable sort: rows stand in ascending order within equal scores already, as those that came are higher.
+        # A stable sort keeps ties in order of the rows, because new rows have higher numbers.
         order = ((query << 32) + (2**31 - 1 - _ordered(score))).sort(stable=True).indices
         query, row, score = query[order], row[order], score[order]
         number = torch.bincount(query, minlength=self._block.size)
         rank = ranks(query, number)
         last = rank == self.num - 1
-        self._floor[query[last]] = score[last]
+        self._threshold[query[last]] = score[last]
         keep = rank < self.num
         self._query, self._row, self._score = query[keep], row[keep], score[keep]
 
     def found(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (size, num), scores (size, num) and how many there are (size,)."""
+        """Rows (size, num), scores (size, num) and number of candidates (size,)."""
         number = torch.bincount(self._query, minlength=self._block.size)
         rank = ranks(self._query, number)
         shape = (self._block.size, self.num)
@@ -109,10 +111,10 @@ class Best(_Window):
 
 
 class End(_Window):
-    """Counts the rows inside a window that rank before the last result, or all of them if results are too few.
+    """Counts the rows inside a window that rank before the last result, or all rows with fewer than num results.
 
     Args:
-        rows, scores, number: What :meth:`Best.found` returned for the queries of the block.
+        rows, scores, number: Results of :meth:`Best.found` for the queries of the block.
     """
 
     def __init__(self, block: Block, window: ScoreWindow, rows: Tensor, scores: Tensor, number: Tensor) -> None:
@@ -124,21 +126,21 @@ class End(_Window):
         self._number = torch.zeros_like(number)
 
     def count(self, scores: Tensor, start: int) -> None:
-        """Counts the cells of a chunk, whose positives and excluded rows are -inf."""
+        """Counts the cells of a chunk; positives and excluded rows have the score -inf."""
         lowest = torch.maximum(self.above, self._score)
-        sure = self.sure(scores, lowest)
-        self._number += sure.sum(1)
-        query, row, score = self.inside(scores, self.possible(scores, lowest) & ~sure, start)
+        certain = self.certain(scores, lowest)
+        self._number += certain.sum(1)
+        query, row, score = self.inside(scores, self.possible(scores, lowest) & ~certain, start)
         last = self._score[query]
         before = (score > last) | ((score == last) & (row < self._row[query]))
         self._number += torch.bincount(query[before], minlength=self._block.size)
 
     def not_returned(self) -> Tensor:
-        """How many of the rows counted are no results: (size,) int64."""
+        """Number of counted rows that are not results: (size,) int64."""
         return self._number - self._returned
 
 
 def _ordered(scores: Tensor) -> Tensor:
-    """Integers of 32 bits, as int64, in the order of scores."""
+    """32-bit integers, as int64, in the order of the scores."""
     bits = scores.float().view(torch.int32)
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()

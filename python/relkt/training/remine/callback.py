@@ -138,10 +138,7 @@ class RemineCallback(TrainerCallback):
         show_progress_bar: bool | None = None,
         **conditions: Unpack[ConditionArgs],
     ) -> None:
-        if not isinstance(pairs, Dataset):
-            raise TypeError(f"pairs: expected a datasets.Dataset, got {type(pairs).__name__}")
-        if not isinstance(model, SentenceTransformer):
-            raise TypeError(f"model: expected a SentenceTransformer, got {type(model).__name__}")
+        _check_types(pairs, model)
         policy = parse_member(WithoutNegatives, without_negatives, "without_negatives")
         self._every = as_count("every", every, "of at least 1", least=1)
         self._show_progress_bar = show_progress_bar
@@ -304,3 +301,10 @@ class RemineCallback(TrainerCallback):
         if passage is None:
             passage = prompt_of(model, *PASSAGE_PROMPTS)
         return {self._pairs.anchor: query} | dict.fromkeys((self._pairs.positive, *self.columns), passage)
+
+
+def _check_types(pairs: Any, model: Any) -> None:
+    if not isinstance(pairs, Dataset):
+        raise TypeError(f"pairs: expected a datasets.Dataset, got {type(pairs).__name__}")
+    if not isinstance(model, SentenceTransformer):
+        raise TypeError(f"model: expected a SentenceTransformer, got {type(model).__name__}")
