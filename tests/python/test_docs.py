@@ -236,6 +236,7 @@ def page_folder(tmp_path, monkeypatch, small):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("page_folder")
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_run(name):

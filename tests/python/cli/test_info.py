@@ -44,6 +44,7 @@ def test_info_finds_damage(run, index, tmp_path):
     assert "damaged.relkt" in result.stderr
 
 
+@pytest.mark.slow
 def test_info_of_a_bare_index_and_a_model(run, tmp_path):
     relkt.Index(np.eye(3, dtype=np.float32), ids=[5, 6, 7]).save(tmp_path / "bare.relkt")
     facts = json.loads(run("info", tmp_path / "bare.relkt", "--json").stdout)

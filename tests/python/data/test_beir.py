@@ -195,6 +195,7 @@ def data_sets(draw: st.DrawFn) -> RetrievalData:
     return RetrievalData("beir", passages, tuple(queries), qrels)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data_sets())
 def test_saving_and_loading_returns_the_same_data(data: RetrievalData) -> None:

@@ -107,6 +107,7 @@ def test_passes_take_as_many_texts_as_fit(lengths, counts):
     assert muse_network._texts_per_pass(lengths, pass_tokens=5) == counts
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences():
     network = make_network(torch.float64)
     ids, lengths = flat(TEXTS[:3])

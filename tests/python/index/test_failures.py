@@ -103,6 +103,7 @@ def test_a_full_disk(tmp_path, way):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_kill_while_saving(tmp_path):
     # Two indexes are saved in turn, over one another, and a third is built where there was none.

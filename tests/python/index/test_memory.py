@@ -9,6 +9,7 @@ import pytest
 from .cases import FLOATS, names, run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits memory as Linux counts it")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_larger_than_memory(tmp_path, dtype):

@@ -164,6 +164,7 @@ def test_equals_the_definition(seed, queries, rows, data):
     check(mined, definition(q, p, positives, groups=groups, exclude=exclude, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -90,6 +90,7 @@ def test_another_encoder_is_refused(encoder_of, tmp_path):
         Retriever.open(tmp_path / "w.relkt", encoder=encoder_of("other"))
 
 
+@pytest.mark.slow
 def test_the_named_encoder_is_loaded_when_needed(passages, tmp_path):
     folder = tmp_path / "muse"
     relkt.load_encoder("muse", device="cpu").save(str(folder))
@@ -165,6 +166,7 @@ def test_an_index_changed_after_opening_is_refused(built):
         built.search("salt")
 
 
+@pytest.mark.slow
 def test_threads_can_search_at_once(passages, tmp_path, monkeypatch):
     Retriever.build(passages, tmp_path / "w.relkt", encoder="muse", device="cpu")
     retriever = Retriever.open(tmp_path / "w.relkt", device="cpu")

@@ -77,6 +77,7 @@ def embeddings(rng, kind, rows, dim):
     return values.astype(np.float32)
 
 
+@pytest.mark.slow
 @on_devices
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
@@ -124,6 +125,7 @@ def test_equals_the_definition(device, data):
     np.testing.assert_array_equal(lowest, np.array(expected, dtype=np.float32))
 
 
+@pytest.mark.slow
 @on_devices
 @pytest.mark.parametrize("half", [False, True])
 def test_equals_the_core(device, half):

@@ -22,6 +22,8 @@ import relkt
 from relkt.encoders import encode_passages, encode_queries
 from relkt.training.remine import RemineCallback
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_epoch_has_the_negatives_of_its_start(tmp_path, tiny_model, pairs):
     remine = RemineCallback(pairs, tiny_model, **CONDITIONS)

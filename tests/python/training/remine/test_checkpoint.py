@@ -11,6 +11,8 @@ from sentence_transformers import SentenceTransformer
 
 from relkt.training.remine import CHECKPOINT_FILE, RemineCallback
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("every", "step"), [(1, 4), (2, 8), (1, 5)], ids=["inside", "in the second", "between"])
 def test_resuming_from_a_checkpoint(tmp_path, model_of, pairs, every, step):
