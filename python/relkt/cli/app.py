@@ -38,7 +38,8 @@ def main(
         raise typer.Exit
 
 
-for command in (
-    *(demo, train, evaluate, encode, index, search, info, mine, reproduce, serve, bench, export, upload, download),
-):
+COMMANDS = (demo, train, evaluate, encode, index, search, info, mine, reproduce, serve, bench, export, upload, download)
+"""In the order of the help."""
+
+for command in COMMANDS:
     app.command()(command)
