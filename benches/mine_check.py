@@ -16,7 +16,7 @@ ROUNDING, TOLERANCE = 2.0**-23, 2e-5
 
 @dataclass(frozen=True)
 class Found:
-    """What relkt found: (q, num) rows and scores; for a draw from a range, also what it was drawn from."""
+    """Results of relkt: (q, num) rows and scores; for a sample from a range, also the whole range."""
 
     rows: np.ndarray
     scores: np.ndarray

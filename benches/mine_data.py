@@ -22,7 +22,7 @@ OFF_TOPIC, OFF_QUERY = (0.4, 1.6), (0.5, 1.6)
 
 @dataclass(frozen=True)
 class Case:
-    """What to mine, in the words of sentence-transformers."""
+    """Conditions of a case, named like in sentence-transformers."""
 
     name: str
     num_negatives: int = 5
@@ -35,11 +35,11 @@ class Case:
 
     @property
     def ranked(self) -> int:
-        """How many of a query's best candidates are chosen from."""
+        """Number of top candidates to choose from."""
         return self.range_max or self.num_negatives
 
     def all_ranked(self) -> Case:
-        """The candidates that a random draw is from, and those passed over before them."""
+        """The candidates of a random sample, and those skipped before them."""
         return replace(self, num_negatives=self.ranked, range_min=0, sampling_strategy="top")
 
     def arguments(self, strategy: str = "sampling_strategy") -> dict[str, Any]:

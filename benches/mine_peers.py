@@ -43,7 +43,7 @@ FLAG_BATCH = 64
 
 @dataclass
 class Mined:
-    """What a peer did: seconds to choose the negatives, and its result as it comes."""
+    """Result of a peer: seconds to choose the negatives, and its output, unchanged."""
 
     selecting: float
     result: Any
@@ -181,7 +181,7 @@ class Datasets:
 
 
 class FlagEmbedding:
-    """The procedure that FlagEmbedding publishes as hn_mine, written anew from its description.
+    """The procedure that FlagEmbedding publishes as hn_mine, reimplemented from its description.
 
     An exact faiss index of the corpus is searched for the end of the range, 64 queries at a time; of the ranks in the
     range, those with the text of a positive or of the query itself are dropped, and negatives are drawn from the rest.
@@ -255,7 +255,7 @@ def open_peer(peer: str, inputs: Inputs, threads: int) -> Relkt | Datasets | Fla
 
 
 class Memory:
-    """The most memory that this process ever has resident beyond what it had when this was made; Linux only."""
+    """Peak resident memory of this process beyond the memory at creation of this object; Linux only."""
 
     STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -288,7 +288,7 @@ def work(peer: str, data: MiningData, threads: int, pipe: Connection) -> None:
     ("ranked", case) with the rows and scores that a draw is from, and ("window", case) with a ratio.
     """
     if hasattr(os, "sched_setaffinity"):
-        # For calls that cannot be told how many threads to use.
+        # For calls without a parameter for the number of threads.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     asked, positives = (np.load(file)[: data.queries] for file in (data.asked_file, data.positives_file))
     inputs = Inputs(asked, np.load(data.passages_file), positives)

@@ -44,7 +44,7 @@ def whole_ratio(by: Cells, threads: int, case: str, peer: str) -> float | None:
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the figures come to: the least ratios to each peer, the most memory, and the dearest window."""
+    """Summary: the lowest ratio to each peer, the peak memory, and the most expensive window."""
     by = keyed(cells)
 
     def least(ratio: Callable[[Cells, int, str, str], float | None], peer: str) -> float | None:
@@ -78,6 +78,7 @@ def megabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / MB:,.0f}"
 
 
+# Long: one Markdown report, section by section.
 def markdown(report: dict[str, Any]) -> str:
     """Times and ratios, memory, shares of queries served, and what conditions cost relkt."""
     cells, by = report["cells"], keyed(report["cells"])
