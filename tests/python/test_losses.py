@@ -38,7 +38,7 @@ def test_triplet_loss_of_one_triplet(
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_triplet_loss_sums_over_the_batch_unless_told_to_average() -> None:
+def test_triplet_loss_sums_over_the_batch_by_default() -> None:
     anchor, positive, negative = rows(EAST, EAST), rows([0.6, 0.8], NORTH), rows(EAST, NORTH)
     assert triplet_loss(anchor, positive, negative, 0.25).item() == pytest.approx(0.65 + 0.25)
     mean = triplet_loss(anchor, positive, negative, 0.25, Reduction.MEAN)
@@ -160,7 +160,7 @@ def test_contrastive_loss_of_one_question(positive: int, excluded: list[bool], e
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_contrastive_loss_averages_unless_told_to_sum() -> None:
+def test_contrastive_loss_averages_by_default() -> None:
     passages, positive = rows(EAST, NORTH), torch.tensor([0, 0])
     one, other = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
     loss = contrastive_loss(rows(EAST, NORTH), passages, positive, temperature=1.0)
@@ -189,7 +189,7 @@ def test_an_excluded_passage_has_no_gradient() -> None:
         ({"excluded": torch.eye(2, 3, dtype=torch.bool)}, "excluded: expected no question's positive"),
     ],
 )
-def test_what_contrastive_loss_refuses(changes: dict[str, object], message: str) -> None:
+def test_contrastive_loss_refuses_invalid_arguments(changes: dict[str, object], message: str) -> None:
     values = {"query": torch.eye(2), "passage": torch.ones(3, 2), "positive": torch.tensor([0, 2]), "temperature": 0.1}
     with pytest.raises(ValueError, match=message):
         contrastive_loss(**(values | changes))  # type: ignore[arg-type]
