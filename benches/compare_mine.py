@@ -15,7 +15,7 @@ from the moment that it has the embeddings to its print "Negative candidates min
 all of relkt.mine. "whole" is all of the call, from texts to a data set, where relkt's is relkt.mine_hard_negatives
 (the peer relkt-dataset). "window" is the time of relkt.mine / that of a plain search right after it, both in a ready
 index, for as many passages, or up to the end of the range. Memory: the peak of a process' resident memory in the call,
-beyond what it had before (the embeddings, the texts, all modules loaded and a small run done) and beyond its output.
+above its memory before the call (with embeddings, texts and modules loaded, and a small run done) and its output.
 
 Cases: the 5 best negatives with no condition ("top"), under a relative margin of 5% ("margin"), an absolute margin of
 0.2 ("wide margin"), a ceiling of 0.5 ("ceiling") or one of 0.1, near which very many passages score ("low ceiling"),

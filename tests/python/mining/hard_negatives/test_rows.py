@@ -106,7 +106,7 @@ def reference(
     range_min: int,
     allowed: Callable[[float, float], bool],
 ) -> dict[str, list[str]]:
-    """The definition on the full matrix of scores: ``allowed`` is told a score and the lowest positive's."""
+    """The definition on the full matrix of scores: ``allowed`` takes a score and the lowest positive's."""
     passages = list(dict.fromkeys(corpus + list(dataset["answer"])))
     embeddings = model.encode_document(passages, normalize_embeddings=True).astype(np.float64)
     negatives = {}

@@ -17,7 +17,7 @@ from relkt.mining.torch_backend import TorchPassages, chunks
 
 
 def definition(queries, passages, lists, positives, exclude, groups, limit):
-    """What `mine` returns, one query after the other, from all scores."""
+    """The result of `mine`, computed query by query from all scores."""
     # float64: NumPy would round a limit to float32 before it compares it with one.
     scores, mutual = cosines(queries, passages), cosines(passages, passages).astype(np.float64)
     results = []

@@ -36,7 +36,7 @@ def test_inexact_products_are_rejected(device, monkeypatch):
 
 
 def precision():
-    """What torch says about products of float32."""
+    """Torch's setting for the precision of float32 products."""
     said = []
     for read in (
         torch.get_float32_matmul_precision,

@@ -286,7 +286,7 @@ def word_vectors(texts: Iterable[str]) -> SentenceTransformer:
 def test_the_example_runs(tmp_path, capsys):
     path = Path(__file__).parents[4] / "docs" / "examples" / "remine.py"
     if not path.is_file():
-        pytest.skip("the examples are not beside the tests")
+        pytest.skip("the examples are not in this checkout")
     data = relkt.load_data("relkt-mini", languages=["en"])
     word_vectors(item.text for item in (*data.passages, *data.queries)).save(str(tmp_path / "encoder"))
     capsys.readouterr()

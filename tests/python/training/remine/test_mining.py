@@ -19,7 +19,7 @@ from relkt.training.remine.mining import filled, without_repeats
 
 
 def test_documents_exclusions_and_corpus(tiny_model, pairs):
-    """Passages of a positive's document are no negatives, those of the corpus are candidates."""
+    """Passages of a positive's document are excluded; passages of the corpus are candidates."""
     corpus = Dataset.from_dict({"positive": ["en0a en0b", "en7c"], "document": ["d0", None]})
     rows = pairs.map(lambda row: {"never": ["en7c"] if row["document"] == "d1" else []})
     remine = RemineCallback(
@@ -85,7 +85,7 @@ def test_anchors_that_are_left_out_are_not_counted(tmp_path, model_of, pairs, ca
 
 
 def test_mining_restores_all_random_states(tmp_path, model_of, pairs):
-    """Whatever the model draws."""
+    """Restored even if the model draws random numbers."""
     model, drawn = model_of(), []
 
     def draw(*_) -> None:
@@ -114,7 +114,7 @@ def test_mining_restores_all_random_states(tmp_path, model_of, pairs):
 
 
 def test_mining_is_without_mixed_precision(model_of, pairs):
-    """What Accelerate puts around a model's forward is not run."""
+    """Mining does not run Accelerate's wrapper around a model's forward."""
     model = model_of()
     rows = list(RemineCallback(pairs, model, **CONDITIONS).dataset)
     plain, called = model.forward, []

@@ -63,11 +63,11 @@ def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
         train(tmp_path, tiny_model, remine, written)
     loader = DataLoader(dataset.add_column("number", list(range(len(dataset)))))
     remine.on_train_begin(_arguments(tmp_path), _state(), None, model=tiny_model, train_dataloader=loader)
-    assert isinstance(loader.dataset[0]["number"], int)  # a number of the user's is none of ours
+    assert isinstance(loader.dataset[0]["number"], int)  # a user's number is left alone
 
 
 def test_changes_of_the_data_set(tmp_path, tiny_model, pairs):
-    """As the docstring says."""
+    """Operations that the docstring allows keep the negatives."""
     dataset = RemineCallback(pairs, tiny_model, **CONDITIONS).dataset
     rows = list(dataset)
     assert list(concatenate_datasets([dataset, dataset])) == rows * 2
