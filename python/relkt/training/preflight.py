@@ -104,7 +104,7 @@ def prepare(
     if config.freeze_embeddings:
         check_token_embeddings(model)
     if Stage.VOCABULARY in config.stages:
-        check_vocabulary(model, data, prepared.vocabulary_languages)
+        check_vocabulary(model, prepared.training_data, prepared.vocabulary_languages)
     check_device(model, config)
     _check_english(training_set, config)
     if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
@@ -114,7 +114,7 @@ def prepare(
         _warn_of_truncation(teacher, training_set.candidates.texts, "candidates of the teacher")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
     if with_documents and config.level is not Level.DOCUMENT:
-        _warn_of_truncation(model, data.candidates(Level.DOCUMENT).texts, "documents")
+        _warn_of_truncation(model, prepared.training_data.candidates(Level.DOCUMENT).texts, "documents")
     return prepared
 
 

@@ -71,7 +71,7 @@ def _extend_vocabulary(
     run.cut_metrics(metrics_size)
     progress.stage_started(stage, 1)
     progress.activity("aligning words")
-    extend(model, prepared.data, prepared.vocabulary_languages, prepared.config.vocabulary)
+    extend(model, prepared.training_data, prepared.vocabulary_languages, prepared.config.vocabulary)
     share_weights(model)
     progress.activity("evaluating")
     evaluator(model)
@@ -218,7 +218,7 @@ def _save_model(model: SentenceTransformer, run: RunDirectory, stage: Stage) -> 
 
 def _trained_embeddings(stage: Stage, model: SentenceTransformer, prepared: Prepared) -> AbstractContextManager[None]:
     """A context in which only the token embeddings that the stage needs are trained."""
-    config, data = prepared.config, prepared.data
+    config, data = prepared.config, prepared.training_data
     if config.freeze_embeddings:
         return frozen_embeddings(model)
     if config.stage(stage).weight_decay:

@@ -71,7 +71,7 @@ class Contrastive(TrainingStage):
         self._training_set = training_set = prepared.training_set(languages, Level.PASSAGE)
         self._stage = stage
         self._seed = prepared.config.seed
-        documents = prepared.data.candidates(Level.DOCUMENT)
+        documents = prepared.training_data.candidates(Level.DOCUMENT)
         self._document_texts = documents.texts
         # Groups and documents are both numbered by their first passage, so a group's number is its document's row.
         num_documents = len(documents.ids)
@@ -292,7 +292,7 @@ def _translated_questions(training_set: TrainingSet, num_documents: int) -> list
 
 def _span_sources(prepared: Prepared, languages: tuple[str, ...]) -> list[list[str]]:
     """For each passage, the texts that spans are cut from: the passage and its translations."""
-    config, data = prepared.config, prepared.data
+    config, data = prepared.config, prepared.training_data
     if not config.contrastive.parallel_passages:
         return [[passage.text] for passage in data.passages]
     translations = [

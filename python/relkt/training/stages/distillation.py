@@ -70,7 +70,7 @@ class Distillation(TrainingStage):
         languages = sort_languages({*labelled, *config.parallel_languages})
         self._training_set = training_set = prepared.training_set(languages, Level.PASSAGE)
         self._questions = _translated_questions(training_set, config.parallel_languages)
-        self._sentences = parallel_sentences(prepared.data, languages)
+        self._sentences = parallel_sentences(prepared.training_data, languages)
 
         progress.activity("embedding")
         questions = list(dict.fromkeys(training_set.english))

@@ -18,7 +18,7 @@ class Prepared:
     """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks it, once a run.
 
     Args:
-        data: The data set.
+        data: The data set, for evaluation on the test questions. Stages use :attr:`training_data`.
         config: Configuration of the run.
         languages: The languages trained; never empty, unlike in the configuration.
         teacher: Another model as the teacher of the transfer stage; None for the student's own start.
@@ -31,14 +31,19 @@ class Prepared:
     _training_sets: dict[tuple[tuple[str, ...], Level], TrainingSet] = field(default_factory=dict, repr=False)
 
     @cached_property
+    def training_data(self) -> RetrievalData:
+        """The part of the data set that the stages see, without the documents that are held out for dev and test."""
+        return self.data.seen_by(Split.TRAIN)
+
+    @cached_property
     def evaluator(self) -> DevEvaluator:
-        """The dev evaluation.
+        """The dev evaluation; where documents are held out, its candidates are those of train and dev.
 
         Raises:
             ValueError: If a language has no query in the dev split.
         """
         return DevEvaluator(
-            self.data,
+            self.data.seen_by(Split.DEV),
             languages=self.languages,
             level=self.config.level,
             batch_size=self.config.encode_batch_size,
@@ -57,7 +62,7 @@ class Prepared:
         """
         key = languages or self.languages, level or self.config.level
         if key not in self._training_sets:
-            self._training_sets[key] = TrainingSet(self.data, languages=key[0], level=key[1])
+            self._training_sets[key] = TrainingSet(self.training_data, languages=key[0], level=key[1])
         return self._training_sets[key]
 
     def languages_of(self, stage: Stage) -> tuple[str, ...]:
@@ -68,7 +73,7 @@ class Prepared:
             Stage.DISTILLATION: True,
             Stage.TRANSFER: config.transfer.include_english,
         }
-        if with_english.get(stage, False) and "en" in self.data.select(split=Split.TRAIN).languages:
+        if with_english.get(stage, False) and "en" in self.training_data.select(split=Split.TRAIN).languages:
             return sort_languages({*self.languages, "en"})
         return self.languages
 
