@@ -39,6 +39,7 @@ def best(check: ModuleType, case: Any, files: Any) -> tuple[Any, Any]:
     return judge, check.Found(rows, of_rows.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_smoke_preset(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     report_file, table_file = tmp_path / "all.json", tmp_path / "table.md"

@@ -28,6 +28,7 @@ def test_a_draw_does_not_depend_on_parts(tmp_path, encoder):
     assert found == [(query, passages[i]) for query, rows in zip(queries, mined.indices, strict=True) for i in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_a_killed_run_resumes_and_writes_the_same_bytes(tmp_path, encoder, monkeypatch):
     write_jsonl(tmp_path / "pairs.jsonl", ROWS)
@@ -166,6 +167,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_damaged_parts_are_computed_again(tmp_path, encoder):
     write_jsonl(tmp_path / "pairs.jsonl", ROWS)

@@ -64,6 +64,7 @@ def drawn(function: Callable[..., Dataset], *args: Any, **kwargs: Any) -> Datase
     return function(*args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_rows_are_those_of_sentence_transformers(
@@ -86,6 +87,7 @@ RESCORED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", RESCORED.values(), ids=RESCORED)
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_rescored_rows_are_those_of_sentence_transformers(

@@ -43,6 +43,7 @@ def table(model: SentenceTransformer) -> PieceEmbedding:
     return next(m for m in model.modules() if isinstance(m, PieceEmbedding))
 
 
+@pytest.mark.slow
 def test_only_tokens_of_the_texts_are_trained_and_all_tokens_afterwards(published: MuseEncoder) -> None:
     model = small_muse(published)
     with limited_embeddings(model, ["two words", "three more words"]):

@@ -36,6 +36,7 @@ def test_columns_are_not_read_row_by_row(tiny_model, pairs, monkeypatch):
     assert len(remine.dataset) == len(pairs)
 
 
+@pytest.mark.slow
 def test_training_on_another_data_set_is_a_warning(tmp_path, tiny_model, pairs, caplog):
     remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
     with caplog.at_level(logging.WARNING, "relkt"):
@@ -47,6 +48,7 @@ def test_training_on_another_data_set_is_a_warning(tmp_path, tiny_model, pairs, 
     assert "does not look up" not in caplog.text
 
 
+@pytest.mark.slow
 def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
     remine, other = (RemineCallback(rows, tiny_model, **CONDITIONS) for rows in (pairs, pairs.select(range(20))))
     dataset = remine.dataset

@@ -13,6 +13,7 @@ from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from relkt.training.remine import RemineCallback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompts", "warned"),
     [
@@ -32,6 +33,7 @@ def test_prompts_by_data_set(tmp_path, model_of, pairs, caplog, prompts, warned)
     assert ("puts the prompt" in caplog.text) is warned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 def test_a_sampler_with_hashes_is_rejected(tmp_path, tiny_model, pairs, several):
     remine = RemineCallback(pairs, tiny_model, **CONDITIONS)
