@@ -36,7 +36,7 @@ def evaluate(
     model: ModelArgument,
     data: DataOption,
     path: PathOption = None,
-    split: Annotated[Split, typer.Option(help="Split whose questions are asked.")] = Split.TEST,
+    split: Annotated[Split, typer.Option(help="Split whose questions are evaluated.")] = Split.TEST,
     level: Annotated[
         list[Level] | None,
         typer.Option(

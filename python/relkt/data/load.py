@@ -64,10 +64,10 @@ def load_data(
         split_by: Unit of the split, or the published split to keep; see :class:`SplitBy`.
         split_seed: Seed of the split; None for 42. Not with official parts, which are not divided.
         split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. Not with official parts.
-        unseen_documents: Hold the documents of dev and test questions out of training in every form (passages,
-            translations, questions, teacher targets, vocabulary), as with documents that arrive after training.
-            ``split_by="document"`` always does; with other splits every document must answer questions of one split
-            only. Default False: all candidates are known to training, as in the paper.
+        unseen_documents: Exclude the documents of dev and test questions from all of training (passages, translations,
+            questions, teacher targets, vocabulary), as if they arrived after training. ``split_by="document"`` always
+            does this; with other splits, all questions of a document must be in the same split. Default False:
+            training knows all candidates, as in the paper.
 
     Returns:
         The data set.

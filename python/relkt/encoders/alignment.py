@@ -26,9 +26,9 @@ def translation_table(
         iterations: Number of rounds, at least 1.
 
     Returns:
-        Source tokens, target tokens and their probabilities, shape ``(m,)`` each: one entry for each two tokens that
-        occur in a pair, ordered by source and then target token. The probabilities of a source token sum to 1, or are
-        all 0 if no target token was attributed to it.
+        Source tokens, target tokens and their probabilities, shape ``(m,)`` each: one entry for each source token and
+        target token of the same pair, ordered by source and then target token. The probabilities of a source token sum
+        to 1, or are all 0 if no target token was attributed to it.
 
     Raises:
         ValueError: If the numbers of sources and targets differ, or ``iterations`` is below 1.
@@ -48,8 +48,8 @@ def translation_table(
     ]
     if not pairs:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    # A cell is a source position (the empty token is -1) and a target position of a pair; cells of a target position
-    # are neighbours.
+    # A cell is a source position (the empty token is -1) and a target position of a pair; cells of the same target
+    # position are adjacent.
     f = np.concatenate([np.tile(np.append(source, -1), len(target)) for source, target in pairs])
     e = np.concatenate([np.repeat(target, len(source) + 1) for source, target in pairs])
     sizes = np.concatenate([np.full(len(target), len(source) + 1) for source, target in pairs])

@@ -3,7 +3,7 @@
 The ``Precompiled`` normalizer of the ``tokenizers`` library applies the map to grapheme clusters, takes the shortest
 match and drops the rest of the cluster, e.g. the circumflex of a decomposed Vietnamese letter or the mark after an
 Arabic ligature. SentencePiece takes the longest match at each character. :class:`Charsmap` finds the texts on which the
-two can differ, and replaces there as SentencePiece does; the normalizer then runs on the result. One difference
+two can differ, and rewrites them by SentencePiece's rule; the normalizer then runs on the result. One difference
 remains: a replacement that combines with the mark after it (U+FD5A, an Arabic ligature, before U+0654).
 """
 
@@ -16,8 +16,8 @@ from itertools import pairwise
 
 # Characters that can continue a cluster or a sequence of the map, besides the combining marks of the basic plane: the
 # line feed after a carriage return, Thai and Lao AM, joiners, jamo (conjoining, compatibility, half-width), half-width
-# voicing marks, and the marks and emoji modifiers of the other planes. Those are a few wide ranges, because `re` tests
-# each range of the other planes at every character of a text.
+# voicing marks, and the marks and emoji modifiers of the other planes. The other planes have few, wide ranges, because
+# `re` tests each of them at every character of a text.
 _FOLLOWERS = (
     "\n\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\u3131-\u3163\ud7b0-\ud7ff\uff9e-\uffdc"
     "\U000101fd-\U0001e94a\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef"
@@ -75,7 +75,7 @@ class Charsmap:
         return out.decode("utf-8", "surrogatepass")
 
     def _may_differ(self, cluster: str) -> bool:
-        """True if the map has, for neighbours in the cluster, the first one or a sequence that starts with both."""
+        """True if, for adjacent characters a and b of the cluster, the map has a, or a sequence that starts with ab."""
         for pair in map("".join, pairwise(cluster)):
             data = pair.encode("utf-8", "surrogatepass")
             length, _, walked = self._longest_match(data, 0)

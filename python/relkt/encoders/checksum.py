@@ -35,7 +35,7 @@ def _parts(model: SentenceTransformer) -> Iterator[str | memoryview]:
             # The tokenizer, whose pieces may have been extended.
             yield module.tokenizer.to_str()
         if isinstance(module, Module):
-            # Values that JSON cannot represent count by their type, since their repr may contain an address.
+            # JSON gets the type of values that it cannot represent; their repr may contain an address.
             module_settings = json.dumps(
                 module.get_config_dict(), sort_keys=True, default=lambda value: type(value).__qualname__
             )

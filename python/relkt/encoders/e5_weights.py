@@ -57,10 +57,10 @@ class E5Image:
 
 
 def image_path() -> Path:
-    """The package's file of weights.
+    """Returns the path of the package's weights file.
 
     Raises:
-        ImportError: If the package is not installed, or its version keeps them elsewhere.
+        ImportError: If the package is not installed, or its version has the file elsewhere.
     """
     spec = importlib.util.find_spec(_MODULE)
     path = Path(spec.submodule_search_locations[0]) / _FILE if spec and spec.submodule_search_locations else None
@@ -70,7 +70,7 @@ def image_path() -> Path:
 
 
 def read_image(path: Path) -> E5Image:
-    """Read the tokenizer and the weights, decoded to float32.
+    """Reads the tokenizer and the weights, decoded to float32.
 
     Raises:
         ValueError: If the file is truncated or has another format.
@@ -169,9 +169,9 @@ def _weights(data: bytes, places: dict[str, int], config: E5Config) -> dict[str,
 
 
 def decode_blocks(blocks: NDArray[Any], rows: int, columns: int) -> NDArray[np.float32]:
-    """Blocks of 32 four-bit values to a matrix.
+    """Decodes blocks of 32 four-bit values into a matrix.
 
-    The low halves of a block's bytes are its first 16 values, the high halves the others; a value is its four bits
+    The low halves of a block's bytes hold its first 16 values, the high halves the other 16. A value is its four bits
     minus 8, times the block's scale.
 
     Args:

@@ -46,8 +46,8 @@ def load_encoder(
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
 
-            The model's prompts are loaded with it. Weights that its files lack, often those of an unused pooler, are
-            random and the same each time.
+            The model's prompts are loaded with it. Weights missing from its files, often those of an unused pooler, are
+            random, but equal in every call.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
         trust_remote_code: As for ``SentenceTransformer``: whether to run code that comes with the model. mUSE does not
             need it.
@@ -65,7 +65,7 @@ def load_encoder(
 
 
 def is_muse(name_or_path: str | Path) -> bool:
-    """Checks, without loading it, whether :func:`load_encoder` gives mUSE, as published or saved after training.
+    """Checks whether :func:`load_encoder` returns mUSE, published or saved after training, without loading it.
 
     Args:
         name_or_path: As for :func:`load_encoder`.
@@ -101,9 +101,9 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
 
 @contextmanager
 def _fixed_random_weights() -> Iterator[None]:
-    """Draws weights that a model's files lack from a fixed state of PyTorch's generator, and restores the generator.
+    """Seeds PyTorch's generator, from which weights missing from a model's files are drawn; restores it at the end.
 
-    With other weights each time, the model of a resumed run would seem to differ from the one that it started with.
+    With different random weights in each call, a resumed run would report that its model has changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -129,11 +129,11 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
 def _is_saved_muse(name: str) -> bool:
     """True for a model that consists of mUSE alone, or of mUSE and a projection.
 
-    Without ``trust_remote_code``, sentence-transformers warns when it imports a module class of another package (since
-    5.7, and before that for a local folder), and announces an error from version 6 on. A model of
+    Without ``trust_remote_code``, sentence-transformers warns when it imports a module class of another package (before
+    version 5.7 only from a local folder), and announces an error from version 6 on. A model of
     :class:`~relkt.encoders.muse.MuseEncoder` alone runs only relkt's own code, so relkt may set ``trust_remote_code``
-    for it. The two modules of a projection are from sentence-transformers; but a trusted ``Dense`` instantiates any
-    class that its configuration names as the activation, so the configuration is checked.
+    for it. The two modules of a projection are from sentence-transformers, but a trusted ``Dense`` instantiates any
+    class that its configuration names as the activation. Therefore the configuration is checked.
     """
     modules = load_file_path(name, "modules.json")
     if modules is None:

@@ -23,14 +23,14 @@ _TOKENIZER_FILE = "tokenizer.json"
 class MuseEncoder(InputModule):
     """mUSE's tokenizer and network as a trainable module, from texts to unit vectors.
 
-    It is a complete ``SentenceTransformer`` as the only module. Its features are ``input_ids`` and ``attention_mask``,
-    both int64 of shape ``(n, longest)``, padded on the right, so that each row of a batch is one text when
+    A ``SentenceTransformer`` needs no other module. The features are ``input_ids`` and ``attention_mask``, both int64
+    of shape ``(n, longest)``, padded on the right, so that each row of a batch is one text when
     sentence-transformers splits or joins batches. The network removes the padding before it computes, so padding
     neither costs time nor changes the result.
 
-    ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`, whose ``limit_training`` and
-    ``freeze`` choose the rows to train: training the whole table of 128,000 x 512 costs several times the rest of a
-    step.
+    ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`. Its methods ``limit_training``
+    and ``freeze`` select the rows to train, because training the whole table of 128,000 x 512 costs several times the
+    rest of a step.
 
     Args:
         tokenizer: Made by :func:`~relkt.encoders.muse_tokenizer.unigram_tokenizer`.

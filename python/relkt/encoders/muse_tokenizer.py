@@ -43,14 +43,14 @@ def charsmap_bytes(path: Path) -> bytes:
 
 
 def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b"") -> Tokenizer:
-    """Makes a tokenizer that segments as SentencePiece's unigram model and puts ``<s>`` and ``</s>`` around a text.
+    """Makes a tokenizer that segments like SentencePiece's unigram model and puts ``<s>`` and ``</s>`` around a text.
 
     Args:
         pieces: Each piece and its log probability; the first three are the unknown, start and end piece.
         charsmap: The model's compiled character map; may be empty.
     """
-    # The text "<s>" consists of the characters <, s and >; it is not the start piece. SentencePiece excludes special
-    # pieces from the search. Here they get names with a space, which no normalised text contains (it becomes "▁").
+    # In a text, "<s>" is three characters, not the start piece, because SentencePiece excludes special pieces from the
+    # search. Here they get names with a space, which no normalised text contains (spaces become "▁").
     special = [(f" {piece}", score) for piece, score in pieces[:3]]
     tokenizer = Tokenizer(models.Unigram([*special, *pieces[3:]], unk_id=UNKNOWN_ID))
     mapped = [normalizers.Precompiled(charsmap)] if charsmap else []

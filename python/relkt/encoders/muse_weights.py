@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def resource_folder() -> Path:
-    """Returns the package's folder of ``weights.npz`` and ``sp.model``.
+    """Returns the package's folder with the files ``weights.npz`` and ``sp.model``.
 
     Raises:
         ImportError: If the package is not installed, or its version has these files elsewhere.

@@ -1,4 +1,4 @@
-"""Export of encoders to ONNX files, with a comparison of the files with the encoder."""
+"""Export of encoders to ONNX files, which are compared with the encoder."""
 
 from __future__ import annotations
 

@@ -29,13 +29,13 @@ _AFTER_THE_NETWORK = (Dense, Dropout, LayerNorm, Normalize, Pooling)
 
 
 class EncoderGraph(nn.Module):
-    """Token ids to unit rows.
+    """Maps token ids to unit rows.
 
     Args:
         model: The encoder; its weights are shared.
 
     Raises:
-        ArgumentError: If a module of the encoder cannot be exported, its pooling leaves out prompts, or weights are not
+        ArgumentError: If a module of the encoder cannot be exported, its pooling omits the prompt, or weights are not
             float32.
     """
 

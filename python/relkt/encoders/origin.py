@@ -21,13 +21,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a model, as far as it is known.
+    """The origin of a model, as far as known.
 
     Args:
         name: Name on the Hub, name of the folder (without its path, which is private), or ``mUSE``; None if unknown.
         hub_id: Name on the Hub of the model or of the model it was trained from; None if unknown.
         license: Identifier of the license on the Hub; None if unknown.
-        is_muse: Whether the encoder is mUSE.
+        is_muse: True if the encoder is mUSE.
     """
 
     name: str | None
@@ -37,12 +37,12 @@ class Origin:
 
 
 def is_local(name: str) -> bool:
-    """True if a model's name is a folder on this machine, existing or not, so that other machines cannot load it."""
+    """True if a model's name is a local path, existing or not, which other machines cannot load."""
     return Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))
 
 
 def note_origin(model: SentenceTransformer, name: str) -> None:
-    """Records in a model the name that it was loaded by."""
+    """Records the name under which a model was loaded, in the model itself."""
     setattr(model, _ATTRIBUTE, name)
 
 

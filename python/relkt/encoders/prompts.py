@@ -21,7 +21,7 @@ def prompt_of(model: SentenceTransformer, *names: str) -> str:
 
 
 def num_truncated(model: SentenceTransformer, passages: Sequence[str], *, prompt: str | None = None) -> int:
-    """Counts the passages that are longer than a model's ``max_seq_length``, whose end it does not read.
+    """Counts the passages that are longer than a model's ``max_seq_length``; the model ignores the rest.
 
     Args:
         model: Any sentence-transformers model. The count is 0 if the model has no limit, such as mUSE, or if its

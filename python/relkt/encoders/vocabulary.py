@@ -39,9 +39,9 @@ def extend_vocabulary(
 ) -> NewPieces:
     """Adds pieces with embeddings for languages whose words mUSE's tokenizer splits into letters or does not know.
 
-    Byte-pair encoding (on characters) learns the pieces of a language from its texts; pieces that mUSE already has are
-    left out. So are pieces of ASCII characters only, so that the segmentation of ASCII text does not change; that of
-    other text may change, in every language. The log probability of a piece is the logarithm of its share in the texts.
+    Byte-pair encoding (on characters) learns the pieces of a language from its texts. Pieces that mUSE already has and
+    pieces of ASCII characters only are skipped. So ASCII text is segmented as before; other text may be segmented
+    differently, in every language. The log probability of a piece is the logarithm of its share in the texts.
     The embedding of a new piece is the mean of the embeddings of the English pieces that translate it, weighted by the
     probabilities of :func:`~relkt.encoders.alignment.translation_table`, so it is meaningful before any training.
 

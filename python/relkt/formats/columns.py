@@ -12,7 +12,7 @@ import numpy as np
 from relkt.arrays import Embeddings
 from relkt.formats.batches import import_library
 
-# The type of a column of variable-size lists has no width; its batches are sized for this width.
+# Width from which the batch size of variable-size lists is computed; their type has no width.
 _ASSUMED_DIM = 4096
 
 
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def source_of(data: Any) -> Source:
-    """The source for a table of pyarrow or datasets."""
+    """Makes a source of a pyarrow or datasets table."""
     arrow, files = import_library("pyarrow", "pyarrow"), import_library("pyarrow.dataset", "pyarrow")
     if isinstance(data, arrow.Table):
         return Source(
@@ -61,7 +61,7 @@ def source_of(data: Any) -> Source:
 
 
 def check_embeddings(schema: Any, column: str) -> int:
-    """Check the type of the embeddings, and return their width, or an assumed width for variable-size lists."""
+    """Checks the type of the embeddings; returns their width, or an assumed width for variable-size lists."""
     types = import_module("pyarrow.types")
     given = field_of(schema, "column", column).type
     kind = storage_of(given)
@@ -80,7 +80,7 @@ def check_embeddings(schema: Any, column: str) -> int:
 
 
 def field_of(schema: Any, name: str, column: str) -> Any:
-    """The field of a column, which must exist once; ``name`` is the argument in the message."""
+    """Returns the field of a column, which must exist once; an error names the argument ``name``."""
     found = len(schema.get_all_field_indices(column))
     if found != 1:
         raise ValueError(f"{name}: expected one column {column!r}, got {found} among {', '.join(schema.names)}")
@@ -88,12 +88,12 @@ def field_of(schema: Any, name: str, column: str) -> Any:
 
 
 def storage_of(kind: Any) -> Any:
-    """The storage type of an extension type, such as tensors."""
+    """Returns the storage type of an extension type, such as a tensor type."""
     return getattr(kind, "storage_type", kind)
 
 
 def embeddings_of(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
-    """The rows of each batch; all batches must have the same width."""
+    """Yields the rows of each batch; all batches must have the same width."""
     compute = import_module("pyarrow.compute")
     start, dim = 0, None
     for batch in batches:
@@ -118,7 +118,7 @@ def embeddings_of(batches: Iterable[Any], column: str) -> Iterator[Embeddings]:
 
 
 def ids_of(source: Source, column: str) -> Any:
-    """All ids: a list of strings or an array of integers."""
+    """Reads all ids: a list of strings or an array of integers."""
     arrow, types = import_module("pyarrow"), import_module("pyarrow.types")
     kind = field_of(source.schema, "id_column", column).type
     is_text = str(kind) in ("string", "large_string", "string_view")

@@ -1,4 +1,4 @@
-"""The conditions of mining: declared once, checked when made, applied as windows of scores."""
+"""Conditions of mining: their definition, their checks, and the score windows that apply them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class Strategy(str, Enum):
-    """Choice of negatives among the candidates of the range."""
+    """Rule that selects negatives from the range of candidates."""
 
     TOP = "top"
-    """The highest-scoring ones."""
+    """The candidates with the highest scores."""
     RANDOM = "random"
     """A uniform random sample."""
 
@@ -81,7 +81,7 @@ class ConditionArgs(TypedDict, total=False):
 
 @dataclass(frozen=True, init=False)
 class MiningConditions:
-    """Conditions on negatives. The attributes are the arguments of :func:`relkt.mine`, checked.
+    """Conditions that a candidate must meet to become a negative: the arguments of :func:`relkt.mine`, checked.
 
     Raises:
         TypeError: If a condition is unknown or has the wrong type.
@@ -145,7 +145,7 @@ class MiningConditions:
         return min(passages, max(self.ranks(passages), self.num_hard, self.num_semi_hard))
 
     def windows(self, positive_scores: NDArray[np.float32], passages: int) -> list[ScoreWindow]:
-        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order, without those of 0.
+        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order; none for a number of 0.
 
         Scores are float32, so an inclusive limit equals an exclusive limit at the next float64.
         """
@@ -203,7 +203,7 @@ def upper_limits(
     relative_margin: float | None,
     max_score: float | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """The highest score allowed by each upper limit that is set, (q,); ``positive``: (q,) the lowest positive's."""
+    """The highest score that each given limit allows, (q,); ``positive``: (q,) scores of the lowest positives."""
     limits = {}
     if absolute_margin is not None:
         limits["absolute_margin"] = positive - absolute_margin
@@ -288,10 +288,10 @@ def _check_margin(values: dict[str, Any]) -> None:
     if margin is not None and values["num_semi_hard"] == 0:
         raise ArgumentError(
             "margin",
-            ["only with ", Parameter("num_semi_hard"), " above 0, whose window it is"],
+            ["only with ", Parameter("num_semi_hard"), " above 0, because it is the width of the semi-hard window"],
             margin,
             hint=[
-                *("a distance from the positive is ", Parameter("absolute_margin"), " or "),
+                *("to keep a distance from the positive, use ", Parameter("absolute_margin"), " or "),
                 Parameter("relative_margin"),
             ],
         )

@@ -97,7 +97,7 @@ def mine(
         TypeError: If an array has the wrong dtype or number of dimensions, an argument has the wrong type, or a
             condition is unknown.
         ValueError: If sizes do not match, a row or number is out of range, a condition depends on positives and a query
-            lacks them, the number of negatives requested is 0, or an embedding is not finite or all zeros.
+            lacks them, the number of negatives requested is 0, or an embedding is all zeros or not finite.
 
     Reference:
         Hard and semi-hard negatives: CL-ReLKT (Limkonchotiwat et al., 2022), section 2.1, and the authors'

@@ -76,7 +76,11 @@ def test_positives_in_every_form():
         ({"exclude": np.array([[0], [1], [2], [-2]])}, ValueError, "exclude: query 3 names the row -2"),
         ({"num_semi_hard": 10**30}, ValueError, "num_semi_hard: expected an integer of at least 0, got 1000"),
         ({"num_negatives": 10**15}, MemoryError, "Unable to allocate"),
-        ({"margin": 0.3}, ValueError, "margin: expected only with num_semi_hard above 0, whose window it is, got 0.3"),
+        (
+            {"margin": 0.3},
+            ValueError,
+            "margin: expected only with num_semi_hard above 0, because it is the width of the semi-hard window",
+        ),
         ({"relative_margin": 95}, ValueError, "relative_margin: expected a number from -2 to 2, got 95"),
         ({"max_score": 2}, ValueError, "max_score: expected a number from -1 to 1, got 2"),
         (

@@ -1,4 +1,4 @@
-"""Mining on torch tensors, in chunks on their device: the results of the Rust core, bit for bit.
+"""Mining on torch tensors, in chunks on their device; results equal the Rust core's, bit for bit.
 
 A chunk is a block of queries against a range of passages. One float32 product of unit rows gives approximate cosines,
 within :func:`error_bound` of the scores. Comparisons that this bound leaves open (with the limits of a window, the

@@ -16,7 +16,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def checked_windows(lists: Sequence[ScoreWindow], size: int, rows: int) -> list[ScoreWindow]:
-    """Windows for ``size`` queries, each of at most ``rows`` candidates, with contiguous limits."""
+    """Checks windows for ``size`` queries and at most ``rows`` candidates each; returns them with contiguous limits."""
     if not lists:
         raise ValueError("lists: expected at least one list of negatives, got none")
     windows = []
@@ -35,7 +35,7 @@ def checked_windows(lists: Sequence[ScoreWindow], size: int, rows: int) -> list[
 
 
 def checked_pairs(name: str, lists: Lists, size: int, rows: int) -> Pairs:
-    """Lists of rows below ``rows`` for ``size`` queries, as pairs."""
+    """Checks lists of rows below ``rows`` for ``size`` queries, and returns them as pairs."""
     starts, named = (np.ascontiguousarray(part, dtype=np.int64) for part in lists)
     if len(starts) != size + 1:
         raise ValueError(f"{name}: expected {size} lists, one for each query, got {len(starts) - 1}")

@@ -110,7 +110,7 @@ class Block:
             self._exclude.mask(scores, start)
         if self._groups is None or self.call.groups is None:
             return
-        # Each group of the chunk is a run of its sorted groups; only the runs of positives' groups are masked.
+        # After sorting, each group of the chunk is a run; only the runs of positives' groups are masked.
         groups, order = self.call.groups[start : start + scores.shape[1]].sort()
         first = torch.searchsorted(groups, self._groups.columns)
         length = torch.searchsorted(groups, self._groups.columns, right=True) - first
@@ -168,5 +168,5 @@ class _BlockPairs:
 
 
 def ranks(owners: Tensor, counts: Tensor) -> Tensor:
-    """Position of each element within its owner, from 0; ``owners`` ascend, ``counts`` has the elements of each."""
+    """Position of each element within its owner, from 0; ``owners`` is sorted, ``counts`` has each owner's elements."""
     return torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]

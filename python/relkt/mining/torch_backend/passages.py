@@ -26,7 +26,7 @@ class TorchPassages:
 
     Raises:
         TypeError: If it is not a dense 2-D tensor of float32 or float16.
-        ValueError: If it is empty or too large, or a row is not finite or all zeros.
+        ValueError: If it is empty or too large, or a row is all zeros or not finite.
     """
 
     def __init__(self, passages: Tensor) -> None:
@@ -56,7 +56,7 @@ class TorchPassages:
 
         Raises:
             TypeError: If it is neither a tensor nor an array, or has another dtype.
-            ValueError: If it is empty, its width is not that of the passages, or a row is not finite or all zeros.
+            ValueError: If it is empty, its width is not that of the passages, or a row is all zeros or not finite.
         """
         if isinstance(queries, np.ndarray):
             queries = torch.tensor(as_rows("queries", queries))
@@ -69,7 +69,7 @@ class TorchPassages:
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
             positives: Rows of each query's positives.
-            threads: Ignored, torch has its own setting; part of the core's signature.
+            threads: Ignored, because torch has its own setting; the core has this argument.
 
         Returns:
             (b,) float32, NaN for a query without positives.
@@ -109,18 +109,18 @@ class TorchPassages:
             positives: Rows of each query's positives; may be empty.
             exclude: Excluded rows of each query. Default: no rows.
             groups: (n,) int64, group of each passage. Default: no groups.
-            max_positive_similarity: Default: no limit.
-            threads: Ignored, torch has its own setting; part of the core's signature.
+            max_positive_similarity: Maximum cosine of a candidate with a positive. Default: no limit.
+            threads: Ignored, because torch has its own setting; the core has this argument.
 
         Returns:
             For each list: rows (b, num) int64, highest score first, ties by lower row, then -1; scores (b, num)
             float32, then NaN; too_similar (b,) int64, number of passages other than positives that score ``below`` or
-            more; near_positive (b,) int64, number of candidates inside the window that ``max_positive_similarity``
-            rejected and that rank before the last candidate returned, or all of them if fewer than ``num`` were found.
+            more; near_positive (b,) int64, number of passages inside the window that ``max_positive_similarity``
+            rejected before the last result in the ranking, or in the whole window if it has fewer than ``num`` results.
 
         Raises:
             TypeError: If queries are not a dense 2-D tensor of float32 or float16.
-            ValueError: If sizes do not fit together, a row is out of range, or a query is not finite or all zeros.
+            ValueError: If sizes do not fit together, a row is out of range, or a query is all zeros or not finite.
             RuntimeError: If the device's float32 products are less exact than IEEE arithmetic.
         """
         with torch.no_grad():

@@ -15,15 +15,15 @@ def error_bound(dim: int) -> float:
 
     With u = 2^-24, the unit roundoff of float32:
 
-    1. *Unit rows.* Norms and quotients in double precision err by at most (d + 4) 2^-53 <= 2^-35 (relative, d <= 2^17),
-       rounding to float32 by another u: stored values are the unit row's times (1 + w), |w| <= u + 2^-34 < 2u. As both
-       true rows have norm 1, Cauchy-Schwarz bounds the effect on their product by 2 (2u) + (2u)^2, and the sum of
-       the products' absolute values by (1 + 2u)^2.
-    2. *The product.* A sum of d products, in any order, with or without fused operations, errs by at most
-       g (sum of the products' absolute values), g = d v / (1 - d v), v the unit roundoff of each operation (Higham,
-       Accuracy and Stability of Numerical Algorithms, section 3.1). We take v = 2u, which covers any rounding
-       mode of the device.
-    3. *The score.* Double precision and one rounding to float32 leave it within u + 2^-34 < 2u of the true cosine.
+    1. *Unit rows.* Norms and quotients in double precision have a relative error of at most (d + 4) 2^-53 <= 2^-35 for
+       d <= 2^17; rounding to float32 adds u. So a stored value is the unit row's value times (1 + w), with
+       |w| <= u + 2^-34 < 2u. Both true rows have norm 1. By Cauchy-Schwarz, the error of their product is at most
+       2 (2u) + (2u)^2, and the sum of the products' absolute values is at most (1 + 2u)^2.
+    2. *The product.* A sum of d products, in any order, with or without fused operations, has an error of at most g
+       times the sum of the products' absolute values. Here g = d v / (1 - d v), and v is the unit roundoff of each
+       operation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). v = 2u covers any rounding mode
+       of the device.
+    3. *The score.* Its error from double precision and from rounding to float32 is at most u + 2^-34 < 2u.
 
     The slack of about u in 1 and in 3 covers underflow (d 2^-125).
     """
@@ -33,14 +33,14 @@ def error_bound(dim: int) -> float:
 
 
 def verify(exact: Tensor, approximate: Tensor, bound: float) -> None:
-    """Raises an error if the device's products are off by more than :func:`error_bound`."""
+    """Raises a RuntimeError if a device's products differ from the exact ones by more than ``bound``."""
     if len(exact) == 0:
         return
     worst = float((exact.double() - approximate.double()).abs().max())
     if not worst <= bound:
         raise RuntimeError(
-            f"scores: expected float32 products on {exact.device} to be exact to {bound:.3g}, like IEEE arithmetic, "
-            f"got an error of {worst:.3g}"
+            f"scores: expected float32 products on {exact.device} with an error of at most {bound:.3g}, as in IEEE "
+            f"arithmetic, got an error of {worst:.3g}"
         )
 
 

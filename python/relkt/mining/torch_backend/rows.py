@@ -1,4 +1,4 @@
-"""Rows with their norms, and exact scores of pairs of rows, computed like in the core."""
+"""Rows with their norms, and exact scores of pairs of rows, computed as in the core."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rows:
 
         Raises:
             TypeError: If it is not a dense 2-D tensor of float32 or float16.
-            ValueError: If it is empty or too large, its width is not ``dim``, or a row is not finite or all zeros.
+            ValueError: If it is empty or too large, its width is not ``dim``, or a row is all zeros or not finite.
         """
         if not isinstance(values, Tensor):
             raise TypeError(f"{name}: expected a 2-D torch tensor of float32 or float16, got {type(values).__name__}")
@@ -92,7 +92,7 @@ def cosines(a: Rows, a_rows: Tensor, b: Rows, b_rows: Tensor) -> Tensor:
 
 
 def _norms(name: str, values: Tensor) -> Tensor:
-    """Norms of all rows, float64; raises an error for the first row that is not finite or all zeros."""
+    """Norms of all rows, float64; raises an error for the first row that is all zeros or not finite."""
     norms = torch.empty(len(values), dtype=torch.float64, device=values.device)
     step = _pair_step(values.shape[1])
     for first in range(0, len(values), step):

@@ -26,7 +26,7 @@ class _Window:
         return (scores > under(above - self._bound)[:, None]) & (scores < over(self.below + self._bound)[:, None])
 
     def certain(self, scores: Tensor, above: Tensor) -> Tensor:
-        """Cells whose score certainly lies between them."""
+        """Cells whose score certainly lies between ``above`` and the upper limit."""
         return (scores > over(above + self._bound)[:, None]) & (scores < under(self.below - self._bound)[:, None])
 
     def inside(self, scores: Tensor, cells: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,8 +81,8 @@ class Best(_Window):
 
     def _chunk_threshold(self, scores: Tensor) -> Tensor:
         """A threshold for cells of the chunk: cells at or below it rank after num others of the chunk."""
-        # These num cells are certainly in the window, with exact scores of at least their minimum minus the bound. The
-        # approximate score of a cell with such an exact score is at most another bound lower.
+        # Let m be the minimum of num cells that are certainly in the window. Their exact scores are at least m - bound,
+        # so a cell that ranks among them has an approximate score of at least m - 2 bound.
         best = torch.where(self.certain(scores, self.above), scores, NEVER).topk(self.num, dim=1, sorted=False).values
         return under(best.min(1).values.double() - 2 * self._bound)
 
@@ -111,7 +111,7 @@ class Best(_Window):
 
 
 class End(_Window):
-    """Counts the rows inside a window that rank before the last result, or all rows with fewer than num results.
+    """Counts the rows inside a window that rank before the last result, or all if there are fewer than num results.
 
     Args:
         rows, scores, number: Results of :meth:`Best.found` for the queries of the block.
@@ -141,6 +141,6 @@ class End(_Window):
 
 
 def _ordered(scores: Tensor) -> Tensor:
-    """32-bit integers, as int64, in the order of the scores."""
+    """Maps scores to 32-bit integers of the same order, as int64."""
     bits = scores.float().view(torch.int32)
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
