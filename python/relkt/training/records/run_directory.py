@@ -28,6 +28,8 @@ _RUN = "run.json"
 _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _EXAMPLES = "relkt_examples.npy"
+_EARLIER_EXAMPLES = "relkt_rows.npy"
+"""Examples of an epoch in checkpoints of earlier revisions; without them, others would be made for the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -252,17 +254,26 @@ class RunDirectory:
 
     @on_rank_0
     def latest_checkpoint(self, stage: Stage) -> Checkpoint | None:
-        """The latest complete checkpoint of a stage, with the metrics cut to it; deletes incomplete ones."""
-        commits: dict[Path, dict[str, Any]] = {}
-        for path in self.stage_path(stage).glob("checkpoint-*"):
-            commit = _read_commit(path)
-            if commit is None:
-                shutil.rmtree(path)
-            else:
-                commits[path] = commit
-        if not commits:
+        """The latest complete checkpoint of a stage, with the metrics cut to it; deletes incomplete ones.
+
+        Raises:
+            ValueError: If an earlier revision of relkt wrote it within an epoch; nothing is deleted or cut then.
+        """
+        found = {path: _read_commit(path) for path in self.stage_path(stage).glob("checkpoint-*")}
+        commits = {path: commit for path, commit in found.items() if commit is not None}
+        latest = max(commits.items(), key=lambda item: item[1]["state"]["step"], default=None)
+        if latest is not None and (latest[0] / _EARLIER_EXAMPLES).exists():
+            raise ArgumentError(
+                "output_dir",
+                "a run of this revision of relkt",
+                f"{self.path}, whose checkpoint {latest[0].name} an earlier revision wrote within an epoch",
+                hint="finish the run with that revision, or start a new one",
+            )
+        for path in found.keys() - commits.keys():
+            shutil.rmtree(path)
+        if latest is None:
             return None
-        path, commit = max(commits.items(), key=lambda item: item[1]["state"]["step"])
+        path, commit = latest
         self.cut_metrics(commit["metrics_size"])
         examples = np.load(path / _EXAMPLES, allow_pickle=False) if (path / _EXAMPLES).exists() else None
         return Checkpoint(path, commit["state"], examples)

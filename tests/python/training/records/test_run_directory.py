@@ -121,6 +121,29 @@ def test_incomplete_checkpoints_are_deleted(tmp_path: Path, damage: str) -> None
     assert not path.exists()
 
 
+def test_a_checkpoint_of_an_earlier_revision_within_an_epoch_is_refused(tmp_path: Path) -> None:
+    """Its examples have another name: without them, others would be made for the rest of the epoch."""
+    run = start(tmp_path)
+    make_checkpoint(run, 1)
+    incomplete = make_checkpoint(run, 2)
+    (incomplete / "relkt_checkpoint.json").unlink()
+    latest = make_checkpoint(run, 3)
+    (latest / "relkt_checkpoint.json").unlink()
+    (latest / "relkt_examples.npy").rename(latest / "relkt_rows.npy")
+    run.commit_checkpoint(Stage.WARMUP, 3, {"step": 3}, None)
+    run.append_metrics({"step": 4})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"checkpoint-3 an earlier revision wrote within an epoch; finish the run with"
+    ):
+        run.latest_checkpoint(Stage.WARMUP)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    make_checkpoint(run, 4)
+    newest = run.latest_checkpoint(Stage.WARMUP)
+    assert newest is not None
+    assert newest.state == {"step": 4}
+
+
 def test_metrics_are_cut_to_the_checkpoint(tmp_path: Path) -> None:
     run = start(tmp_path)
     run.append_metrics({"step": 1})
