@@ -23,6 +23,8 @@ def read_json(path: Path) -> Any:
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: expected JSON, got an error: {error.msg}"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+        raise DataError(f"{path}: expected JSON, got an error: {error}") from error
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -56,6 +58,8 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise DataError(
             f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+        raise DataError(f"{path}, line {number}: expected a JSON object, got an error: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
     return record
@@ -116,10 +120,24 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
     value = record[field]
     if not isinstance(value, str):
         raise DataError(f"{where}: expected a string in {field!r}, got {shorten(value)}")
+    return unicode_text(value, field, where)
+
+
+def unicode_text(value: str, field: str, where: str) -> str:
+    """Returns a string.
+
+    Args:
+        value: The string.
+        field: Its key, for errors.
+        where: File and place, for errors.
+
+    Raises:
+        DataError: If it is not valid Unicode: JSON may contain half of a surrogate pair, which neither files nor
+            tokenizers accept.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        # JSON may contain half of a surrogate pair, which neither files nor tokenizers accept.
         raise DataError(
             f"{where}: expected Unicode text in {field!r}, got the lone surrogate {value[error.start]!r} at character "
             f"{error.start}"

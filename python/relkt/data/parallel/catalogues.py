@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def read_catalogue(path: Path, language: str | None) -> Iterator[Record]:
     try:
         read = polib.mofile if path.suffix.lower() == ".mo" else polib.pofile
         catalogue = read(str(path))
-    except (OSError, ValueError, UnicodeDecodeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise DataError(f"{path}: expected a gettext catalogue, got an error: {error}") from error
     code = language or _language(path, str(catalogue.metadata.get("Language", "")))
     for number, entry in enumerate(catalogue, start=1):

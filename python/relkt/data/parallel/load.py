@@ -163,6 +163,8 @@ _Source = tuple[str, Callable[[], Iterator[Record]]]
 def _sources(name: str, language: str | None) -> list[_Source]:
     """Name and reader of each file that a path stands for."""
     if name.startswith(HUB):
+        if not name.removeprefix(HUB).strip("/:"):
+            raise DataError(f"paths: expected hub:NAME or hub:NAME/CONFIG, got {name!r}")
         return [(name, lambda: _hub(name.removeprefix(HUB), language))]
     path = Path(name).expanduser()
     if path.is_dir():

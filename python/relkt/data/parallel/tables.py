@@ -9,7 +9,7 @@ from typing import Any
 from relkt.data.parallel.languages import language_code, language_in_name
 from relkt.data.parallel.records import Record, lines_of
 from relkt.data.parallel.text import UNKNOWN_LANGUAGE
-from relkt.data.parsing import parse_object, shorten
+from relkt.data.parsing import parse_object, shorten, unicode_text
 from relkt.data.types import DataError
 
 _ENGLISH = ("en", "english", "anchor")
@@ -113,7 +113,8 @@ def texts_of(record: Mapping[str, Any], default: str, where: str) -> dict[str, s
     english = next((record[name] for name in _ENGLISH if name in record), None)
     if english is None:
         raise DataError(
-            f"{where}: expected an English text in 'en' or 'english', got only {', '.join(map(repr, record))}"
+            f"{where}: expected an English text in 'en' or 'english', got only "
+            f"{', '.join(map(repr, record)) or 'an empty object'}"
         )
     other = next((name for name in _OTHER if isinstance(record.get(name), str)), None)
     if other is not None:
@@ -130,4 +131,5 @@ def _strings(texts: dict[str, Any], where: str) -> dict[str, str]:
     for code, text in texts.items():
         if not isinstance(text, str):
             raise DataError(f"{where}: expected a string in {code!r}, got {shorten(text)}")
+        unicode_text(text, code, where)
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +18,8 @@ _XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
     """The translation units of a TMX file, read as a stream.
 
-    Markup inside a segment (``<bpt>``, ``<ph>``, ...) is left out, its text around it is kept. Where a unit has a
-    language more than once (``en-US`` and ``en-GB``), the first one counts.
+    Markup inside a segment (``<bpt>``, ``<ph>``, ...) is left out, the text around it and highlighted text (``<hi>``)
+    are kept. Where a unit has a language more than once (``en-US`` and ``en-GB``), the first one counts.
 
     Args:
         path: The file.
@@ -45,7 +46,18 @@ def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
                         yield Record(f"{path}, unit {count}", _texts(element))
                         root.clear()  # keeps memory flat
             parser.close()
-        except (ElementTree.ParseError, EOFError, OSError) as error:
+        # An encoding that the parser does not know is a LookupError or a ValueError.
+        except (
+            ElementTree.ParseError,
+            EOFError,
+            OSError,
+            LookupError,
+            ValueError,
+            RecursionError,
+            zlib.error,
+        ) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{path}, after unit {count}: expected TMX, got an error: {error}") from error
 
 
@@ -57,9 +69,15 @@ def _texts(unit: ElementTree.Element) -> dict[str, str]:
         code = language_code(variant.get(_XML_LANGUAGE) or variant.get("lang") or "")
         segment = next((child for child in variant if _name(child) == "seg"), None)
         if code is not None and segment is not None:
-            text = (segment.text or "") + "".join(child.tail or "" for child in segment)
-            found.setdefault(code, text)
+            found.setdefault(code, _text(segment))
     return found
+
+
+def _text(element: ElementTree.Element) -> str:
+    inside = (_text(child) if _name(child) == "hi" else "" for child in element)
+    return (element.text or "") + "".join(
+        text + (child.tail or "") for text, child in zip(inside, element, strict=True)
+    )
 
 
 def _name(element: ElementTree.Element) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import struct
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,11 @@ def test_translation_memories(tmp_path: Path) -> None:
     assert found.left_out == {"without English": 1}
 
 
+def test_highlighted_text_of_a_memory_is_kept(tmp_path: Path) -> None:
+    highlighted = TMX.replace("door", 'front <hi type="b">do<ph/>or</hi> now')
+    assert load_parallel(write(tmp_path / "memory.tmx", highlighted)).pairs[0].english == "Open the front door now."
+
+
 def test_a_damaged_memory_names_the_unit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"memory\.tmx, after unit 1: expected TMX, got an error"):
         load_parallel(write(tmp_path / "memory.tmx", TMX[: TMX.index('<tu><tuv xml:lang="de">') + 12]))
@@ -152,6 +158,15 @@ def test_catalogues(tmp_path: Path) -> None:
     catalogue.append(polib.POEntry(msgid="Water", msgstr="น้ำ"))
     catalogue.save_as_mofile(str(compiled))
     assert load_parallel(compiled).pairs == (Pair("Water", "น้ำ", "th"),)
+
+
+@pytest.mark.parametrize("size", [0, 4, 7, 28])
+def test_a_cut_catalogue(tmp_path: Path, size: int) -> None:
+    pytest.importorskip("polib", reason="needs the extra [parallel]")
+    path = tmp_path / "app.mo"
+    path.write_bytes(struct.pack("<7I", 0x950412DE, 0, 1, 28, 36, 0, 0)[:size])
+    with pytest.raises(DataError, match=r"app\.mo: expected a gettext catalogue, got an error"):
+        load_parallel(path)
 
 
 def test_left_out_records_are_counted_by_reason(tmp_path: Path) -> None:
@@ -206,6 +221,20 @@ def test_pairs_of_a_test_set_can_be_removed(tmp_path: Path) -> None:
         ("p.jsonl", "{oops\n", r"p\.jsonl, line 1, column 2: expected a JSON object"),
         ("p.jsonl", '{"de": "Wasser"}\n', r"p\.jsonl, line 1: expected an English text in 'en' or 'english', got only"),
         ("p.jsonl", '{"en": "Water", "de": 5}\n', r"p\.jsonl, line 1: expected a string in 'de', got 5"),
+        (
+            "p.jsonl",
+            '{"en": "\\ud800", "de": "b"}\n',
+            r"p\.jsonl, line 1: expected Unicode text in 'en', got the lone surr",
+        ),
+        ("p.jsonl", "[" * 100_000, r"p\.jsonl, line 1: expected a JSON object, got an error: maximum recursion depth"),
+        ("p.jsonl", '{"en": ' + "1" * 5000 + "}", r"p\.jsonl, line 1: expected a JSON object, got an error: Exceeds"),
+        ("p.jsonl", "{}", r"p\.jsonl, line 1: expected an English text in 'en' or 'english', got only an empty object"),
+        (
+            "p.tmx",
+            '<?xml version="1.0" encoding="foo"?><tmx/>',
+            r"p\.tmx, after unit 0: expected TMX, got an error: unk",
+        ),
+        ("p.tmx", '<?xml version="1.0" encoding="shift_jis"?><tmx/>', r"p\.tmx, after unit 0: .* multi-byte"),
         ("p.csv", "a,b\n", r"p\.csv: expected parallel text \(\.tsv, .*got a file that ends in '\.csv'"),
         ("p.tsv", "", r"paths: expected at least one pair of texts in .*p\.tsv, got none: files are empty"),
     ],
@@ -226,6 +255,8 @@ def test_names_are_checked_before_the_first_file_is_read(tmp_path: Path) -> None
     broken = write(tmp_path / "broken.tsv", "one column\n")
     with pytest.raises(DataError, match=r"missing\.tsv: file not found"):
         load_parallel([broken, tmp_path / "missing.tsv"])
+    with pytest.raises(DataError, match="expected hub:NAME or hub:NAME/CONFIG, got 'hub:'"):
+        load_parallel([broken, "hub:"])
 
 
 def test_arguments(tmp_path: Path) -> None:
