@@ -62,6 +62,8 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 def save_beir(data: RetrievalData, folder: str | Path) -> None:
     """Writes a data set in the BEIR layout; :func:`load_data` reads the same data set back.
 
+    The layout does not say which documents are held out: for such data, load it with ``unseen_documents=True``.
+
     Empty splits get a qrels file with the header only, so that loading keeps the splits.
 
     Args:

@@ -93,11 +93,13 @@ def from_datasets(
     split_by: SplitBy | str = SplitBy.AUTO,
     split_seed: int | None = None,
     split_fractions: Sequence[float] | None = None,
+    unseen_documents: bool = False,
 ) -> RetrievalData:
     """Makes a data set from Hugging Face ``datasets`` in the layout of BEIR's repositories on the Hub.
 
     ``from_datasets(*(load_dataset("mteb/nfcorpus", part) for part in ("corpus", "queries", "default")))`` reads a
-    repository, and ``from_datasets(*to_datasets(data).values(), split_by="official")`` equals ``data``.
+    repository, and ``from_datasets(*to_datasets(data).values(), split_by="official")`` equals ``data``
+    (with ``unseen_documents=True`` if documents of ``data`` are held out).
 
     Integer ids are converted to strings, since judgements often have integers where texts have strings. A value of None
     counts as missing; other columns are ignored. Queries without a score above 0 are left out, and their number is
@@ -116,6 +118,7 @@ def from_datasets(
             single one is divided by question.
         split_seed: As in :func:`~relkt.data.load_data`.
         split_fractions: As in :func:`~relkt.data.load_data`.
+        unseen_documents: As in :func:`~relkt.data.load_data`.
 
     Raises:
         DataError: If a column is missing or of another type, an id repeats, judgements or translations name an unknown
@@ -145,7 +148,7 @@ def from_datasets(
     )
     if translations is not None:
         raw = replace(raw, translations=_translations(_only_split("translations", translations)))
-    return raw.split(by, shares, split_seed)
+    return raw.split(by, shares, split_seed, unseen_documents=unseen_documents)
 
 
 def _splits(part: str, data: Dataset | DatasetDict) -> dict[str, Dataset]:

@@ -194,8 +194,8 @@ class RetrievalData:
         """The part of the data set that training (``Split.TRAIN``) or choosing by dev scores (``Split.DEV``) may see.
 
         Documents held out for later splits are left out with their passages, translations, queries and judgements:
-        training sees no document of dev and test, dev evaluation sees none of test. Where no document is held out
-        (known documents), this is the data set itself.
+        training sees no document of dev and test, dev evaluation sees none of test. Copies of their passages in other
+        documents are left out, too. Where no document is held out (known documents), this is the data set itself.
 
         Raises:
             ValueError: If ``split`` is unknown.
@@ -205,7 +205,8 @@ class RetrievalData:
         hidden = {d for d, held in self.held_out.items() if order.index(held) > order.index(wanted)}
         if not hidden:
             return self
-        passages = tuple(p for p in self.passages if p.document not in hidden)
+        hidden_texts = {p.text for p in self.passages if p.document in hidden}
+        passages = tuple(p for p in self.passages if p.document not in hidden and p.text not in hidden_texts)
         kept = {p.id for p in passages}
         qrels = {
             query: {passage: relevance for passage, relevance in judged.items() if passage in kept}

@@ -93,6 +93,13 @@ def test_data_of_one_split_keeps_it() -> None:
     assert from_datasets(*to_datasets(data).values(), split_by="official") == data
 
 
+def test_held_out_documents_are_held_out_again() -> None:
+    data = load_data("relkt-mini", split_by="document")
+    parts = to_datasets(data).values()
+    assert from_datasets(*parts, split_by="official", unseen_documents=True) == data
+    assert not from_datasets(*parts, split_by="official").held_out
+
+
 def test_the_mini_set_and_its_files_in_the_beir_layout(tmp_path: Path) -> None:
     data = load_data("relkt-mini")
     parts = to_datasets(data)

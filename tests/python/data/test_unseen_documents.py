@@ -50,6 +50,15 @@ def test_training_sees_no_text_of_a_held_out_document(data: RetrievalData) -> No
     assert not held & texts_of(seen)
 
 
+def test_training_sees_no_copy_of_a_held_out_passage(data: RetrievalData) -> None:
+    copied = {"a1": "passage b0", "d0": "passage c1"}
+    passages = tuple(replace(p, text=copied.get(p.id, p.text)) for p in data.passages)
+    seen = replace(data, passages=passages).seen_by("train")
+    assert [p.id for p in seen.passages] == ["a0", "d1"]
+    assert [q.id for q in seen.queries] == ["qa0-en", "qa0-de"]
+    assert set(seen.translations["de"]) == {"a0", "d1"}
+
+
 def test_dev_evaluation_sees_no_text_of_a_test_document(data: RetrievalData) -> None:
     seen = data.seen_by(Split.DEV)
     assert {p.document for p in seen.passages} == {"a", "b", "d"}
