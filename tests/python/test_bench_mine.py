@@ -1,4 +1,4 @@
-"""benches/compare.py mine: the smoke preset from end to end, and the checks of what was mined."""
+"""benches/compare.py mine: the smoke preset from end to end, and the checks of the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
 
 
 def best(check: ModuleType, case: Any, files: Any) -> tuple[Any, Any]:
-    """The judge of these files, and what the definition asks for, computed here in full."""
+    """The judge of these files, and the correct results, computed from all scores."""
     judge = check.Judge(files)
     scores = check.double(judge.queries) @ check.double(judge.passages).T
     own = scores[np.arange(len(scores)), judge.positives]
@@ -53,7 +53,7 @@ def test_smoke_preset(tmp_path: Path) -> None:
     }
     assert (report["queries"], report["rows"], report["killed"]) == (500, 5000, [])
     assert all(0 < cell["selecting"] <= cell["whole"] and cell["same"] == 1 for cell in cells.values())
-    # A margin makes a list of candidates run out, and relkt's search not.
+    # With a margin, sentence-transformers runs out of candidates for some queries; relkt does not.
     assert cells["st-faiss", "margin"]["served"] < cells["relkt", "margin"]["served"] == 1
     assert cells["relkt-dataset", "margin"]["served"] == 1
     assert "| margin, 1 thread |" in table_file.read_text()
@@ -69,7 +69,7 @@ def test_judge_tells_right_from_wrong(name: str, tmp_path: Path, modules: tuple[
     query = int(judge.sample[0])
     assert (found.rows[query] >= 0).all()
     last_left_out = np.where(np.arange(5) < 4, found.rows, -1)
-    # Who has run out found the first of what there is.
+    # A library that ran out of candidates must have the first of the correct results.
     assert judge.same("peer", case, found, last_left_out) == 1
     for rows in (
         found.rows[query][[1, 0, 2, 3, 4]],

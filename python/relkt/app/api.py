@@ -34,11 +34,11 @@ class SearchRequest(_Model):
     k: int = Field(DEFAULT_RESULTS, ge=1, description="Number of passages; fewer if fewer match the filter.")
     where: dict[str, Scalar | list[Scalar]] = Field(
         default_factory=dict,
-        description="Filter: for each column a value, or a list of values any of which matches; null matches passages "
-        "without a value. /api/info lists the columns.",
+        description="Filter: for each column a value, or a list of accepted values; null matches passages without a "
+        "value. /api/info lists the columns.",
         examples=[{"language": ["en", "de"]}],
     )
-    highlight: bool = Field(True, description="Whether to find the best sentence of each passage, which takes longer.")
+    highlight: bool = Field(True, description="If true, find the best sentence of each passage, which takes longer.")
 
 
 class Language(_Model):
@@ -47,7 +47,7 @@ class Language(_Model):
     code: str | None = Field(description="ISO 639 code of the most likely language; null for a text without words.")
     name: str | None = Field(description="Its English name.")
     probability: float
-    sure: bool = Field(description="Whether the detected language is reliable.")
+    sure: bool = Field(description="True if the detected language is reliable.")
 
 
 class Sentence(_Model):
@@ -76,7 +76,7 @@ class RankedPassage(_Model):
 
 
 class Timing(_Model):
-    """Seconds that the parts of the answer took, without waiting for earlier questions."""
+    """Durations of the parts of an answer in seconds, without the wait for earlier questions."""
 
     encoding: float
     search: float

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from relkt.retrieval import PassageStore
 
 MAX_VALUES = 100
-"""Most values of a filter of the page; the API filters by any column."""
+"""Maximum number of values of a filter on the page; the API filters by any column."""
 _NEVER = ("id", "text", "title")
 
 
@@ -32,7 +32,7 @@ def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[
 
     Args:
         passages: The passages.
-        max_values: Most values of a column.
+        max_values: Maximum number of values of a column.
     """
     columns = sorted(set(passages.columns) - {*_NEVER}, key=passages.columns.index)
     columns.sort(key=lambda name: name != "language")

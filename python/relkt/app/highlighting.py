@@ -17,7 +17,7 @@ from relkt.retrieval import IndexedPassage
 MAX_SENTENCES = 100
 """Passages with more sentences are not highlighted: encoding them would take longer than the search."""
 MAX_SENTENCES_IN_ALL = 400
-"""Most sentences encoded per question; passages past this limit are not highlighted."""
+"""Maximum number of sentences encoded per question; further passages are not highlighted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def sentence_spans(text: str, language: str | None = None) -> list[tuple[int, in
 
     Args:
         text: The text.
-        language: Code of its language, whose abbreviations are known. Default: English.
+        language: Code of its language, which determines the known abbreviations. Default: English.
     """
     spans = []
     for boundary in get_sentence_boundaries((language or "en").split("-")[0].lower(), text):

@@ -39,7 +39,7 @@ class LanguageGuess:
 
 
 class LanguageGuesser:
-    """Detects the language of short texts, among 135."""
+    """Detects the language of short texts, out of 135 languages."""
 
     def __init__(self) -> None:
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

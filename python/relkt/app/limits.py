@@ -16,7 +16,7 @@ class Limits:
         question_characters: Length of the longest question.
         results: Largest number of results per question.
         body_bytes: Size of the largest request body.
-        waiting: Number of questions that may wait while another is answered; further ones are refused.
+        waiting: Number of questions that may wait while another is answered; further questions are refused.
         connections: Number of open connections.
     """
 

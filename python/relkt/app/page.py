@@ -29,7 +29,7 @@ from relkt.app.service import SearchService
 SHOWN_RESULTS = 5
 """Number of results until the user chooses another."""
 
-# Attributes that Gradio's components have no option for.
+# Attributes for which Gradio's components have no option.
 _ON_LOAD = """() => {
   const box = document.querySelector('#relkt-question textarea');
   box.dir = 'auto';
@@ -59,7 +59,7 @@ def mount_page(
         service: The service that answers questions.
         examples: Example questions, shown as buttons.
         run: A training run to show in a second tab.
-        has_login: Whether to show a button to log out.
+        has_login: True shows a button to log out.
     """
     gr.mount_gradio_app(
         app,
@@ -197,7 +197,7 @@ def _search(
 
 def _mark(service: SearchService, asked: object) -> tuple[Any, Any]:
     """The status and passages with best sentences marked."""
-    # Searches again instead of storing passages per visitor: that is fast compared with encoding sentences.
+    # Searches again instead of storing each visitor's passages; a search is fast compared with encoding sentences.
     try:
         return _answer(service, _Asked.model_validate(asked), highlight=True)
     except BusyError:

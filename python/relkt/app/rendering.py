@@ -104,7 +104,7 @@ def page_footer(*, has_login: bool) -> str:
     """The bottom of the page as HTML.
 
     Args:
-        has_login: Whether to show a button to log out.
+        has_login: True shows a button to log out.
     """
     return _render("footer.html", has_login=has_login)
 

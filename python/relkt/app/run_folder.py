@@ -69,7 +69,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-        # Wide tables scroll on their own, and with the keyboard.
+        # Wide tables scroll separately from the page, also with the keyboard.
         markdown.add_render_rule("table_open", lambda *_: _TABLE_OPEN)
         markdown.add_render_rule("table_close", lambda *_: "</table></div>")
         return str(markdown.render(text))

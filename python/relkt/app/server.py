@@ -40,7 +40,8 @@ def create_app(
         service: The service that answers questions.
         examples: Example questions, shown as buttons.
         run: Folder of a training run to show in a second tab.
-        token: Token that the API requires as ``Authorization: Bearer TOKEN``, and the page by a login. Default: none.
+        token: Required token: programs send it as ``Authorization: Bearer TOKEN``, people log in with it. Default:
+            none.
         allowed_hosts: Host names and addresses (IPv6 in brackets) that clients may use; the list prevents DNS
             rebinding. Default: any.
 

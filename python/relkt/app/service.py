@@ -23,7 +23,7 @@ DEFAULT_RESULTS = 10
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds that the parts of an answer took, without waiting for earlier questions.
+    """Durations of the parts of an answer in seconds, without the wait for earlier questions.
 
     Args:
         encoding: Embedding the question.
@@ -83,7 +83,7 @@ class SearchService:
 
     @property
     def encoder_name(self) -> str | None:
-        """Name of the encoder; only the end of its path if it is a folder: the rest of the path is private."""
+        """Name of the encoder; for a folder, only the end of its path, because the rest is private."""
         name = self.retriever.encoder_name
         if name is None or not is_local(name):
             return name

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def bench(
     index: Annotated[
-        Path | None, typer.Argument(help="An index file, some of whose rows serve as queries. Default: random rows.")
+        Path | None, typer.Argument(help="An index file; some of its rows serve as queries. Default: random rows.")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Number of random rows.")] = 100_000,
     dim: Annotated[int, typer.Option(min=1, help="Dimensions of the random rows.")] = 384,
@@ -34,7 +34,7 @@ def bench(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Time exact search on this machine, next to NumPy and, if it is installed, faiss.
+    """Compare the speed of exact search on this machine with NumPy and, if installed, faiss.
 
     NumPy uses the threads of its BLAS, whatever `--threads` says.
 

@@ -65,7 +65,7 @@ def index(
 ) -> None:
     """Embed passages into an index file, and store their texts next to it.
 
-    All further columns, except embeddings, are stored too, to show and to filter by. If the command is interrupted or
+    All other columns, except embeddings, are stored too, for display and filters. If the command is interrupted or
     killed, run it again to continue.
 
     Example: `relkt index passages.jsonl --output wiki.relkt`

@@ -23,7 +23,7 @@ def serve(
     index: Annotated[Path, typer.Argument(help="An index file written by `relkt index`.")],
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on; 0.0.0.0 for all. The default admits this machine only."),
+        typer.Option(help="Address to listen on; 0.0.0.0 for all. By default, only this machine can connect."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free port.")] = 7860,
     token: Annotated[
@@ -44,7 +44,7 @@ def serve(
         list[str] | None,
         typer.Option(
             help="Host name that clients may use, e.g. search.example.org or *.example.org. May be repeated. Default: "
-            "loopback names only if --host is a loopback address, otherwise any name."
+            "only loopback names if --host is a loopback address, otherwise any name."
         ),
     ] = None,
     model: MovedModelOption = None,

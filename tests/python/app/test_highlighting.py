@@ -1,4 +1,4 @@
-"""Sentences of passages, and the best of them."""
+"""Sentences of passages, and the best sentence."""
 
 from __future__ import annotations
 

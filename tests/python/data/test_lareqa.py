@@ -85,8 +85,8 @@ def test_split_by_question_gives_a_train_split(folder: Path) -> None:
 
 
 def test_mean_average_precision_by_hand(folder: Path) -> None:
-    """The 11 positives of question q10 are at 1 to 10 degrees, the Chinese one at 40; the 22 other sentences are at 20
-    degrees, tied, and so rank before the Chinese one."""
+    """Ten positives of question q10 are at 1 to 10 degrees, the Chinese one at 40. The 22 other sentences are at 20
+    degrees, with equal scores, so they rank before the Chinese one."""
     data = load_data("lareqa", path=folder, languages=["en", "th"])
     positives = data.positives("q10-en")
     angle = {id_: 1.0 + place for place, id_ in enumerate(positives)} | {"zh/Chemistry_of_Ice/1/0": 40.0}

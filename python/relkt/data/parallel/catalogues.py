@@ -18,7 +18,7 @@ _MARKUP = re.compile(r"<[^<>]+>")
 
 
 def read_catalogue(path: Path, language: str | None) -> Iterator[Record]:
-    """The messages of a catalogue, singular forms only; obsolete and fuzzy ones are left out, and counted.
+    """Reads the messages of a catalogue; obsolete, fuzzy and plural messages are marked with a ``problem``.
 
     Accelerator marks (``_Open``) and markup are removed on both sides.
 

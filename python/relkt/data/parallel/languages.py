@@ -1,4 +1,4 @@
-"""Language codes as files of parallel text write them."""
+"""Language codes in files of parallel text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _CODE = re.compile(r"([A-Za-z]{2,3})(?:[-_@][A-Za-z0-9]+)*")
 _IN_NAME = re.compile(r"(?:^|[._-])(en-([a-z]{2,3})|([a-z]{2,3})-en)(?=$|[._-])")
 
-# Three letters for what has two (ISO 639-2), as catalogues and corpora use them side by side.
+# ISO 639-2 codes of languages that also have a two-letter code; catalogues and corpora use both.
 _TWO_LETTERS = {
     "ara": "ar",
     "deu": "de",

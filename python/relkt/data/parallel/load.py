@@ -19,7 +19,7 @@ from relkt.data.parallel.tmx import read_tmx
 from relkt.data.types import DataError
 
 MAX_CHARACTERS = 2000
-"""Default length from which on a text is left out."""
+"""Default maximum length of a text in characters; longer texts are left out."""
 HUB = "hub:"
 """Prefix of a data set on the Hugging Face Hub."""
 
@@ -43,25 +43,25 @@ def load_parallel(
 ) -> ParallelText:
     """Load English texts with their translations, for the stages that need no labels.
 
-    Formats, by the end of a file's name (each but catalogues also with ``.gz``):
+    Formats, by the end of a file's name (all except catalogues may be compressed, with ``.gz`` appended):
 
     - ``.tsv``, ``.txt``: columns English, translation and, if there is a third, its language; or any columns with a
       header of language codes (``en``, ``de``, ...);
-    - ``.jsonl``: ``{"en": ..., "de": ...}``, the same under ``translation``, or ``{"english": ...,
-      "non_english": ...}`` (``text`` and ``language`` are known too);
-    - Moses pairs: ``NAME.en`` and ``NAME.de``, named by either file or by ``NAME``;
+    - ``.jsonl``: ``{"en": ..., "de": ...}``, the same in an object ``translation``, or ``{"english": ...,
+      "non_english": ...}``; the keys ``text`` and ``language`` are also known;
+    - Moses pairs: ``NAME.en`` and ``NAME.de``, given as either file or as ``NAME``;
     - ``.tmx``: translation memories;
     - ``.po``, ``.mo``: gettext catalogues with English messages (needs ``pip install 'relkt[parallel]'``);
-    - a folder: all such files in it and below;
-    - ``hub:NAME`` or ``hub:NAME/CONFIG``: the train split of a data set on the Hugging Face Hub, with columns as the
-      keys of JSON lines.
+    - a folder: all such files in the folder and its subfolders;
+    - ``hub:NAME`` or ``hub:NAME/CONFIG``: the train split of a data set on the Hugging Face Hub, with columns named
+      like the keys of JSON lines.
 
     Files are read as streams. Records without English or without a translation, copies of the English text, texts of
     more than ``max_characters`` and repeated pairs are left out; ``left_out`` counts them by reason.
 
     Args:
         paths: One or several files, folders or data sets.
-        language: Language of translations where neither the file nor its name says it; default ``"und"``.
+        language: Language of translations if neither the file nor its name states it; default ``"und"``.
         languages: Languages to keep; None keeps all.
         max_characters: Longest text kept, in characters, at least 1. Default 2000.
         progress: Called with the number of records read since the last call.
@@ -123,7 +123,7 @@ class _Collector:
         self._seen: set[tuple[str, bytes]] = set()
 
     def add(self, record: Record) -> None:
-        """Take over the pairs of a record."""
+        """Adds the pairs of a record, or counts the record by the reason to leave it out."""
         english = " ".join(record.texts.get("en", "").split())
         others = {code: text for code, text in record.texts.items() if code != "en"}
         if record.problem:
@@ -161,7 +161,7 @@ _Source = tuple[str, Callable[[], Iterator[Record]]]
 
 
 def _sources(name: str, language: str | None) -> list[_Source]:
-    """Name and reader of each file that a path stands for."""
+    """Returns the name and the reader of each file of a path."""
     if name.startswith(HUB):
         if not name.removeprefix(HUB).strip("/:"):
             raise DataError(f"paths: expected hub:NAME or hub:NAME/CONFIG, got {name!r}")

@@ -12,7 +12,10 @@ from relkt.data.types import DataError
 
 
 def moses_files(path: Path) -> dict[str, Path] | None:
-    """Language -> file of a Moses corpus, from one of its files or from the name they share; else None.
+    """Finds the files of a Moses corpus by language, from one of the files or from their common name.
+
+    Returns:
+        Language -> file; None if ``path`` is not part of a Moses corpus.
 
     Raises:
         DataError: If ``path`` is a file ``NAME.LANG`` without the other file of a pair next to it.
@@ -48,7 +51,7 @@ def _escaped(name: str) -> str:
 
 
 def read_moses(files: dict[str, Path]) -> Iterator[Record]:
-    """Lines of the same number, in all languages of a corpus.
+    """Reads the files line by line; a record has the same line in all languages.
 
     Raises:
         DataError: If the files have different numbers of lines.

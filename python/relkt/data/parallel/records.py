@@ -16,8 +16,8 @@ class Record(NamedTuple):
 
     Args:
         where: File and place, for errors.
-        texts: Language -> text; ``en`` among them in a usable record.
-        problem: Reason to leave the record out that only the format knows (e.g. ``"fuzzy"``); empty otherwise.
+        texts: Language -> text; a usable record has ``en``.
+        problem: Reason to leave the record out, from its format (e.g. ``"fuzzy"``); empty by default.
     """
 
     where: str
@@ -40,7 +40,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text, without its line break, of each line of a UTF-8 file.
+    """Yields the number (from 1) and the text, without the line break, of each line of a UTF-8 file.
 
     Raises:
         DataError: If the file is missing, damaged or not UTF-8.

@@ -17,7 +17,7 @@ _OTHER = ("text", "non_english", "translation", "positive", "target")
 
 
 def read_tsv(path: Path, language: str | None) -> Iterator[Record]:
-    """Columns separated by tabs, without quoting; blank lines are skipped.
+    """Reads columns separated by tabs, without quoting; skips blank lines.
 
     With a header of language codes (``en``, ``de``, ``fr``, ...) a line holds a text in these languages, some of which
     may be empty. A header ``english``, ``text`` or ``english``, ``text``, ``language`` names the columns. Without a
@@ -63,7 +63,7 @@ def read_tsv(path: Path, language: str | None) -> Iterator[Record]:
 
 
 def _header(cells: list[str]) -> list[str] | None:
-    """Column names of a header: language codes with ``en``, or ``en``, ``text`` and ``language``; None for a record."""
+    """Column names of a header: language codes with ``en``, or ``en``, ``text``, ``language``; None if not a header."""
     names = [cell.strip().lower() for cell in cells]
     if names[0] in _ENGLISH and names[1] in _OTHER:
         return ["en", "text", *(["language"] if names[2:3] == ["language"] else names[2:])]
@@ -81,11 +81,14 @@ def _tag(value: str, where: str) -> str:
 
 
 def read_json_lines(path: Path, language: str | None) -> Iterator[Record]:
-    """JSON objects, one a line.
+    """Reads JSON lines.
 
-    Each is ``{"en": ..., "de": ...}`` with a text by language code, the same under ``translation`` (as OPUS on the
-    Hub), or ``{"english": ..., "non_english": ...}`` (as sentence-transformers' parallel data sets), where ``text`` may
-    stand for ``non_english`` and ``language`` names the language.
+    An object has one of these forms:
+
+    - ``{"en": ..., "de": ...}``: a text for each language code;
+    - the same in an object ``translation``, as in OPUS on the Hub;
+    - ``{"english": ..., "non_english": ...}``, as in sentence-transformers' parallel data sets. The second key may also
+      be ``text``; the key ``language`` is optional.
 
     Args:
         path: The file.
@@ -102,7 +105,7 @@ def read_json_lines(path: Path, language: str | None) -> Iterator[Record]:
 
 
 def texts_of(record: Mapping[str, Any], default: str, where: str) -> dict[str, str]:
-    """Language -> text of one object, in any of the forms that :func:`read_json_lines` reads.
+    """Returns the texts of one object by language; :func:`read_json_lines` describes its forms.
 
     Raises:
         DataError: If it has another form.

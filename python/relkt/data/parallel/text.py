@@ -65,9 +65,9 @@ class ParallelText:
         return {language: tuple(pairs) for language, pairs in found.items()}
 
     def without(self, texts: Iterable[str]) -> ParallelText:
-        """The pairs of which neither side equals one of some texts, as a dev or test set must not be trained on.
+        """Removes the pairs with a side that equals one of ``texts``, such as dev or test questions.
 
-        Texts are compared without case and with runs of white space as one blank.
+        The comparison ignores case, and treats runs of white space as one blank.
         """
         refused = {folded(text) for text in texts}
         kept = tuple(
@@ -99,5 +99,5 @@ class ParallelText:
 
 
 def folded(text: str) -> str:
-    """A text without case and with runs of white space as one blank, to compare it with others."""
+    """Normalizes a text for comparison: folds its case, and replaces runs of white space by one blank."""
     return " ".join(text.split()).casefold()

@@ -16,10 +16,10 @@ _XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
 def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
-    """The translation units of a TMX file, read as a stream.
+    """Reads the translation units of a TMX file as a stream.
 
-    Markup inside a segment (``<bpt>``, ``<ph>``, ...) is left out, the text around it and highlighted text (``<hi>``)
-    are kept. Where a unit has a language more than once (``en-US`` and ``en-GB``), the first one counts.
+    Markup inside a segment (``<bpt>``, ``<ph>``, ...) is removed; the text around it and highlighted text (``<hi>``)
+    are kept. If a unit has several texts in a language (``en-US`` and ``en-GB``), the first is used.
 
     Args:
         path: The file.

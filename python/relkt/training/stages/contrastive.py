@@ -33,13 +33,13 @@ class ContrastiveTargets(TypedDict):
 
     Attributes:
         labelled: Rows of the questions with a positive, shape ``(l,)``.
-        positive: Row of the positive of each, among the passages of the batch, shape ``(l,)``.
-        excluded: Passages that are not negatives of each, bool, shape ``(l, p)``.
-        document: Row of the positive's document of each, among the documents of the batch, shape ``(l,)``; empty
-            where documents have no weight.
-        excluded_documents: Documents that are not negatives of each, bool, shape ``(l, d)``.
+        positive: Row of each question's positive among the passages of the batch, shape ``(l,)``.
+        excluded: True for passages that are not negatives of the question, shape ``(l, p)``.
+        document: Row of each positive's document among the documents of the batch, shape ``(l,)``; empty if
+            documents have no weight.
+        excluded_documents: True for documents that are not negatives of the question, shape ``(l, d)``.
         follower: Rows of the questions in parallel languages, shape ``(f,)``.
-        followed: Row of the English version of each, shape ``(f,)``.
+        followed: Row of each follower's English version, shape ``(f,)``.
     """
 
     labelled: Tensor
@@ -52,7 +52,7 @@ class ContrastiveTargets(TypedDict):
 
 
 class Contrastive(TrainingStage):
-    """Questions, and spans of passages, against all passages of the documents of a batch.
+    """Contrasts questions and spans of passages with all passages of the documents of a batch.
 
     An epoch consists of rounds; in each round, each document is in one batch. An example is a whole batch: the numbers
     of the epoch, of the round, and of the batch in the round. Random draws for a document depend on the seed, the epoch
@@ -60,7 +60,7 @@ class Contrastive(TrainingStage):
 
     Args:
         model: The encoder.
-        prepared: Inputs of the run. Passages are contrasted at any level.
+        prepared: Inputs of the run. The stage contrasts passages, also if the run's level is another.
         progress: Not used.
     """
 
@@ -114,9 +114,9 @@ class Contrastive(TrainingStage):
         return self.batch_of(epoch, number, self.documents(epoch, number, batch))
 
     def batch_of(self, epoch: int, number: int, documents: list[int]) -> MicroBatch[ContrastiveTargets]:
-        """Questions and pseudo-questions about some documents, all passages of these, and the documents themselves.
+        """Questions and pseudo-questions about some documents, their passages, and the documents themselves.
 
-        Documents are among the texts only if they have a weight. Equal texts are encoded once.
+        Documents are included only if ``document_weight`` is above 0. Equal texts are encoded once.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -158,9 +158,9 @@ class Contrastive(TrainingStage):
 
 
 class ContrastiveStageLoss(StageLoss[ContrastiveTargets]):
-    """InfoNCE over the passages of a batch and, where they have a weight, over its whole documents.
+    """InfoNCE over the passages of a batch and, if ``document_weight`` is above 0, over its whole documents.
 
-    The passages given are those of the batch, followed by its documents.
+    The argument ``passages`` has the passages of the batch, then its documents.
 
     Args:
         model: The encoder.
@@ -229,9 +229,12 @@ class _BatchBuilder:
             self.documents.setdefault(self.document_texts[row], len(self.documents))
 
     def add_question(self, text: str, positive: int, others: tuple[int, ...]) -> None:
-        """Add a question with the candidate row of its positive, and of all of its positives.
+        """Adds a question.
 
-        Neither they nor their documents are negatives.
+        Args:
+            text: The question.
+            positive: Candidate row of one positive.
+            others: Candidate rows of all positives; neither they nor their documents are negatives.
         """
         texts, groups = self.training_set.candidates.texts, self.training_set.groups
         self.labelled.append(len(self.queries))
@@ -246,7 +249,7 @@ class _BatchBuilder:
             self.excluded_documents.append({self.documents[t] for t in whole if t in self.documents} - {row})
 
     def add_follower(self, text: str, english: str) -> None:
-        """Add a question whose embedding follows that of its English version, which is added if it is missing."""
+        """Adds a question to be pulled towards its English version; adds the English version if it is missing."""
         if english not in self.queries:
             self.queries.append(english)
         self.follower.append(len(self.queries))
@@ -279,7 +282,7 @@ def _mask(rows: list[set[int]], width: int) -> Tensor:
 
 
 def _translated_questions(training_set: TrainingSet, num_documents: int) -> list[list[list[int]]]:
-    """For each document, its questions; each as rows of ``training_set.pairs``, one a language."""
+    """Returns the questions of each document, each as rows of ``training_set.pairs``, one row per language."""
     translations: dict[tuple[int, int, str], list[int]] = {}
     for number, (query, positive) in enumerate(training_set.pairs.tolist()):
         key = int(training_set.groups[positive]), positive, training_set.queries[query].parallel
@@ -291,7 +294,7 @@ def _translated_questions(training_set: TrainingSet, num_documents: int) -> list
 
 
 def _span_sources(prepared: Prepared, languages: tuple[str, ...]) -> list[list[str]]:
-    """For each passage, the texts that spans are cut from: the passage and its translations."""
+    """Returns the texts from which spans of each passage are cut: the passage and its translations."""
     config, data = prepared.config, prepared.training_data
     if not config.contrastive.parallel_passages:
         return [[passage.text] for passage in data.passages]

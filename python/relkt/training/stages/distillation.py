@@ -32,10 +32,10 @@ class DistillationTargets(TypedDict):
     """Teacher embeddings and positives of the texts of a micro-batch, int64.
 
     Attributes:
-        text: Row of ``teacher_texts`` that each question or sentence follows, shape ``(b,)``.
-        passage: Row of ``teacher_passages`` that each passage follows, shape ``(u,)``.
+        text: Row of ``teacher_texts`` with the target of each question or sentence, shape ``(b,)``.
+        passage: Row of ``teacher_passages`` with the target of each passage, shape ``(u,)``.
         labelled: Rows of the questions with a positive, shape ``(l,)``.
-        positive: Row of ``teacher_passages`` of the positive of each, shape ``(l,)``.
+        positive: Row of ``teacher_passages`` with each question's positive, shape ``(l,)``.
         excluded: Pairs (index into ``labelled``, row of ``teacher_passages``) that are not negatives, shape ``(e, 2)``.
     """
 
@@ -47,13 +47,13 @@ class DistillationTargets(TypedDict):
 
 
 class Distillation(TrainingStage):
-    """Every text is pulled towards the teacher's embedding of its English version.
+    """Pulls every text towards the teacher's embedding of its English version.
 
-    The teacher is the model as it is when this is made; it embeds the English texts once. The student's texts are the
-    training questions in the languages trained, in English and in ``parallel_languages``; sentences of the passages and
-    their translations (:func:`parallel_sentences`); and passages, which keep their embeddings.
+    The teacher is the model at the start of the stage; it embeds the English texts once. The student's texts are the
+    training questions in the training languages, in English and in ``parallel_languages``; sentences of the passages
+    and their translations (:func:`parallel_sentences`); and passages, whose targets are their own embeddings.
 
-    An example is a text: its kind, its number among those of the kind, and for a sentence the number of its language.
+    An example is a text: its kind, its number within the kind, and for a sentence the number of its language.
 
     Args:
         model: The encoder, teacher and then student.
@@ -93,7 +93,7 @@ class Distillation(TrainingStage):
 
     @override
     def examples(self, epoch: int) -> Rows:
-        """Texts of an epoch: each question in some languages, some sentences in one, some passages; drawn at random."""
+        """Draws an epoch's texts: each question in some languages, some sentences in one language, some passages."""
         rng = np.random.default_rng([self._seed, _DISTILLATION_DRAWS, epoch])
         examples = [
             (_QUESTION, pair, 0)
@@ -108,7 +108,7 @@ class Distillation(TrainingStage):
 
     @override
     def batch(self, examples: Rows) -> MicroBatch[DistillationTargets]:
-        """Questions and sentences as queries, and passages; each with its target, questions also with a positive."""
+        """Questions and sentences as queries, and passages, with targets; labelled questions also have a positive."""
         training_set = self._training_set
         queries: list[str] = []
         text: list[int] = []
@@ -201,7 +201,10 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
 
 
 def _translated_questions(training_set: TrainingSet, parallel_languages: tuple[str, ...]) -> list[list[int]]:
-    """Questions, each as rows of ``training_set.pairs``, one a language; without English, not in parallel languages."""
+    """Returns the questions, each as rows of ``training_set.pairs``, one row per language.
+
+    A question without an English version is omitted in parallel languages.
+    """
     warn_of_untranslated(training_set, parallel_languages)
     translations: dict[tuple[int, str], list[int]] = {}
     for pair, (query, positive) in enumerate(training_set.pairs.tolist()):

@@ -20,8 +20,8 @@ class Prepared:
     Args:
         data: The data set, for evaluation on the test questions. Stages use :attr:`training_data`.
         config: Configuration of the run.
-        languages: The languages trained; never empty, unlike in the configuration.
-        teacher: Another model as the teacher of the transfer stage; None for the student's own start.
+        languages: The training languages; never empty, unlike in the configuration.
+        teacher: Another model as the teacher of the transfer stage; None for the student at the start of the stage.
     """
 
     data: RetrievalData
@@ -37,7 +37,7 @@ class Prepared:
 
     @cached_property
     def evaluator(self) -> DevEvaluator:
-        """The dev evaluation; where documents are held out, its candidates are those of train and dev.
+        """The dev evaluation; if documents are held out, its candidates are those of train and dev.
 
         Raises:
             ValueError: If a language has no query in the dev split.
@@ -51,10 +51,10 @@ class Prepared:
         )
 
     def training_set(self, languages: tuple[str, ...] | None = None, level: Level | None = None) -> TrainingSet:
-        """Training questions in some languages with candidates of a level; made once.
+        """Training questions in some languages with candidates of a level; cached.
 
         Args:
-            languages: Default: the languages trained.
+            languages: Default: the training languages.
             level: Default: the level of the configuration.
 
         Raises:
@@ -66,7 +66,7 @@ class Prepared:
         return self._training_sets[key]
 
     def languages_of(self, stage: Stage) -> tuple[str, ...]:
-        """The languages whose questions a stage trains on: the languages trained, and English where it is included."""
+        """The languages of a stage's questions: the training languages, and English if the stage includes it."""
         config = self.config
         with_english = {
             Stage.CONTRASTIVE: config.contrastive.include_english,
@@ -79,6 +79,6 @@ class Prepared:
 
     @property
     def vocabulary_languages(self) -> tuple[str, ...]:
-        """The languages that the vocabulary stage learns pieces for."""
+        """The languages for which the vocabulary stage learns pieces."""
         named = self.config.vocabulary.languages or (*self.languages, *self.config.parallel_languages)
         return sort_languages({language for language in named if language != "en"})

@@ -22,7 +22,7 @@ TargetsT = TypeVar("TargetsT", bound=Mapping[str, object])
 
 @dataclass(frozen=True)
 class MicroBatch(Generic[TargetsT]):
-    """Texts of one forward pass, and the tensors that the loss compares their embeddings with.
+    """Texts of one forward pass, and the tensors with which the loss compares their embeddings.
 
     Args:
         queries: Questions.
@@ -54,7 +54,7 @@ class TrainingStage(Protocol):
     examples_per_step: int
 
     def examples(self, epoch: int) -> Rows:
-        """The examples of an epoch, one a row, shape ``(t, c)``, int64. An epoch without examples ends the stage."""
+        """The examples of an epoch, one per row, shape ``(t, c)``, int64. An epoch without examples ends the stage."""
 
     def batch(self, examples: Rows) -> MicroBatch[Any]:
         """The texts and targets of some examples of an epoch."""

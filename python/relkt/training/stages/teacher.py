@@ -43,10 +43,10 @@ class Teacher(TrainingStage):
 
     @override
     def examples(self, epoch: int) -> Rows:
-        """Triplets ``(question row, positive row, negative row)`` that the model ranks wrongly, or nearly so.
+        """Mines triplets ``(question row, positive row, negative row)``.
 
-        Each positive has up to ``num_hard`` negatives that score above it and up to ``num_semi_hard`` that score less
-        than the margin below it; each positive of a question is mined for separately. Blocked candidates
+        Each positive has up to ``num_hard`` negatives that score above it, and up to ``num_semi_hard`` that score below
+        it by less than the margin. If a question has several positives, each gets its own negatives. Blocked candidates
         (:meth:`TrainingSet.blocked`) are not negatives.
         """
         self._progress.activity("mining")

@@ -1,4 +1,4 @@
-"""The transfer stage: questions in every language follow the frozen teacher's embedding of the English question."""
+"""The transfer stage: pulls questions in every language towards the frozen teacher's embedding of the English one."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class TransferTargets(TypedDict):
 
 
 class Transfer(TrainingStage):
-    """A question is pulled towards the teacher's embeddings of its English version and of its passage.
+    """Pulls a question towards the teacher's embeddings of its English version and of its passage.
 
-    The teacher is another model, or this one as it is when this is made; it embeds every English question and every
-    passage once. A question without an English translation is embedded itself.
+    The teacher is another model, or this model at the start of the stage; it embeds every English question and every
+    passage once. If a question has no English version, the teacher embeds the question itself.
 
     Args:
         model: The encoder: the student. With another teacher it may get a projection (:func:`project_student`).
@@ -73,7 +73,7 @@ class Transfer(TrainingStage):
 
     @override
     def batch(self, examples: Rows) -> MicroBatch[TransferTargets]:
-        """Questions with their passages, and these in the questions' languages."""
+        """Questions with their passages, and translations of these passages into the questions' languages."""
         training_set = self._training_set
         queries, positives = examples[:, 0], examples[:, 1]
         distinct, in_batch = np.unique(positives, return_inverse=True)
@@ -148,7 +148,7 @@ class TransferStageLoss(StageLoss[TransferTargets]):
             scale=self.config.scale,
             reduction=Reduction.SUM,
         )
-        # The mean is over all questions, as in the other terms; one without a translation adds nothing.
+        # The mean is over all questions, as in the other terms; a question without a translation adds nothing.
         return loss + translation_loss / (1 if self.reduction is Reduction.SUM else len(teacher_query))
 
 
@@ -176,7 +176,7 @@ def embed_with_teacher(
 
     Args:
         teacher: The teacher.
-        training_set: Questions and candidates. A question without an English translation is embedded itself.
+        training_set: Questions and candidates. If a question has no English version, the question itself is embedded.
         batch_size: Texts encoded at once.
     """
     texts = list(dict.fromkeys(training_set.english))
@@ -194,8 +194,8 @@ def project_student(
 ) -> None:
     """Append a projection into the teacher's space to the student, if the configuration or the dimensions require it.
 
-    It starts as the least-squares map of the student's embeddings of the English training questions and the candidates
-    onto the teacher's, and is trained with the rest.
+    The projection is initialized by least squares, from the student's to the teacher's embeddings of the English
+    training questions and the candidates, and is trained with the other weights.
 
     Args:
         student: Changed in place.

@@ -53,7 +53,7 @@ def find_muse(model: SentenceTransformer) -> MuseEncoder:
 
 
 def parallel_texts(data: RetrievalData, languages: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
-    """Training questions and passages in some languages, paired with their English versions.
+    """Pairs the training questions and passages in some languages with their English versions.
 
     Args:
         data: The data set.

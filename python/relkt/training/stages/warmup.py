@@ -16,7 +16,7 @@ from relkt.training.stages.triplets import TripletStageLoss, TripletTargets, tri
 
 
 class Warmup(TrainingStage):
-    """Triplets with BM25 negatives; with random ones after ``bm25_epochs``.
+    """Triplets with BM25 negatives, and with random negatives after ``bm25_epochs``.
 
     Args:
         model: The encoder.
