@@ -1,4 +1,4 @@
-"""Whether what was mined is right: relkt against a computation in float64, and the peers against relkt."""
+"""Checks of mined negatives: relkt against a computation in float64, and the peers against relkt."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def check_rows(name: str, array: object) -> Embeddings:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value is a torch tensor. Does not import torch: a caller with a tensor already has."""
+    """True if a value is a torch tensor. Does not import torch: a caller with a tensor already has."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

@@ -311,7 +311,7 @@ class Index:
 
     @property
     def has_ids(self) -> bool:
-        """Whether the passages have ids other than their rows."""
+        """True if the passages have ids other than their rows."""
         return self._ids is not None
 
     @property

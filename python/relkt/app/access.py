@@ -51,7 +51,7 @@ class Access:
         self._sessions: dict[str, float] = {}
 
     def is_token(self, text: str) -> bool:
-        """Whether a text equals the token; takes constant time."""
+        """True if a text equals the token; takes constant time."""
         return hmac.compare_digest(text.encode("utf-8", "surrogateescape"), self._token.encode())
 
     def open_session(self) -> str:
@@ -69,7 +69,7 @@ class Access:
         self._sessions.pop(key or "", None)
 
     def allows(self, connection: HTTPConnection) -> bool:
-        """Whether a request has the token or belongs to a session."""
+        """True if a request has the token or belongs to a session."""
         scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(credentials.strip()):
             return True

@@ -34,7 +34,7 @@ class LanguageGuess:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the language is reliable, see :data:`SURE`."""
+        """True if the language is reliable, see :data:`SURE`."""
         return self.code is not None and self.probability >= SURE
 
 

@@ -113,7 +113,7 @@ def login_page(*, failed: bool) -> str:
     """The login page as HTML.
 
     Args:
-        failed: Whether the previous token was wrong.
+        failed: True if the previous token was wrong.
     """
     return _render("login.html", failed=failed)
 

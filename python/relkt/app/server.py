@@ -81,7 +81,7 @@ def create_app(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reachable only from this machine.
+    """True if an address is reachable only from this machine.
 
     Args:
         host: An address or a name.

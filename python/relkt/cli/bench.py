@@ -36,7 +36,7 @@ def bench(
 ) -> None:
     """Compare the speed of exact search on this machine with NumPy and, if installed, faiss.
 
-    NumPy uses the threads of its BLAS, whatever `--threads` says.
+    `--threads` does not affect NumPy, which uses the threads of its BLAS.
 
     Example: `relkt bench --rows 50000 --queries 1,256`
     """

@@ -32,7 +32,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, overwrite: bool) -> Non
 
     Args:
         outputs: Option -> its file, or None if the option is not given.
-        overwrite: Whether existing files may be replaced.
+        overwrite: True if existing files may be replaced.
 
     Raises:
         ValueError: If two options have the same file.

@@ -48,8 +48,8 @@ def evaluate(
     trained_languages: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated languages that the model was trained in, a subset of the evaluated ones; they and "
-            "the others are also averaged separately. Default: those of the model's training run, if it has one."
+            help="Comma-separated training languages of the model, a subset of the evaluated languages. The results "
+            "include their mean and the mean of the other languages. Default: from the model's training run, if known."
         ),
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,

@@ -134,7 +134,7 @@ def mine(
     scores: Annotated[
         bool,
         typer.Option(
-            "--scores", help="Add cosines; in the labeled formats, instead of labels.", rich_help_panel=_OUTPUT
+            "--scores", help="Add cosines; in the labeled formats they replace the labels.", rich_help_panel=_OUTPUT
         ),
     ] = False,
     ids: Annotated[
@@ -159,8 +159,8 @@ def mine(
 ) -> None:
     """Mine hard negatives for the pairs of a file.
 
-    All conditions hold inside an exact search, so a query gets fewer negatives only if no more exist. A query's
-    positives, and passages with the text of a positive or of the query, are never negatives.
+    All conditions are applied inside an exact search, so a query gets fewer negatives only if no other passage meets
+    them. A query's positives, and passages with the text of a positive or of the query, are never negatives.
 
     Finished work is saved in `OUTPUT.work` after every 1,024 texts embedded and 16,384 queries mined. If the run is
     interrupted, even by `kill -9`, the same command resumes it and writes the same file.

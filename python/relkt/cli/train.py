@@ -59,8 +59,9 @@ def train(
     languages: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated languages of the questions to load, e.g. en,th,de. The configuration selects those "
-            "to train; all are tested. Include en: stages align the others with English questions. Default: all."
+            help="Comma-separated languages of the questions to load, e.g. en,th,de. The configuration selects the "
+            "training languages; all loaded languages are tested. Include en, because stages align other languages "
+            "with English questions. Default: all."
         ),
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,

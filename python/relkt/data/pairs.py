@@ -68,7 +68,7 @@ class PairSet:
         its positives' documents.
 
         Args:
-            same_document: Whether to exclude the other passages of a positive's document.
+            same_document: True to exclude the other passages of a positive's document.
         """
         positives: list[list[int]] = [[] for _ in self.queries]
         for query, passage in self.pairs.tolist():

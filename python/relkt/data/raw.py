@@ -30,7 +30,7 @@ class RawData:
         queries: All queries; their ``split`` is not set yet.
         qrels: Query id -> passage id -> relevance.
         parts: Query id -> published part; None if the data set has no published parts.
-        several_parts: Whether ``SplitBy.AUTO`` keeps the published parts as the splits.
+        several_parts: True if ``SplitBy.AUTO`` keeps the published parts as the splits.
         paper: The splits of the CL-ReLKT authors: published part -> the splits they made of it, or
             ``SplitBy.QUESTION``; None for data sets they did not use.
         translations: Language -> passage id -> translation of the passage.

@@ -51,7 +51,7 @@ def upload_index(
             file contains it. Required if the index was built with a model in a folder. When the encoder is loaded, its
             weights are compared with those that embedded the passages.
         license: License of the passages for the card, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``.
-        private: Whether a new repository is private.
+        private: True makes a new repository private.
         revision: Branch of the commit; created from main if it does not exist. Default: main.
         token: Access token. Default: the logged-in one, or ``HF_TOKEN``.
         message: Message of the commit.

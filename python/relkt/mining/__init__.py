@@ -1,4 +1,4 @@
-"""Hard negatives, mined under conditions that hold inside the exact search.
+"""Hard-negative mining, with all conditions applied inside the exact search.
 
 :func:`mine` works on arrays; ``relkt.mining.hard_negatives`` on data sets of texts, like sentence-transformers.
 """

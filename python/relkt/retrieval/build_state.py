@@ -78,7 +78,7 @@ class BuildState:
         _manifest(self._folder).write({_INPUTS: self.inputs, **{name: getattr(self, name) for name in _PROGRESS}})
 
     def is_complete(self) -> bool:
-        """Whether the files that the state describes exist."""
+        """True if the files that the state describes exist."""
         return (self.rows is None or self.texts.is_file()) and (self.encoded == 0 or self.vectors.is_file())
 
 

@@ -72,7 +72,7 @@ class IndexPaths:
         return next(name for name in names if not self.index.with_name(name).exists())
 
     def may_be_texts(self, name: str) -> bool:
-        """Whether :meth:`new_texts` may have returned a name, for this index or an earlier one of the same name."""
+        """True if :meth:`new_texts` may have returned a name, for this index or an earlier one of the same name."""
         return re.fullmatch(re.escape(self._base) + r"\.passages(-\d+)?\.arrow", name) is not None
 
     @property

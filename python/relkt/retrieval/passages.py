@@ -275,5 +275,5 @@ def _python_types(kind: pa.DataType) -> tuple[type, ...]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is a file name without a path."""
+    """True if a name is a file name without a path."""
     return name not in ("", ".", "..") and not any(separator in name for separator in "/\\:\0")

@@ -89,7 +89,7 @@ class Manifest:
         return self.folder / self.name
 
     def exists(self) -> bool:
-        """Whether the folder has a manifest, so that work was started in it."""
+        """True if the folder has a manifest, so that work was started in it."""
         return self.path.is_file()
 
     def read(self) -> dict[str, Any] | None:
@@ -129,7 +129,7 @@ class Manifest:
             file.write(text.encode())
 
     def owns(self, name: str) -> bool:
-        """Whether relkt writes a file of this name into the folder, or a temporary file for one."""
+        """True if relkt writes a file of this name into the folder, or a temporary file for one."""
         name = is_temporary(name) or name
         return name == self.name or any(re.fullmatch(pattern, name) for pattern in self.owned)
 

@@ -84,7 +84,7 @@ impl<T: Pod> Buffer<T> {
         self.len
     }
 
-    /// Whether the buffer is empty.
+    /// True if the buffer is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -76,7 +76,7 @@ impl Passages {
         self.matrix.nbytes() + self.codes.nbytes() + self.sketch.as_ref().map_or(0, Sketch::nbytes)
     }
 
-    /// Whether rows are stored as float16.
+    /// True if rows are stored as float16.
     #[must_use]
     pub fn is_f16(&self) -> bool {
         matches!(self.matrix.values(), Values::F16(_))

@@ -20,7 +20,7 @@ pub struct Hits {
     pub scores: Vec<f32>,
     /// Rows of the passages.
     pub rows: Vec<i64>,
-    /// For each query, the number of rows scored exactly. Besides the sizes, the time of a search depends on it.
+    /// For each query, the number of rows scored exactly, which affects the time of a search.
     pub scored: Vec<usize>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Found {
     scored: usize,
 }
 
-/// Maximum number of listed rows of all queries of a block together (unless few queries list more).
+/// Maximum number of listed rows in a block of queries; the smallest block may list more.
 const LISTED: usize = 2 << 20;
 
 /// Sampling stride in blocks; smallest k and query count for which sampling pays.
@@ -125,8 +125,8 @@ fn search_block(request: Scan<'_>, block: Range<usize>, rows: usize, hits: &mut 
     Ok(())
 }
 
-/// For each query, a score that the k-th best probably reaches: the score at a sample rank that the true top k very rarely
-/// exceed. Minus infinity, if sampling does not pay.
+/// For each query, a score that the k-th best row probably reaches: the score at [`Sample::rank`] of a sample. Minus infinity
+/// if sampling does not pay.
 fn estimate(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
     let Some(sample) = Sample::of(request.passages, queries.len(), k, rows) else {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
@@ -152,9 +152,10 @@ impl Sample {
         (pays && rows / sample.stride >= 4 * sample.rank(k)).then_some(sample)
     }
 
-    /// The sample rank whose score the k-th best of all rows very probably reaches.
+    /// A rank in the sample. The k-th best of all rows very probably reaches the score at this rank.
     pub(crate) fn rank(self, k: usize) -> usize {
-        // The number of top-k rows in the sample is roughly Poisson distributed, slightly wider because neighbours are alike.
+        // The number of top-k rows in the sample is roughly Poisson distributed, with a slightly larger variance, because
+        // neighbouring rows are often similar.
         let expected = k as f64 / self.stride as f64;
         (expected + 4.0 * expected.sqrt()).ceil() as usize + 1
     }

@@ -59,7 +59,7 @@ impl Allow {
         self.allowed
     }
 
-    /// Whether the set is empty.
+    /// True if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.allowed == 0
@@ -98,7 +98,7 @@ impl<'a> Selection<'a> {
         self.allow.map_or(position, |allow| allow.blocks[position] as usize)
     }
 
-    /// Whether rows of the blocks have to be masked.
+    /// True if rows of the blocks have to be masked.
     pub(crate) fn is_masked(&self) -> bool {
         self.allow.is_some()
     }

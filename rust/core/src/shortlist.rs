@@ -1,11 +1,11 @@
 //! The rows that may be among a query's top k, found from bounds of their scores alone, and then rescored together.
 //!
 //! # Estimated scores
-//! A row's score lies between two bounds, nearly always close to their midpoint: the coding error points in some direction of
-//! `dim`, so its product with the other vector is typically 1 / √dim of the product of their lengths, for which the bounds
-//! allow. So the *estimate* of a score is a likely lower bound slightly below the midpoint. The k-th highest estimate is the
-//! threshold below which rows are dropped. The threshold is valid if, in the end, k rows do reach it: then a dropped row,
-//! which scores less than a threshold, is not among the top k. Otherwise the query is searched again with proven thresholds.
+//! A row's score lies between two bounds, nearly always close to their midpoint. The bounds allow for a coding error parallel
+//! to the other vector. The direction of the error is nearly random in `dim` dimensions, so the product of both is typically
+//! 1 / √dim of this worst case. The *estimate* of a score is therefore a likely lower bound, slightly below the midpoint. The
+//! k-th highest estimate is the threshold; rows below it are dropped. The threshold is valid if k rows reach it in the end:
+//! then dropped rows, which score less, are not among the top k. Otherwise the query is searched again with proven thresholds.
 
 use crate::error::Result;
 use crate::matrix::cosine;
@@ -13,7 +13,7 @@ use crate::parallel;
 use crate::scan::{Collector, Scan, SharedThreshold};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
-/// The estimate is DOUBT/√dim of the half-width below the midpoint.
+/// The estimate is below the midpoint by DOUBT/√dim of the half-width.
 const DOUBT: f32 = 4.0;
 /// Number of rows that may stay on a list in addition to 2 k.
 const ROOM: usize = 768;
@@ -144,7 +144,7 @@ impl Collector for Shortlist {
 /// The outcome of a [`Shortlist`].
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Rows that score less are missing.
+    /// Rows that score less than this are missing.
     threshold: f32,
     rows: Vec<Listed>,
     /// The best k of the rows that are already scored.
@@ -170,7 +170,7 @@ impl Listing {
         merged
     }
 
-    /// Rows that score less are missing. If there are k rows, the k-th best probably reaches it.
+    /// The threshold of the listing; rows that score less are missing. If k rows are listed, the k-th best probably reaches it.
     pub(crate) fn threshold(&self) -> f32 {
         self.threshold
     }
@@ -240,8 +240,8 @@ fn score(request: Scan<'_>, first: usize, lists: Vec<Listing>, k: usize) -> Resu
     Ok(best)
 }
 
-/// The rows to rescore, each with the position of its list, in order of the rows, so that a row that many queries need is read
-/// from memory once. If the pairs are few among many rows, the order is approximate.
+/// The rows to rescore, each with the position of its list. They are in order of the rows, so that a row on many lists is read
+/// from memory once. With few pairs and many rows, the order is approximate.
 fn in_row_order(rows: usize, lists: &[Listing]) -> Vec<(u32, u32)> {
     let total: usize = lists.iter().map(|list| list.pending().count()).sum();
     let shift = (rows / (2 * total + 1)).checked_ilog2().map_or(0, |bits| bits + 1);

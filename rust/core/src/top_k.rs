@@ -64,7 +64,7 @@ pub trait Exact {
 pub(crate) trait Conditions {
     /// A row that scores at or above the window's upper limit.
     fn above_window(&mut self);
-    /// Whether a row in the window, with at least the score `threshold`, may be among the top k.
+    /// True if a row in the window that scores at least `threshold` may be among the top k.
     fn accepts(&mut self, hit: Hit, threshold: f32) -> bool;
 }
 
@@ -81,9 +81,9 @@ const PREFETCH_DISTANCE: usize = 4;
 
 /// Keeps the best k rows whose exact score lies in a window, given bounds of their scores.
 ///
-/// Candidates are pending until there are many of them. Then they are rescored exactly, in descending order of their upper
-/// bounds, until no remaining candidate can be among the best. So only a small part of a stream is ever scored exactly, and
-/// memory is O(k).
+/// Candidates stay pending until there are many. Then they are rescored exactly, in descending order of their upper bounds,
+/// until no remaining candidate can be among the best. So only a small part of a stream is scored exactly, and memory is
+/// O(k).
 #[derive(Debug)]
 pub struct TopK {
     k: usize,
@@ -105,7 +105,7 @@ impl TopK {
     #[must_use]
     pub fn new(k: usize, window: Window) -> Self {
         assert!(k > 0, "k must be at least 1");
-        // An empty window has one limit, so that rows above it are counted as for any other window.
+        // An empty window gets two equal limits, so that rows above it are counted as for any other window.
         let window = Window { above: window.above.min(window.below), ..window };
         // The largest float32 at or below the limit.
         let above = window.above as f32;
@@ -119,7 +119,7 @@ impl TopK {
         Self { threshold: self.threshold.max(estimate), estimated: estimate > self.threshold, ..self }
     }
 
-    /// Whether to rescore early: an estimated threshold leaves few candidates, most of which are needed.
+    /// True to rescore early: an estimated threshold leaves few candidates, and most of them are needed.
     #[must_use]
     pub fn rescores_early(&self) -> bool {
         self.estimated

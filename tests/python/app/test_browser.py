@@ -98,7 +98,7 @@ class Browser:
         return [element.text for element in self.all(".relkt-results h2")]
 
     def fits(self) -> bool:
-        """Whether the page needs no horizontal scrolling."""
+        """True if the page fits the width of the screen."""
         return bool(self.run("return document.documentElement.scrollWidth <= window.innerWidth"))
 
     def tab_to(self, script: str) -> None:

@@ -1,4 +1,4 @@
-"""The progress bar: what it shows of its count, rate and work."""
+"""The progress bar: count, rate and description."""
 
 import io
 

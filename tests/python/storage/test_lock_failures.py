@@ -21,7 +21,7 @@ def test_a_lock_file_deleted_before_it_is_locked_is_made_again(tmp_path: Path, m
     tries: list[int] = []
 
     def late(file: IO[bytes], how: int) -> None:
-        if not tries:  # the run before ends between opening and locking
+        if not tries:  # the previous run ends between open() and flock()
             lock.unlink()
         tries.append(how)
         flock(file, how)

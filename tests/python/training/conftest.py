@@ -68,7 +68,7 @@ def make_data(seed: int = 0, *, parallel: bool = True) -> RetrievalData:
 
     Args:
         seed: Seed of the words drawn.
-        parallel: Whether questions are translations of each other.
+        parallel: True if questions are translations of each other.
     """
     rng = random.Random(seed)
     passages = [

@@ -183,8 +183,8 @@ class ContrastiveConfig(StageConfig):
         languages_per_question: Number of translations of a question in a batch.
         pseudo_questions: Number of spans cut from each passage of a batch; each is cut from the passage or a random
             translation into the languages trained or ``parallel_languages``.
-        parallel_passages: Whether spans are also cut from translations of passages.
-        include_english: Whether to also train on the English questions of the data set if English is not among the
+        parallel_passages: True to cut spans also from translations of passages.
+        include_english: True to train also on the English questions of the data set if English is not among the
             languages trained.
         document_weight: Weight of the same loss with whole documents (their passages joined) instead of passages; the
             loss with passages has weight 1. With 0, documents are not embedded.
@@ -277,13 +277,13 @@ class TransferConfig(StageConfig):
         query_passage: Weight of MSE(student question, teacher passage).
         scale: Factor of all three terms.
         reduction: Reduction over the batch; the authors average.
-        include_english: Whether to also train on the English questions of the data set if English is not among the
+        include_english: True to train also on the English questions of the data set if English is not among the
             languages trained, which keeps their embeddings stable. The authors do not.
-        parallel_passages: Whether the translation of a passage into the language of a question is pulled towards the
-            teacher's embedding of the passage, with the weight ``passage_passage``, if the data set has one. The
-            authors have no such term.
-        always_project: Whether the student gets a trained projection for another model as the teacher even if both have
-            the same number of dimensions. If the numbers differ, it always gets one.
+        parallel_passages: True to pull the translation of a passage into the language of a question, if there is one,
+            towards the teacher's embedding of the passage, with the weight ``passage_passage``. The authors have no
+            such term.
+        always_project: True to append a trained projection to the student for any other model as the teacher. By
+            default, the student gets one only if the numbers of dimensions differ.
         projection_ridge: Ridge of the least-squares fit that initializes the projection, relative to the variance of
             the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
     """

@@ -60,16 +60,16 @@ class TrainConfig:
         stages: The stages to run, in order. Default: the three of the paper.
         seed: Seed of all random choices. On CPU, runs with the same seed and number of threads are reproducible.
         precision: Number format of the forward pass in training.
-        freeze_embeddings: Whether to exclude the encoder's token embeddings (not those of positions) from training.
+        freeze_embeddings: True to exclude the encoder's token embeddings (not those of positions) from training.
             This is faster, and keeps the embeddings of tokens that do not occur in the training languages consistent.
         encode_batch_size: Texts encoded at once for mining and evaluation.
         chunk_tokens: Maximum number of tokens of a forward pass in training, padding included; 0 for no limit. The
             questions and the passages of a step (with ``accumulation``, of a micro-batch) are sorted by length and
             split into chunks, which avoids padding; the gradient is that of the whole step. A longer text is a chunk by
             itself.
-        gradient_cache: Whether to keep the activations of only ``chunk_tokens`` tokens in memory, not those of the
-            whole step. The other chunks are run again once the loss is known (Gao et al., RepL4NLP 2021), which takes a
-            third more time. Only the embeddings then limit the size of a step.
+        gradient_cache: True to keep the activations of only ``chunk_tokens`` tokens in memory, not those of the
+            whole step. The other chunks are encoded again once the loss is known (Gao et al., RepL4NLP 2021), which
+            takes a third more time. Only the embeddings then limit the size of a step.
         logging_steps: Number of steps between two training lines in ``metrics.jsonl``; evaluations add further lines.
         vocabulary: The vocabulary stage, before all others.
         warmup: The first stage of the paper.
@@ -135,7 +135,7 @@ class TrainConfig:
 
     @property
     def uses_translations(self) -> bool:
-        """Whether the stages use translations of passages, if the data set has them."""
+        """True if the stages use translations of passages, if the data set has them."""
         return (
             Stage.VOCABULARY in self.stages
             or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)

@@ -93,11 +93,11 @@ class BatchStream(IterableDataset[Any]):
 
     @property
     def finished(self) -> bool:
-        """Whether the last batch of the last epoch has been yielded."""
+        """True if the last batch of the last epoch has been yielded."""
         return self.epoch >= self._epochs
 
     def is_due(self, times: int) -> bool:
-        """Whether the latest batch reaches one of ``times`` evenly spaced points of its epoch, the last at its end."""
+        """True if the latest batch reaches one of ``times`` evenly spaced points of its epoch, the last at its end."""
         n = self.batches_in_epoch
         return n > 0 and self._batch * times // n > (self._batch - 1) * times // n
 

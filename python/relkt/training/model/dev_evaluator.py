@@ -30,7 +30,7 @@ class DevEvaluator(SentenceEvaluator):
         languages: The languages evaluated and averaged.
         level: Level of the candidates: passages or documents.
         batch_size: Texts encoded at once.
-        together: Whether every process of a job calls the evaluator, so that they share the work. Default: the process
+        together: True if every process of a job calls the evaluator, so that they share the work. Default: the process
             that calls it does all of the work.
 
     Attributes:

@@ -22,7 +22,7 @@ _ACCELERATE = (_FORWARD, _ORIGINAL, _PREPARED)
 
 
 def is_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether the forward pass is in bfloat16.
+    """True if the forward pass is in bfloat16.
 
     Args:
         precision: The configured precision. AUTO is bfloat16 if the device has instructions for it; without them, a

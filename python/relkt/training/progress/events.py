@@ -17,7 +17,7 @@ class DevScore:
         step: Optimizer steps of the stage completed.
         p1: P@1 in [0, 1], the mean over the languages trained.
         metrics: Metric name (``"P@1"``, ``"MRR@10"``) -> language -> value in [0, 1].
-        improved: Whether ``p1`` is the highest of the stage so far.
+        improved: True if ``p1`` is the highest of the stage so far.
     """
 
     stage: Stage

@@ -57,7 +57,7 @@ class RunDirectory:
         path: The folder.
         config: Configuration of the run.
         identity: Names and checksums of what the run starts from; None for a part that it does without.
-        started: Whether the run was started, now or before.
+        started: True if the run was started, now or before.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RunDirectory:
             path: The folder.
             config: The configuration. None is the default for a new run, and the configuration of a started one.
             identity: What the run starts from.
-            resume: Whether to open a run that was started; a folder without one gets a new run.
+            resume: True to open a run that was started; a folder without one gets a new run.
 
         Raises:
             FileExistsError: If the folder is not empty and ``resume`` is False, or ``path`` is a file.
@@ -284,7 +284,7 @@ class RunDirectory:
 
 
 def _is_started(path: Path) -> bool:
-    """Whether a folder holds a run, or something else; the files of a run without a configuration do not count."""
+    """True if a folder has files other than those of a run without a configuration."""
     if path.exists() and not path.is_dir():
         raise ArgumentExistsError("output_dir", "a folder", f"the file {path}")
 

@@ -89,12 +89,12 @@ fn number(entries: &HashMap<String, String>, key: &str) -> Option<usize> {
     entries.get(key)?.parse().ok()
 }
 
-/// Whether no search can find the padding rows of the last block.
+/// True if no search can find the padding rows of the last block.
 fn padding_is_inert(scales: &[f32], errors: &[f32], rows: usize) -> bool {
     scales[rows..].iter().all(|&scale| scale == 0.0) && errors[rows..].iter().all(|&error| error == f32::NEG_INFINITY)
 }
 
-/// Whether the ends of ids ascend and cut valid UTF-8 at character boundaries.
+/// True if the ends of ids ascend and cut valid UTF-8 at character boundaries.
 fn ids_are_valid(ends: &[i64], texts: &[u8]) -> bool {
     let Ok(texts) = std::str::from_utf8(texts) else { return false };
     let boundary = |&end: &i64| usize::try_from(end).is_ok_and(|end| texts.is_char_boundary(end));

@@ -131,7 +131,7 @@ impl QueryBlock {
         self.thresholds.len()
     }
 
-    /// Whether the block has no queries.
+    /// True if the block has no queries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.thresholds.is_empty()

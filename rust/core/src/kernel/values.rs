@@ -59,7 +59,7 @@ impl Row<'_> {
         }
     }
 
-    /// Whether the row has no values.
+    /// True if the row has no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

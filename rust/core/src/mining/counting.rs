@@ -1,4 +1,4 @@
-//! A top k that counts the rows that its conditions leave out.
+//! A top k that counts the rows that it rejects.
 
 use crate::matrix::cosine;
 use crate::scan::Scan;
@@ -33,7 +33,7 @@ impl CountingTopK {
         Self { top: self.top.with_estimate(estimate), ..self }
     }
 
-    /// Counts rejected rows that rank before `last`, the last of the top k, which is known.
+    /// Starts a second pass, which counts the rejected rows that rank before `last`, the last row of the known top k.
     pub(super) fn count_before(&mut self, last: Hit) {
         let top = TopK::new(self.top.k(), self.top.window());
         (self.top, self.counts.last) = (top.with_estimate(last.score), Some(last));
@@ -159,8 +159,8 @@ impl Rejected {
         self.overflowed |= other.overflowed;
     }
 
-    /// Number of rejected rows that rank before `last`, the last of the top k; of all rejected rows, if the top k is incomplete
-    /// (`None`). Returns `None` if too many rows were rejected to know.
+    /// Number of rejected rows that rank before `last`, the last row of the top k. If the top k is incomplete (`last` is
+    /// `None`), all rejected rows count. Returns `None` if there were too many rejected rows to keep.
     pub(super) fn before(&self, last: Option<&Hit>) -> Option<u64> {
         match last {
             None => Some(self.count),

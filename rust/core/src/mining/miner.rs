@@ -5,7 +5,7 @@ use super::{MiningOptions, distinct};
 use crate::scan::{Collector, Scan, SharedThreshold};
 use crate::top_k::{Candidate, Exact, Hit, merge};
 
-/// One list of one query, from a part of the rows or from all.
+/// One list of one query, from a part of the rows or from all rows.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) best: Vec<Hit>,
@@ -115,7 +115,7 @@ impl Collector for Miner<'_> {
         }
     }
 
-    /// Shares the threshold of a single list; one shared number cannot serve several lists.
+    /// Shares the threshold if there is a single list; several lists have different thresholds.
     fn share(&mut self, threshold: &SharedThreshold) {
         if let [list] = &mut self.lists[..] {
             list.raise(threshold.raise(list.threshold()));

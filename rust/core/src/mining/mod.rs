@@ -1,5 +1,5 @@
-//! The best passages of each query under conditions. All conditions are applied inside the search pass, so a query never runs
-//! out of negatives while it has candidates.
+//! Mining of negatives: the best passages of each query that meet all conditions. The conditions are applied inside the search,
+//! so a query gets its negatives whenever they exist.
 //!
 //! A candidate is a passage that is not a positive of the query, not in the group (document) of a positive, not excluded, and
 //! not a near-duplicate of a positive. A list holds the best candidates whose score lies in a window. The caller translates
@@ -58,7 +58,7 @@ pub struct Negatives {
     /// For each query, the number of passages other than positives that score at least the window's upper limit.
     pub above_window: Vec<i64>,
     /// For each query, the number of passages in the window that were rejected as near-duplicates of a positive and rank
-    /// before the last negative returned; of all rejected ones, if fewer than `num` negatives were found.
+    /// before the last negative. If fewer than `num` negatives were found, all rejected passages count.
     pub near_positive: Vec<i64>,
 }
 

@@ -166,13 +166,13 @@ impl Codes {
         self.scales.len() / BLOCK_ROWS
     }
 
-    /// Whether rows are rotated before they are coded.
+    /// True if rows are rotated before they are coded.
     #[must_use]
     pub fn is_rotated(&self) -> bool {
         self.frame.is_rotated()
     }
 
-    /// Whether rows are centred before they are coded.
+    /// True if rows are centred before they are coded.
     #[must_use]
     pub fn is_centred(&self) -> bool {
         self.frame.mean().is_some()

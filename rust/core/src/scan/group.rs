@@ -16,11 +16,11 @@ use crate::top_k::{Candidate, Exact};
 
 /// Approximate size of the codes of a panel in bytes, a part of common L2 caches.
 const PANEL: usize = 256 << 10;
-/// Maximum number of (query, row) pairs in a panel, all of which may survive.
+/// Maximum number of (query, row) pairs in a panel; all of them may survive.
 const PAIRS: usize = 2 << 20;
 /// Blocks in the first panel, which sets the initial thresholds; panel sizes are multiples of it.
 const FIRST_BLOCKS: usize = 4;
-/// At or below this many queries, blocks are rarely shared, so prefetch them.
+/// Maximum number of queries for which blocks are prefetched, because few queries rarely share a block.
 const FEW_QUERIES: usize = 32;
 
 /// Queries coded and arranged for one set of codes: the full codes, or the sketch.

@@ -1,5 +1,5 @@
-//! One pass of many queries over many rows, split for the machine. Every panel of rows stays in the cache while a group of
-//! queries is scored against it. Threads share the queries, or, if there are few queries, the rows.
+//! A scan of many rows for many queries. Every panel of rows stays in the cache while a group of queries is scored against it.
+//! The queries are divided among the threads; if they are few, the rows are.
 
 mod cost;
 mod gathered;
@@ -34,16 +34,16 @@ const PARALLEL_MIN: usize = 4 << 20;
 pub(crate) trait Collector {
     /// The outcome of a scan.
     type Output: Send;
-    /// Rows that certainly score less than this need not be pushed.
+    /// Rows whose score is certainly less than this need not be pushed.
     fn threshold(&self) -> f32;
-    /// For collectors that also want rows below a score: rows scoring at least `.0` are always wanted, others only if they
+    /// For collectors with upper limits on scores: rows that reach the score `.0` are always pushed, other rows only if they
     /// may score below `.1`.
     fn window(&self) -> Option<(f32, f64)> {
         None
     }
-    /// For collectors with a window: `rows` more rows score above the lower part of the window and were not pushed.
+    /// For collectors with a window: counts `rows` more rows, which score at least `.1` and were not pushed.
     fn add_above_window(&mut self, _rows: u32) {}
-    /// Whether to rescore pending candidates after every panel, while rows are in cache.
+    /// True to rescore pending candidates after every panel, while rows are in the cache.
     fn rescores_early(&self) -> bool;
     /// Adds a candidate.
     fn push(&mut self, candidate: Candidate, exact: &mut impl Exact);
@@ -65,7 +65,7 @@ pub(crate) struct Scan<'a> {
     pub(crate) execution: &'a Execution,
 }
 
-/// Pushes every row that may matter to the collector of each of `queries`. Returns, for each query, the outcomes of all parts of
+/// Pushes to the collector of each query the rows that may matter to it. Returns, for each query, the outcomes of all parts of
 /// the rows: one, unless rows are split over threads.
 pub(crate) fn scan<C: Collector>(
     scan: Scan<'_>,

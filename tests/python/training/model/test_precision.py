@@ -67,7 +67,7 @@ def test_bfloat16_is_for_training_steps_only(
     stages = [stage.value for stage in tiny_config.stages]
     config = TrainConfig.from_dict(tiny_config.to_dict() | {"precision": "bfloat16", "stages": stages})
     model = train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config)
-    assert set(seen) == {(True, True), (False, False)}  # steps of every stage; evaluation and mining
+    assert set(seen) == {(True, True), (False, False)}  # (training, autocast): steps; evaluation and mining
     assert not {"forward", "_original_forward", "_is_accelerate_prepared"} & model.__dict__.keys()
     saved = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
     texts = [p.text for p in tiny_data.passages]
@@ -82,9 +82,9 @@ def test_a_model_wrapped_by_accelerate_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Accelerate leaves its mark on a model, its own ``forward``, and perhaps a choice in the environment."""
+    """Accelerate adds attributes to a model, replaces its ``forward``, and may set an environment variable."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one, once and for all
+    AcceleratorState._reset_state(reset_partial_state=True)  # there is one per process
     other = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(tiny_model)
     AcceleratorState._reset_state(reset_partial_state=True)
     left = dict(other.__dict__)
