@@ -59,8 +59,8 @@ class RawData:
             by: Unit of the split, or the published split to keep.
             shares: Split -> share; None for the default.
             seed: Seed of the split; None for the default.
-            unseen_documents: Hold the documents of dev and test queries out of training; ``SplitBy.DOCUMENT`` always
-                does.
+            unseen_documents: Exclude the documents of dev and test queries from training; ``SplitBy.DOCUMENT`` always
+                does this.
 
         Raises:
             ArgumentError: If ``by`` asks for published parts or for the paper's split, and the data set does not have

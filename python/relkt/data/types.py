@@ -98,7 +98,7 @@ class RetrievalData:
         translations: Language -> passage id -> translation of the passage. Translations serve as training text and
             are never candidates. A language may lack some passages.
         held_out: Document id -> ``Split.DEV`` or ``Split.TEST``, for documents that training must not see in any form;
-            empty where candidates are known to training and only the questions are not.
+            empty if training knows all candidates.
 
     Raises:
         DataError: If ids repeat, texts are empty, a query has no positive, qrels or translations name an unknown
@@ -156,7 +156,7 @@ class RetrievalData:
                     raise DataError(
                         f"data set {self.name!r}: the {query.split.value} query {query.id!r} is answered in document "
                         f"{document_of[passage]!r}, which also answers queries of the {split.value} split; expected "
-                        "each document in one split, as split_by='document' makes them"
+                        "each document in one split, as with split_by='document'"
                     )
 
     @property
@@ -191,7 +191,7 @@ class RetrievalData:
         return replace(self, queries=queries, qrels={k: v for k, v in self.qrels.items() if k in kept})
 
     def seen_by(self, split: Split | str) -> RetrievalData:
-        """The part of the data set that training (``Split.TRAIN``) or choosing by dev scores (``Split.DEV``) may see.
+        """The part of the data set for training (``Split.TRAIN``) or for selecting weights (``Split.DEV``).
 
         Documents held out for later splits are left out with their passages, translations, queries and judgements:
         training sees no document of dev and test, dev evaluation sees none of test. Copies of their passages in other

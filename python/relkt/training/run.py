@@ -41,29 +41,30 @@ def train(
     """Train a cross-lingual retriever in stages: vocabulary, warm-up, teacher, contrastive, distillation and language
     knowledge transfer, or some of them.
 
-    Each stage starts from the best weights of the previous one by dev P@1 (the mean over the languages trained). The
-    start of a stage counts: a stage that improves nothing changes nothing. The vocabulary stage is an exception; its
-    new pieces are always kept. The train split is trained on, the dev split selects weights, and the test split is
-    evaluated before the first stage and after each.
+    Each stage starts from the best weights of the previous one by dev P@1 (the mean over the training languages). The
+    start of a stage is evaluated too, so a stage that improves nothing changes nothing. The vocabulary stage is an
+    exception; its new pieces are always kept. The train split is trained on, the dev split selects weights, and the
+    test split is evaluated before the first stage and after each stage.
 
     With ``resume=True``, a run that was killed at any moment continues from its last checkpoint; there is one after
     each dev evaluation. It continues with the same random state and order of examples. On CPU, with the same number of
     threads (and processes), it ends with the same weights and ``metrics.jsonl`` as an uninterrupted run.
 
     Several processes started by ``torchrun`` or ``accelerate launch`` train one model together if all of them call this
-    function with the same model, data, configuration and folder, which all must be able to read. Each process runs its
-    share of the texts of every step. The result is that of one process up to the order of float additions and, for
-    models with dropout, the random numbers. Rank 0 writes the files and reports the progress.
+    function with the same model, data, configuration and folder; all processes must be able to read the folder. Each
+    process encodes its share of the texts of every step. The result equals the result of one process, except for the
+    order of float additions and, in models with dropout, the random numbers. Rank 0 writes the files and reports the
+    progress.
 
     Args:
         model: Any sentence-transformers model with float32 weights, on the CPU or the first GPU (in a job of several
             processes, the GPU of the process's local rank). It is trained in place, with its query and document
             prompts.
         data: The data set, with train and dev questions in every language trained. It also needs English questions,
-            even if English is not trained: the warm-up searches negatives with the English translations of the training
-            questions, and distillation and transfer learn from them. For a question without
-            an English translation, its own text is used, and a warning counts these; if no question has one, these
-            stages raise an error.
+            even if English is not trained: the warm-up searches for negatives with the English translations of the
+            training questions, and distillation and transfer learn from them. If a question has no English translation,
+            its own text is used, and a warning counts these questions; if no question has one, these stages raise an
+            error.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
             (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.

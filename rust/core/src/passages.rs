@@ -26,8 +26,7 @@ impl Passages {
         Ok(Self { matrix, codes, sketch: None })
     }
 
-    /// Adds a sketch of the rows if the data promises to make searches faster with one. Building it pays off only over many
-    /// searches.
+    /// Adds a sketch of the rows if it is expected to make searches faster. Building it pays off only over many searches.
     ///
     /// # Errors
     /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].

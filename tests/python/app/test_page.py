@@ -59,7 +59,7 @@ def ask(client: TestClient) -> Iterator[Callable[..., list[Any]]]:
         {"question": "x" * 1001, "number": 1, "chosen": [[], [], []]},
     ],
 )
-def test_what_a_browser_keeps_is_checked(service: SearchService, asked: object) -> None:
+def test_a_request_stored_in_the_browser_is_checked(service: SearchService, asked: object) -> None:
     status, passages = _mark(service, asked)
     assert 'role="alert"' in status
     assert passages == ""

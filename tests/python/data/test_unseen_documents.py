@@ -71,7 +71,7 @@ def test_known_documents_are_all_seen(data: RetrievalData) -> None:
     assert known.seen_by("train") is known
 
 
-def test_what_is_held_out_stays_so_in_a_choice_of_languages(data: RetrievalData) -> None:
+def test_selecting_languages_keeps_the_held_out_documents(data: RetrievalData) -> None:
     german = data.select(languages=["de"])
     assert german.held_out == data.held_out
     assert len(german.seen_by("train").passages) == 4
@@ -82,7 +82,7 @@ def test_a_document_belongs_to_one_split(data: RetrievalData) -> None:
         replace(data, held_out={"a": Split.TEST})
 
 
-def test_the_protocol_counts_for_the_checksum(data: RetrievalData) -> None:
+def test_held_out_documents_change_the_checksum(data: RetrievalData) -> None:
     assert data_checksum(data) != data_checksum(replace(data, held_out={}))
 
 

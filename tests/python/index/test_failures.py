@@ -106,7 +106,7 @@ def test_a_full_disk(tmp_path, way):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_kill_while_saving(tmp_path):
-    # Two indexes are saved in turn, over one another, and a third is built where there was none.
+    # Two indexes are saved in turn to the same file, and a third is built at a path without a file.
     path, fresh = tmp_path / "index.relkt", tmp_path / "fresh.relkt"
     script = textwrap.dedent("""
         import os, sys, numpy as np, relkt
@@ -124,7 +124,7 @@ def test_a_kill_while_saving(tmp_path):
     rows = np.random.default_rng(0).standard_normal((20_000, 100), dtype=np.float32)
     relkt.Index(rows[:19_000], ids=range(19_000)).save(path)
     interrupted = 0
-    # At least eight kills, and more until one came while a file was written.
+    # At least eight kills, and more until one happens during a write.
     for kills, delay in enumerate(np.tile(np.linspace(0, 0.3, 8), 5), start=1):
         process = subprocess.Popen([sys.executable, "-c", script, path, fresh], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "saving\n"

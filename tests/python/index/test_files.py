@@ -28,8 +28,8 @@ def test_a_saved_index_opens_unchanged(tmp_path, rows, dim, dtype, ids):
         opened = relkt.Index.open(path, verify=verify)
         assert_same_index(opened, index)
         assert (opened.path, opened.texts) == (path, "päth to/texts.jsonl")
-    # The same index makes the same file: saved again, saved from the file, and written as one batch (what codes are
-    # relative to is decided by the first).
+    # The same index makes the same file: saved again, saved from the file, and written as one batch. (The first batch
+    # determines the mean and the rotation of the codes.)
     content = path.read_bytes()
     for again in (index, relkt.Index.open(path)):
         again.save(path)

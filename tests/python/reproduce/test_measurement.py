@@ -29,7 +29,7 @@ def test_data() -> RetrievalData:
 def test_bm25_ranks_by_words_and_breaks_ties_by_order(test_data: RetrievalData) -> None:
     ranking = rank_bm25(test_data, Level.PASSAGE)
     assert ranking.candidate_ids == ("a0", "a1", "b0", "b1")
-    # "ship" is in a1 and b1 alike; iron and rusts in b0 alone; no word of the third question anywhere.
+    # "ship" is in a1 and b1, "iron" and "rusts" only in b0; no passage has a word of the third question.
     assert ranking.rows[:3].tolist() == [[1, 3, 0, 2], [2, 0, 1, 3], [0, 1, 2, 3]]
     assert (np.diff(ranking.scores, axis=1) <= 0).all()
     assert ranking.scores[0, 0] == ranking.scores[0, 1] > ranking.scores[0, 2] == 0

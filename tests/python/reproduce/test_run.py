@@ -206,7 +206,7 @@ def test_a_killed_experiment_is_resumed(
     """kill -9 in the middle of a stage, and between a finished training run and its measurement."""
     given = {"data": data, "output_dir": tmp_path / "x", "rows": rows, "seeds": (1, 2), "num_resamples": 200}
     (tmp_path / "arguments").write_bytes(pickle.dumps(given | {"command": "the command"}))
-    # The fork server imports what takes seconds once, and has no threads when it forks.
+    # The fork server imports slow modules once, and has no threads when it forks.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["relkt.training.run"])
 

@@ -119,9 +119,9 @@ def test_paired_tests_by_hand(result: Reproduction) -> None:
     compared = result.comparison("plain", "tuned", Level.PASSAGE)
     assert set(compared.p_values) == {"en", "de", "th", "hi", *(mean.value for mean in Mean)}
     assert compared.differences["en"] == pytest.approx(1 - 0.75)
-    # The two English questions differ by 0 and .5: d = .25. Draws are of three questions, the third of which is German
-    # only: of 27 draws, 1 has no English question; of the other 26, d* is 0 or .5 where only one of the two is drawn
-    # (2 x 7 of 26), so as far from d as d is from 0, and nearer elsewhere.
+    # The two English questions differ by 0 and .5, so d = .25. A resample draws three of three questions; the third has
+    # no English version. Of the 27 draws, 1 has no English question. In 2 x 7 of the other 26, only one of the English
+    # questions is drawn, so d* is 0 or .5, and |d* - d| = |d|; in the others, |d* - d| is smaller.
     assert compared.p_values["en"] == pytest.approx(14 / 26, abs=0.03)
     assert compared.p_values["hi"] == 1.0
     assert compared.differences["hi"] == 0.0

@@ -47,7 +47,7 @@ def test_another_version_is_a_difference(manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"relkt": "index"}', "{}", "\udcff"])
-def test_what_relkt_did_not_write_is_refused(manifest: Manifest, content: str) -> None:
+def test_a_manifest_of_another_program_is_refused(manifest: Manifest, content: str) -> None:
     manifest.folder.mkdir()
     manifest.path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(FolderError, match=r"manifest\.json: (expected JSON, got an error|not a manifest written by)"):

@@ -48,7 +48,7 @@ def load_parallel(
     - ``.tsv``, ``.txt``: columns English, translation and, if there is a third, its language; or any columns with a
       header of language codes (``en``, ``de``, ...);
     - ``.jsonl``: ``{"en": ..., "de": ...}``, the same in an object ``translation``, or ``{"english": ...,
-      "non_english": ...}``; the keys ``text`` and ``language`` are also known;
+      "non_english": ...}`` (also ``text`` for ``non_english``, and optionally ``language``);
     - Moses pairs: ``NAME.en`` and ``NAME.de``, given as either file or as ``NAME``;
     - ``.tmx``: translation memories;
     - ``.po``, ``.mo``: gettext catalogues with English messages (needs ``pip install 'relkt[parallel]'``);

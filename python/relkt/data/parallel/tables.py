@@ -88,7 +88,7 @@ def read_json_lines(path: Path, language: str | None) -> Iterator[Record]:
     - ``{"en": ..., "de": ...}``: a text for each language code;
     - the same in an object ``translation``, as in OPUS on the Hub;
     - ``{"english": ..., "non_english": ...}``, as in sentence-transformers' parallel data sets. The second key may also
-      be ``text``; the key ``language`` is optional.
+      be ``text``; an optional key ``language`` has its language.
 
     Args:
         path: The file.

@@ -65,7 +65,7 @@ class ParallelText:
         return {language: tuple(pairs) for language, pairs in found.items()}
 
     def without(self, texts: Iterable[str]) -> ParallelText:
-        """Removes the pairs with a side that equals one of ``texts``, such as dev or test questions.
+        """Returns a copy without the pairs that contain one of ``texts`` on a side, such as dev or test questions.
 
         The comparison ignores case, and treats runs of white space as one blank.
         """

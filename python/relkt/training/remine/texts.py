@@ -19,8 +19,8 @@ _MARK = "relkt: number of a query, for a RemineCallback to look up"
 class NegativeTexts:
     """Transform of a data set: replaces the numbers of queries with the texts of their current negatives.
 
-    Copies of a data set share the transform, so all of them show the same negatives. A worker process has the negatives
-    of the moment at which it received the data set.
+    Copies of a data set share the transform, so all of them show the same negatives. A worker process keeps the
+    negatives that were current when it received the data set.
 
     Args:
         texts: The passages.

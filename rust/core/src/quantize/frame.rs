@@ -26,7 +26,7 @@ pub(super) struct Coded {
     pub(super) length: f32,
 }
 
-/// Number of rows that the mean is computed from, and of rows that are coded to compare frames.
+/// Number of rows from which the mean is computed, and of rows that are coded to compare frames.
 const SAMPLE: usize = 2048;
 const TRIAL: usize = 128;
 /// Smallest share of the error that a mean, or a rotation, must remove to be used.
@@ -45,7 +45,7 @@ impl Frame {
         Some(Self { mean: (squared > 0.0).then(|| Arc::from(mean)), rotation })
     }
 
-    /// The frame with the smallest coding error on a sample of the rows; the identity, if others improve little on it.
+    /// The frame with the smallest coding error on a sample of the rows; the identity, if the others are hardly better.
     pub(crate) fn of(matrix: &Matrix, kernel: Kernel) -> Self {
         let dim = matrix.dim();
         let count = matrix.rows().min(SAMPLE);

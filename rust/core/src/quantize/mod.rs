@@ -20,13 +20,13 @@
 //! are coded (`crate::rotation`). For a rotation R, q̂ · y = R q̂ · R y.
 //!
 //! # Rounding
-//! Let u = 2^-24. D is converted to float32, multiplied by s and by t, and slope · eₓ is added. That makes at most three
-//! roundings of t s D, whose magnitude is |t a| |s c| ≤ (1 + e_q)(r + eₓ) ≤ 8; one of slope · eₓ ≤ 4; and one of their sum,
-//! whose magnitude is ≤ 12: together less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u with terms of second order. The slope and
-//! r are rounded up. The score, with which the bound is compared, is the cosine rounded by at most u, with a double-precision
-//! error below 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17; the same holds for q̂ · μ. Underflow of a product in the kernel adds less
-//! than 2^-124. `SLACK` = 64 u covers all of this. e is computed in double precision from the stored codes and scale and
-//! rounded up (`kernel::codes`), plus the rounding of y and R y (`CENTRING_SLACK`, `rotation::SLACK`).
+//! Let u = 2^-24. The term t s D has a magnitude of at most |t a| |s c| ≤ (1 + e_q)(r + eₓ) ≤ 8 and is rounded at most three
+//! times: when D is converted to float32, and in the multiplications by s and t. The term slope · eₓ ≤ 4 is rounded once, and
+//! so is the sum, of magnitude ≤ 12. The total is less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u with terms of second order.
+//! The slope and r are rounded up. The bound is compared with a score: a cosine with a double-precision error below
+//! 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17, rounded by at most u. The error of q̂ · μ has the same limit. Underflow of a product in
+//! the kernel adds less than 2^-124. `SLACK` = 64 u covers all of this. e is computed in double precision from the stored codes
+//! and scale and rounded up (`kernel::codes`), plus the rounding of y and R y (`CENTRING_SLACK`, `rotation::SLACK`).
 
 mod frame;
 mod query;

@@ -8,8 +8,8 @@ use crate::matrix::Matrix;
 use crate::parallel::{self, Execution};
 use crate::quantize::{CodedQuery, put_codes};
 
-/// Numbers of rows that directions are found from, and that they are tried on; and the number of those that act as probe
-/// queries.
+/// Number of rows from which directions are computed; number of rows on which they are tried; and number of probe queries
+/// among the latter.
 const SAMPLE: usize = 3072;
 const TRIAL: usize = 4096;
 const PROBES: usize = 48;

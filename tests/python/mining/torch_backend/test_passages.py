@@ -18,7 +18,7 @@ from relkt.mining.torch_backend import TorchPassages, chunks
 
 def definition(queries, passages, lists, positives, exclude, groups, limit):
     """The result of `mine`, computed query by query from all scores."""
-    # float64: NumPy would round a limit to float32 before it compares it with one.
+    # In float64, because NumPy would round a limit to float32 before comparing it with a float32 score.
     scores, mutual = cosines(queries, passages), cosines(passages, passages).astype(np.float64)
     results = []
     for num, above, below in lists:

@@ -104,7 +104,7 @@ def test_precision_is_full_inside_and_restored_afterwards(device, setting, inter
                 )
             assert torch.is_autocast_enabled(device)
         assert precision() == before
-        if setting == "all":  # not pinned: it still follows what holds for all operations
+        if setting == "all":  # not set: it still inherits the global setting
             torch.backends.fp32_precision = "ieee"
             assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     ((seen, autocast),) = inside
