@@ -145,8 +145,8 @@ class Index:
         """Finds the ``k`` passages of highest cosine for each query, exactly.
 
         A scan of the 8-bit codes, with a proven error bound, selects candidates. They are scored again in double
-        precision, in one fixed order of summation, and rounded to float32 once. So a query's result is bit-identical
-        for any other queries, any number of threads, any kernel, and an index in memory or in a file.
+        precision, in one fixed order of summation, and rounded to float32 once. So a query's result has the same bits
+        for every batch of queries, number of threads and kernel, in memory or from a file.
 
         Args:
             queries: (q, d) float32 or float16, of any norm.

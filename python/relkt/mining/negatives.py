@@ -101,8 +101,8 @@ def mine(
 
     Reference:
         Hard and semi-hard negatives: CL-ReLKT (Limkonchotiwat et al., 2022), section 2.1, and the authors'
-        ``negative_mining``, which uses distances 1 - s and one positive. We depart in using the lowest score of several
-        positives as s_p.
+        ``negative_mining``, which uses distances 1 - s and one positive. relkt also allows several positives, with
+        the lowest of their scores as s_p.
     """
     return mine_from(
         0,

@@ -10,7 +10,7 @@ from relkt.errors import ArgumentError
 from relkt.mining import MiningConditions
 
 CONDITIONS = "conditions"
-"""Key in the manifest of the options that negatives, but not embeddings, depend on."""
+"""Manifest key of the options that affect the negatives, but not the embeddings."""
 
 _RESTRICTIONS = (
     *("range_min", "range_max", "min_score", "max_score", "absolute_margin", "relative_margin"),
@@ -52,7 +52,7 @@ class MiningOptions:
         return {name: value for name, value in values.items() if value != getattr(MiningConditions, name)}
 
     def manifest(self) -> dict[str, dict[str, Any]]:
-        """The options as JSON values: those that embeddings depend on, and those that only negatives depend on."""
+        """The options as JSON values: those that affect the embeddings, and those that affect only the negatives."""
         conditions = asdict(self.conditions) | {"strategy": self.conditions.strategy.value}
         return {
             "embedding": {

@@ -14,7 +14,7 @@ from relkt.reproduce.rows import Row, Run
 
 
 class Mean(str, Enum):
-    """The languages that a mean is over, with equal weights. English, the language of the passages, never counts."""
+    """The languages of a mean, with equal weights. English, the language of the passages, never counts."""
 
     TRAINED = "trained"
     OTHERS = "others"
@@ -67,7 +67,7 @@ class Reproduction:
         data: Name of the data set.
         num_queries: Language -> number of test questions: English first, then the trained languages, then the others.
         num_candidates: Level -> number of candidates.
-        trained_languages: The languages that the mean ``trained`` is over.
+        trained_languages: The languages of the mean ``trained``.
         rows: The systems.
         measurements: Row -> the runs of the row, by seed.
         cells: Row -> level -> metric -> column (a language, or the value of a :class:`Mean`) -> result. A row has no

@@ -25,7 +25,7 @@ _XQUAD: tuple[tuple[str, str | None, str | None], ...] = (
 XQUAD_ROWS = tuple(name for name, _, _ in _XQUAD)
 """Names of the rows of ``relkt reproduce xquad``, in order."""
 XQUAD_TRAINED = ("ar", "de", "es", "ru", "th", "tr", "zh")
-"""The languages that the paper trains on."""
+"""The training languages of the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)

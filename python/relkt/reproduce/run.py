@@ -59,7 +59,7 @@ def reproduce(
     resumes the experiment and writes the same results, except for times. Rows and seeds may be added.
 
     ``output_dir`` then holds ``results.md``, ``results.json`` and ``plots/`` of the given rows and seeds;
-    ``measured/``, the measurements that these are made from; ``experiment.json``, the rows and the data set; and
+    ``measured/``, the measurements from which they are made; ``experiment.json``, the rows and the data set; and
     ``runs/``, the folders of the training runs (see :func:`relkt.train`), which are not needed once the runs are
     measured.
 

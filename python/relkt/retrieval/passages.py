@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from relkt._relkt import IndexFileError
 
 Value: TypeAlias = str | int | float | bool | None
-"""A value that passages can be filtered by."""
+"""A value by which passages can be filtered."""
 Fields: TypeAlias = Mapping[str, Any]
 """Other columns of a passage, by name."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 PARTIAL = ".partial"
-"""Suffix of a temporary file with a fixed name, for folders that one process at a time writes to."""
+"""Suffix of a temporary file with a fixed name, for folders that are written by one process at a time."""
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+-\d+\.(tmp|old)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Checks and warnings before a run: everything that can fail early does, before any work is done or a file written."""
+"""Checks and warnings before a run, so that invalid input fails before any work is done or any file is written."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def prepare(
         )
     languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
     prepared = Prepared(data, config, languages, teacher)
-    # Making these checks that each language has dev and training questions.
+    # Constructing these checks that each language has dev and training questions.
     _ = prepared.evaluator
     training_set = prepared.training_set()
     if config.parallel_languages:

@@ -87,7 +87,7 @@ def mine_hard_negatives(
     once; ties are in the order of the corpus. An embedding of zeros scores 0.
 
     Args:
-        dataset: Pairs of texts. Rows with the same anchor give several positives of it.
+        dataset: Pairs of texts. Rows with the same anchor are several positives of this anchor.
         model: Encodes anchors (``encode_query``) and passages (``encode_document``). Its similarity must be cosine or
             dot, which are equal because embeddings are normalised.
         anchor_column_name: Column of the anchors. Default: the first. An unknown name falls back to the default, with a
@@ -96,7 +96,7 @@ def mine_hard_negatives(
         corpus: Additional passages that may be negatives. Default: the positives only.
         cross_encoder: Rescores the candidates. Used only with at least one of ``max_score``, ``min_score``,
             ``absolute_margin`` and ``relative_margin``, which then apply to its scores.
-        range_min: Number of top-ranked candidates that meet the conditions to skip, at least 0. Default: 0.
+        range_min: Number of top-ranked candidates to skip, of those that meet the conditions, at least 0. Default: 0.
         range_max: Rank of the last candidate to consider, at least ``range_min + num_negatives``. Default: no limit for
             "top"; otherwise ``range_min + 10 * num_negatives`` with a margin or ``max_score`` (or ``min_score`` for a
             cross-encoder), else ``range_min + num_negatives``, plus the maximum number of positives of an anchor.
@@ -121,8 +121,8 @@ def mine_hard_negatives(
         use_faiss: Accepted and ignored: the search is always relkt's, which is exact.
         use_multi_process: Encode in several processes: one per GPU, or four without a GPU, or a list of devices.
         verbose: Print statistics and show progress. Default: yes. If conditions hold inside the search, each line
-            "Skipped ..." counts all passages of the corpus above a query's upper limit, under the lowest of the limits;
-            passages below ``min_score`` are not counted.
+            "Skipped ..." counts all passages of the corpus above a query's upper limit, for the lowest of the limits
+            only; passages below ``min_score`` are not counted.
         cache_folder: Folder of cached embeddings, in files named by a hash of model name, prompt and texts:
             ``query_embeddings_{hash}.npy`` and ``corpus_embeddings_{hash}.npy``, as in sentence-transformers.
         as_triplets: Deprecated: ``output_format`` "triplet" if true, otherwise "n-tuple".

@@ -112,7 +112,7 @@ class Searched:
 def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], rule: SelectionRule) -> Selection:
     """The best negatives under all conditions; a query gets fewer only if the corpus has no more.
 
-    ``skipped`` counts every passage above a query's upper limits, under the lowest of them; passages below
+    ``skipped`` counts every passage above a query's upper limits, for the lowest of them; passages below
     ``min_score`` are not counted.
     """
     with tqdm(total=len(searched.queries), desc="Mining negatives", disable=not searched.verbose) as bar:

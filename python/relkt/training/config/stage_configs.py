@@ -94,7 +94,7 @@ class VocabularyConfig:
     Args:
         num_pieces: Number of pieces learned for each language, including its single characters and pieces that mUSE
             already has.
-        languages: The languages. Empty for the languages trained and ``parallel_languages``, without English.
+        languages: The languages. Empty for the training languages and ``parallel_languages``, without English.
     """
 
     num_pieces: int = 8000
@@ -182,10 +182,10 @@ class ContrastiveConfig(StageConfig):
         temperature: Temperature that divides cosines.
         languages_per_question: Number of translations of a question in a batch.
         pseudo_questions: Number of spans cut from each passage of a batch; each is cut from the passage or a random
-            translation into the languages trained or ``parallel_languages``.
+            translation into the training languages or ``parallel_languages``.
         parallel_passages: True to cut spans also from translations of passages.
         include_english: True to train also on the English questions of the data set if English is not among the
-            languages trained.
+            training languages.
         document_weight: Weight of the same loss with whole documents (their passages joined) instead of passages; the
             loss with passages has weight 1. With 0, documents are not embedded.
         transfer_weight: Weight of the transfer of questions in ``parallel_languages``; a batch has each question in one
@@ -234,10 +234,10 @@ class DistillationConfig(StageConfig):
         temperature: Temperature that divides cosines.
         embedding_weight: Weight of the squared distance.
         score_weight: Weight of the divergence of the scores.
-        label_weight: Weight of InfoNCE, for questions in the languages trained and in English.
+        label_weight: Weight of InfoNCE, for questions in the training languages and in English.
         languages_per_question: Number of random languages of each question in an epoch.
         segment_share: Share of the passages' sentences in an epoch, each in one language, in [0, 1].
-        passage_share: Share of the passages in an epoch, which keep their embeddings, in [0, 1].
+        passage_share: Share of the passages in an epoch, in [0, 1]; their targets are their own embeddings.
         tuned_shares: As for :class:`ContrastiveConfig`.
     """
 
@@ -278,7 +278,7 @@ class TransferConfig(StageConfig):
         scale: Factor of all three terms.
         reduction: Reduction over the batch; the authors average.
         include_english: True to train also on the English questions of the data set if English is not among the
-            languages trained, which keeps their embeddings stable. The authors do not.
+            training languages, which keeps their embeddings stable. The authors do not.
         parallel_passages: True to pull the translation of a passage into the language of a question, if there is one,
             towards the teacher's embedding of the passage, with the weight ``passage_passage``. The authors have no
             such term.

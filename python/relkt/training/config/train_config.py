@@ -50,7 +50,7 @@ class TrainConfig:
     """Configuration of :func:`relkt.training.train`.
 
     Args:
-        languages: The languages trained, ISO 639-1 codes; empty for all of the data set. Questions in other languages
+        languages: The training languages, ISO 639-1 codes; empty for all of the data set. Questions in other languages
             are only evaluated.
         parallel_languages: Languages whose texts are used as translations of English texts, without their labels, in
             the vocabulary, contrastive and distillation stages. They do not count as trained.

@@ -1,4 +1,4 @@
-"""The order of a stage's examples, epoch by epoch, with a position that a run can resume from."""
+"""The order of a stage's examples, epoch by epoch, with a position from which a run can resume."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Batch:
     """Examples of one optimizer step.
 
     Args:
-        examples: One a row, shape ``(b, c)``, int64.
-        num_micro_batches: Number of forward passes that the batch is split into.
+        examples: One per row, shape ``(b, c)``, int64.
+        num_micro_batches: Number of forward passes into which the batch is split.
     """
 
     examples: Rows

@@ -59,7 +59,7 @@ class StageCallback(TrainerCallback):
         self.best: DevScore | None = None
 
     def evaluate_start(self, model: SentenceTransformer) -> None:
-        """Evaluate the model that the stage starts from (epoch 0)."""
+        """Evaluate the model at the start of the stage (epoch 0)."""
         self._progress.activity("evaluating")
         self._evaluator(model)
         self._record_dev(step=0)

@@ -1,4 +1,4 @@
-"""The trainer of a stage, on top of the one of sentence-transformers."""
+"""The trainer of a stage, a subclass of sentence-transformers' trainer."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class StageTrainer(SentenceTransformerTrainer):
 
     @override
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The stream, without Accelerate's loader: that one prefetches a batch, so mining would start too early."""
+        """The stream, without Accelerate's loader, which would prefetch a batch and so start mining too early."""
         # A generator of its own: creating an iterator must not draw from the random state that a checkpoint restores.
         return DataLoader(self._stream, batch_size=None, collate_fn=_unchanged, generator=torch.Generator())
 

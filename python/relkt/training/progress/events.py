@@ -15,7 +15,7 @@ class DevScore:
         stage: The stage.
         epoch: Epochs of the stage completed, with a fraction within an epoch; 0 before the stage.
         step: Optimizer steps of the stage completed.
-        p1: P@1 in [0, 1], the mean over the languages trained.
+        p1: P@1 in [0, 1], the mean over the training languages.
         metrics: Metric name (``"P@1"``, ``"MRR@10"``) -> language -> value in [0, 1].
         improved: True if ``p1`` is the highest of the stage so far.
     """

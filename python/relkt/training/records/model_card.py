@@ -74,7 +74,7 @@ def model_card(
         model: The trained model.
         data: The data set of training and test.
         config: Configuration of the run.
-        languages: The languages trained.
+        languages: The training languages.
         base: Origin of the model that training started from.
         teacher: Origin of the teacher of the transfer stage, if it was another model.
         results: Test results before training and after each stage, in the order of the run: name -> level ->

@@ -32,7 +32,7 @@ def measure_test(
     Args:
         model: The model.
         data: The data set.
-        trained_languages: The languages trained.
+        trained_languages: The training languages.
         batch_size: Texts encoded at once.
 
     Returns:

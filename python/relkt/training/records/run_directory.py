@@ -1,7 +1,7 @@
 """The folder of a run. Its files are complete at any moment; a resumed run continues from a checkpoint.
 
-``config.toml`` is the configuration and ``run.json`` the identity of what the run starts from (checksums of the data
-and the models). Both must match when a run is resumed. What a killed process leaves is either complete or ignored.
+``config.toml`` is the configuration, and ``run.json`` the identity of the run's inputs (checksums of the data and the
+models). Both must match when a run is resumed. Files of a killed process are either complete or ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _EXAMPLES = "relkt_examples.npy"
 _EARLIER_EXAMPLES = "relkt_rows.npy"
-"""Examples of an epoch in checkpoints of earlier revisions; without them, others would be made for the rest of it."""
+"""File of an epoch's examples in checkpoints of earlier revisions, from which a run cannot resume within an epoch."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunDirectory:
     Attributes:
         path: The folder.
         config: Configuration of the run.
-        identity: Names and checksums of what the run starts from; None for a part that it does without.
+        identity: Names and checksums of the run's inputs; None for an input that the run does not use.
         started: True if the run was started, now or before.
     """
 
@@ -80,7 +80,7 @@ class RunDirectory:
         Args:
             path: The folder.
             config: The configuration. None is the default for a new run, and the configuration of a started one.
-            identity: What the run starts from.
+            identity: Names and checksums of the run's inputs.
             resume: True to open a run that was started; a folder without one gets a new run.
 
         Raises:

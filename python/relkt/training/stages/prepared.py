@@ -15,7 +15,7 @@ from relkt.training.model.dev_evaluator import DevEvaluator
 
 @dataclass(frozen=True)
 class Prepared:
-    """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks it, once a run.
+    """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks it, once per run.
 
     Args:
         data: The data set, for evaluation on the test questions. Stages use :attr:`training_data`.
