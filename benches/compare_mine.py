@@ -4,24 +4,24 @@ installed) and FlagEmbedding's procedure (faiss, then filter).
     python benches/compare.py mine --preset readme --markdown table.md --json all.json
     python benches/compare.py mine --queries 2000 --rows 50000 --threads 1 --cases margin --peers relkt st-faiss
 
-Nothing is encoded: all work on the same prepared unit-norm rows, which sentence-transformers gets from a stand-in for a
-model. Each peer runs in a process of its own, limited to as many cores as it has threads; one peer at a time, and relkt
-again before every run of a peer, so that a noisy machine is noisy for both. Medians are compared. relkt's results are
-checked against a computation in float64 for a sample of queries before anything is timed, those of the peers against
-relkt's for all queries: what they find must be the first of what relkt finds.
+Nothing is encoded: all peers use the same prepared unit-norm rows; a stand-in for a model returns them to
+sentence-transformers. Each peer runs in its own process, limited to one core per thread. Peers run one at a time, and
+relkt runs again before every run of a peer, so that noise of the machine affects both; medians are compared. Before
+timing, relkt's results are checked against a computation in float64 for a sample of queries. The results of the peers
+are checked against relkt's for all queries: a peer's negatives must be the first of relkt's negatives.
 
-Times: "selecting" is choosing the negatives, from embeddings in memory to rows and scores; for sentence-transformers
-from the moment that it has the embeddings to its print "Negative candidates mined, preparing dataset...", and for relkt
-all of relkt.mine. "whole" is all of the call, from texts to a data set, where relkt's is relkt.mine_hard_negatives
-(the peer relkt-dataset). "window" is the time of relkt.mine / that of a plain search right after it, both in a ready
-index, for as many passages, or up to the end of the range. Memory: the peak of a process' resident memory in the call,
-above its memory before the call (with embeddings, texts and modules loaded, and a small run done) and its output.
+Times: "selecting" is the choice of negatives, from embeddings in memory to rows and scores. For sentence-transformers
+it ends with the line "Negative candidates mined, preparing dataset..."; for relkt it is the whole call of relkt.mine.
+"whole" is the whole call, from texts to a data set; for relkt, of relkt.mine_hard_negatives (the peer relkt-dataset).
+"window" is the time of relkt.mine / the time of a plain search right after it, both on a prepared index, for the same
+number of passages, or up to the end of the range. Memory: the peak resident memory of a process during the call, minus
+its output and its memory just before the call (with embeddings, texts and modules loaded, after a small run).
 
-Cases: the 5 best negatives with no condition ("top"), under a relative margin of 5% ("margin"), an absolute margin of
-0.2 ("wide margin"), a ceiling of 0.5 ("ceiling") or one of 0.1, near which very many passages score ("low ceiling"),
-and 5 drawn from ranks 10 to 100 ("range"). A query is served if it
-gets all 5. FlagEmbedding's procedure knows ranges only; where its time was taken for the first queries (--few), it
-is multiplied accordingly, since it searches 64 queries at a time.
+Cases: the 5 best negatives without a condition ("top"), with a relative margin of 5% ("margin"), with an absolute
+margin of 0.2 ("wide margin"), with a maximum score of 0.5 ("ceiling") or of 0.1, in the bulk of the scores ("low
+ceiling"), and 5 drawn from ranks 10 to 100 ("range"). A query is served if it gets all 5. FlagEmbedding's procedure
+supports only ranges. If it is timed with the first queries only (--few), its time is extrapolated to all queries,
+because it searches 64 queries at a time.
 
 Tuned faiss: as in compare_search.py.
 """
@@ -87,7 +87,7 @@ class Group:
         for peer in self.args.peers:
             if peer != "relkt":
                 self.measure_peer(relkt, peer)
-        # Last, as the index it takes stays in memory.
+        # Last, because its index stays in memory.
         for name in self.args.cases:
             self.windows[name] = [relkt.ask("window", CASES[name]) for _ in range(self.args.repeats)]
         relkt.stop()
@@ -122,10 +122,10 @@ class Group:
             worker.stop()
         except Ended:
             worker.process.join()
-            # What a system without memory left does.
+            # A system that runs out of memory kills the process.
             if worker.process.exitcode != -signal.SIGKILL or peer.startswith("relkt"):
                 raise
-            print(f"{peer}: killed, perhaps for want of memory")
+            print(f"{peer}: killed, perhaps by lack of memory")
             self.killed.append(peer)
 
     def measures(self, peer: str, name: str) -> bool:

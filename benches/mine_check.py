@@ -8,9 +8,9 @@ import numpy as np
 from mine_data import Case, MiningData
 
 SEED = 3
-# Queries that are computed in float64, and passages at a time.
+# Number of queries checked in float64, and number of passages per block.
 SAMPLE, BLOCK = 64, 20_000
-# What rounding to float32 may change in relkt's scores, and what a float32 sum of products may differ by.
+# Maximum rounding error of relkt's scores, and maximum error of a float32 sum of products.
 ROUNDING, TOLERANCE = 2.0**-23, 2e-5
 
 
@@ -24,7 +24,7 @@ class Found:
 
 
 class Judge:
-    """Knows the embeddings; raises SystemExit where a result is wrong."""
+    """Checks results against the embeddings; raises SystemExit if a result is wrong."""
 
     def __init__(self, data: MiningData) -> None:
         self.queries = np.load(data.asked_file, mmap_mode="r")
@@ -64,14 +64,13 @@ class Judge:
                 raise SystemExit(f"relkt: query {query}: {len(rows)} rows of {wanted}, with scores {given}")
 
     def same(self, peer: str, case: Case, found: Found, theirs: np.ndarray) -> float:
-        """Checks a peer's rows, of all queries or the first of them; returns the share that are relkt's, as far as the
-        peer found any.
+        """Checks a peer's rows for all queries or the first ones; returns the share of its rows that equal relkt's.
 
-        Where rows differ, float32 sums must explain it. Of a draw, every row must be in the range.
+        The error of float32 sums must explain all differences. In a random sample, every row must be in the range.
         """
         limits = case.limits(self.positive_scores)
         if found.ranked is not None:
-            # FlagEmbedding counts a positive among the ranks.
+            # FlagEmbedding's ranks include the positive.
             first = case.range_min - peer.startswith("flag")
             ranges = found.ranked[0][: len(theirs), first:]
             inside = (theirs[:, :, None] == ranges[:, None]).any(axis=2) | (theirs < 0)
@@ -91,8 +90,7 @@ class Judge:
     def _best(
         self, peer: str, query: int, best: np.ndarray, rows: np.ndarray, limit: float, tolerance: float, case: Case
     ) -> None:
-        """The rows are the best, in their order, as far as scores differ by more than the tolerance; or the first of
-        them, if there are fewer."""
+        """Checks that the rows are the first of the best, in order, except for scores that differ by the tolerance."""
         self._distinct(peer, query, rows)
         scores, of_best = self.scores(query, rows), self.scores(query, best)
         least = of_best.min() if len(best) == case.num_negatives else -np.inf
@@ -111,7 +109,7 @@ class Judge:
             raise SystemExit(f"{peer}: query {query}: row {best[left_out][0]} with {of_best[left_out][0]} is missing")
 
     def _drawn(self, peer: str, query: int, range_: np.ndarray, rows: np.ndarray, tolerance: float) -> None:
-        """The rows are different ones of the range, as far as scores differ by more than the tolerance."""
+        """Checks that the rows are distinct and in the range, except for scores that differ by the tolerance."""
         self._distinct(peer, query, rows)
         scores, allowed = self.scores(query, rows), self.scores(query, range_)
         above = scores > allowed.max(initial=-np.inf) + tolerance
@@ -125,7 +123,7 @@ class Judge:
 
 
 def kept(rows: np.ndarray) -> np.ndarray:
-    """Without the places that are left."""
+    """Removes the padding (-1)."""
     return rows[rows >= 0]
 
 
@@ -136,5 +134,5 @@ def double(rows: np.ndarray) -> np.ndarray:
 
 
 def served(rows: np.ndarray) -> float:
-    """The share of queries that have all negatives asked for."""
+    """Share of queries with all requested negatives."""
     return float((rows >= 0).all(axis=1).mean())

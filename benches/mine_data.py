@@ -1,4 +1,4 @@
-"""Queries, passages and positives for compare_mine.py, and the conditions to mine under."""
+"""Queries, passages and positives for compare_mine.py, and the conditions of mining."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from search_data import unit
 
 SEED = 7
-# Passages to a topic on average, and topics to a field; of a topic's centre, half is its field's.
+# Mean number of passages per topic, and of topics per field; half of a topic's centre is its field's centre.
 TOPIC, FIELD = 50, 40
 HALF = 0.5**0.5
-# How uneven topics are: shape of the gamma distribution that their sizes are drawn from.
+# Shape of the gamma distribution from which the sizes of topics are drawn.
 UNEVEN = 1.5
-# Lengths of what is added to a topic's centre for a query or passage, and to a query for its positive, from and to,
-# where the centre's (the query's) is 1.
+# Ranges of the length of the noise that is added to a topic's centre for a query or passage, and to a query for its
+# positive; the centre (the query) has length 1.
 OFF_TOPIC, OFF_QUERY = (0.4, 1.6), (0.5, 1.6)
 
 
@@ -35,11 +35,11 @@ class Case:
 
     @property
     def ranked(self) -> int:
-        """Number of top candidates to choose from."""
+        """Number of top candidates from which negatives are selected."""
         return self.range_max or self.num_negatives
 
     def all_ranked(self) -> Case:
-        """The candidates of a random sample, and those skipped before them."""
+        """A case that selects the candidates of a random sample, and the candidates skipped before them."""
         return replace(self, num_negatives=self.ranked, range_min=0, sampling_strategy="top")
 
     def arguments(self, strategy: str = "sampling_strategy") -> dict[str, Any]:
@@ -104,8 +104,8 @@ def prepare(queries: int, rows: int, dim: int, scratch: Path) -> MiningData:
 def drawn(queries: int, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Passages, queries and positives: texts of many topics, some nearer to their topic than others.
 
-    A query's positive is the query with noise of a length of its own, so that some come first among the passages and
-    others after a hundred of their topic.
+    A query's positive is the query plus noise of random length, so that some positives rank first and others rank below
+    a hundred passages of their topic.
     """
     rng = np.random.default_rng(SEED)
     topics = max(rows // TOPIC, 1)

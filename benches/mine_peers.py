@@ -32,12 +32,12 @@ MODULES = {
     "flag-faiss": ("faiss",),
 }
 PEERS = tuple(MODULES)
-# What sentence-transformers prints between choosing negatives and making a data set of them.
+# Line that sentence-transformers prints after selecting negatives, before it makes a data set.
 MINED = "Negative candidates mined"
 QUERY, PASSAGE = "query ", "passage "
-# Queries, and as many passages, of the run before the first that counts.
+# Number of queries, and of passages, of the warm-up run.
 WARM_UP = 256
-# Queries at a time in FlagEmbedding's procedure.
+# Number of queries per search in FlagEmbedding's procedure.
 FLAG_BATCH = 64
 
 
@@ -82,7 +82,7 @@ class Relkt:
         return Mined(seconds, mined)
 
     def window(self, case: Case) -> float:
-        """Time of mining in a ready index / time of a plain search in it for as many passages, right after."""
+        """Time of mining on a prepared index / time of a plain search for the same number of passages, right after."""
         import relkt
 
         given = self.inputs
@@ -134,7 +134,7 @@ class Prepared:
 
 
 class Clock(io.TextIOBase):
-    """A standard output that notes when the negatives had been chosen."""
+    """A standard output that records the time at which the negatives are selected."""
 
     mined_at: float | None = None
 
@@ -147,8 +147,8 @@ class Clock(io.TextIOBase):
 class Datasets:
     """A call like sentence-transformers' mine_hard_negatives, from texts to a data set of triplets.
 
-    The negatives are chosen between the moment that the stand-in has returned the last embeddings and the one at which
-    the call prints that they are mined.
+    The selection starts when the stand-in has returned the last embeddings, and ends when the call prints that
+    negatives are mined.
     """
 
     def __init__(self, call: Callable[..., Any], inputs: Inputs) -> None:
@@ -183,10 +183,10 @@ class Datasets:
 class FlagEmbedding:
     """The procedure that FlagEmbedding publishes as hn_mine, reimplemented from its description.
 
-    An exact faiss index of the corpus is searched for the end of the range, 64 queries at a time; of the ranks in the
-    range, those with the text of a positive or of the query itself are dropped, and negatives are drawn from the rest.
-    There are no score conditions. It fills up with passages drawn from the whole corpus where the range has too few;
-    such count as not found, and are left out.
+    It searches an exact faiss index of the corpus up to the end of the range, 64 queries at a time. Of the passages in
+    the range, it drops those with the text of a positive or of the query, and draws negatives from the rest. There are
+    no conditions on scores. If the range has too few passages, the original draws more from the whole corpus; here
+    these negatives count as missing.
     """
 
     def __init__(self, inputs: Inputs) -> None:
@@ -265,12 +265,12 @@ class Memory:
         self.before = self._peak()
 
     def reset(self) -> None:
-        """Forgets former peaks, and gives back what is free."""
+        """Returns free memory to the system, and resets the peak."""
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
         if self.known:
-            # Sets the peak to what is resident now.
+            # Sets the peak to the current resident memory.
             self.CLEAR.write_text("5")
 
     def beyond(self) -> int | None:
@@ -282,10 +282,10 @@ class Memory:
 
 
 def work(peer: str, data: MiningData, threads: int, pipe: Connection) -> None:
-    """Answers until told to stop:
+    """Answers messages until told to stop.
 
-    ("mine", case, whether rows are wanted) with a dictionary of seconds, bytes and rows; and, if it is relkt,
-    ("ranked", case) with the rows and scores that a draw is from, and ("window", case) with a ratio.
+    ("mine", case, with_rows): a dictionary of seconds, bytes and rows. relkt also answers ("ranked", case): the rows
+    and scores from which a random sample is drawn; and ("window", case): a ratio.
     """
     if hasattr(os, "sched_setaffinity"):
         # For calls without a parameter for the number of threads.

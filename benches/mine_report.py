@@ -1,4 +1,4 @@
-"""Tables of what compare_mine.py measures."""
+"""Tables of the measurements of compare_mine.py."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def megabytes(count: int | None) -> str:
 
 # Long: one Markdown report, section by section.
 def markdown(report: dict[str, Any]) -> str:
-    """Times and ratios, memory, shares of queries served, and what conditions cost relkt."""
+    """Times and ratios, memory, shares of queries served, and relkt's cost of each condition."""
     cells, by = report["cells"], keyed(report["cells"])
     names = others(cells)
     settings = list(dict.fromkeys((cell["threads"], cell["case"]) for cell in cells))
@@ -140,7 +140,7 @@ def markdown(report: dict[str, Any]) -> str:
         ),
     ]
     parts += [
-        f"{NAMES[killed['peer']]}, {threads_of(killed['threads'])}: its process was killed, perhaps for want of memory."
+        f"{NAMES[killed['peer']]}, {threads_of(killed['threads'])}: its process was killed, perhaps by lack of memory."
         for killed in report["killed"]
     ]
     parts += [

@@ -68,7 +68,7 @@ def test_a_pool_of_processes(tmp_path, method):
 
 
 def together(*works):
-    """Runs all at once, and raises what the first of them raised."""
+    """Runs all functions at once, and raises the first exception."""
     errors = []
 
     def guarded(work):
@@ -203,7 +203,7 @@ def _search_and_grow(writer, index, queries):
 
 
 def test_ctrl_c_leaves_rows_and_ids_together():
-    """Signals at many moments of additions and removals, those included at which the work is just done."""
+    """Signals at many moments of additions and removals, including moments when the work has just finished."""
     script = textwrap.dedent("""
         import os, signal, threading, time, numpy as np, relkt
         rows = np.random.default_rng(0).standard_normal((4000, 64), dtype=np.float32)

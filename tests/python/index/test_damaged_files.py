@@ -53,7 +53,7 @@ def test_a_flipped_bit_in_a_section(saved):
                 with pytest.raises(relkt.IndexFileError, match=told):
                     relkt.Index.open(saved, verify=True)
                 if name == "rows":
-                    relkt.Index.open(saved)  # Only checked if asked for: it would read everything.
+                    relkt.Index.open(saved)  # Checked only with verify=True, because it reads everything.
     saved.write_bytes(content)
     relkt.Index.open(saved, verify=True)
 

@@ -62,7 +62,7 @@ def test_any_reader_of_safetensors_opens_it(tmp_path, dtype, ids):
         metadata = file.metadata()
     assert (metadata["format"], metadata["rows"], metadata["dim"]) == ("relkt", "123", "18")
     assert metadata["user.texts"] == "t.jsonl"
-    # What a search streams through is aligned for it.
+    # The sections that a search streams are aligned.
     assert all(start % 64 == 0 for name, (start, _) in sections(path)[0].items() if name in ("codes", "rows"))
 
 
@@ -91,7 +91,7 @@ def test_the_file_that_is_open_can_be_replaced(tmp_path):
     opened.save(path)  # From and to the same file.
     assert_same_index(opened, first)
     second.save(path)
-    assert_same_index(opened, first)  # It still maps what it opened.
+    assert_same_index(opened, first)  # It still maps the old file.
     assert_same_index(relkt.Index.open(path, verify=True), second)
     path.unlink()
     if os.name == "posix":
@@ -213,7 +213,7 @@ def test_arguments_of_build(tmp_path):
     with pytest.raises(ValueError, match="threads: "):
         relkt.Index.build(path, [GOOD], rows=40, threads=0)
     assert names(tmp_path) == []
-    # Batches without rows are nothing.
+    # Batches without rows have no effect.
     index = relkt.Index.build(path, [GOOD[:0], GOOD[:3], GOOD[:0], GOOD[3:]], rows=40)
     assert_same_index(index, relkt.Index(GOOD))
     assert index.path == path

@@ -15,7 +15,7 @@ from .cases import FLOATS, assert_holds, assert_same, bits, brute_force, normal,
 
 
 class Growth(RuleBasedStateMachine):
-    """Any sequence of changes, each of them, and each refusal, compared with arrays that change the same way."""
+    """Any sequence of changes and refused changes, compared with arrays that change in the same way."""
 
     @initialize(kind=st.sampled_from([None, int, str]), dtype=st.sampled_from(FLOATS), rows=st.integers(1, 40))
     def start(self, kind, dtype, rows):
@@ -25,7 +25,7 @@ class Growth(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
 
     def fresh(self, count):
-        """Rows and ids that were not there before."""
+        """New rows and ids."""
         first, self.made = self.made, self.made + count
         ids = None if self.kind is None else [self.kind(7 * i - 20) for i in range(first, first + count)]
         return small(first, count, dtype=self.dtype), ids
@@ -196,7 +196,7 @@ def test_removal():
     assert_holds(index, ROWS[[1, 3, 0]], ["b", "d", "a"])
     by_row = relkt.Index(ROWS)
     by_row.remove(np.array([0]))
-    by_row.remove([0])  # Those behind have moved up.
+    by_row.remove([0])  # Later rows have moved up.
     assert_holds(by_row, ROWS[2:], None)
 
 

@@ -63,7 +63,7 @@ def test_larger_than_memory(tmp_path, dtype):
     ):
         order = np.argsort(-reference, axis=1, kind="stable")[:, : got.shape[1]]
         expected = np.take_along_axis(reference, order, axis=1)
-        # A float64 sum in another order may round to the neighbouring float32, and swap two that are that close.
+        # A float64 sum in another order may round to the neighbouring float32, and swap two such scores.
         np.testing.assert_array_max_ulp(got_scores, expected, maxulp=1)
         at = got != order
         np.testing.assert_array_max_ulp(np.take_along_axis(reference, got, axis=1)[at], expected[at], maxulp=1)

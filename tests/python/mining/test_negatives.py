@@ -115,7 +115,7 @@ def check(mined, outcomes):
 
 @st.composite
 def conditions(draw_from, rows):
-    """Options of a call, most of them left out."""
+    """Options of a call; most are omitted."""
     maybe = lambda values: draw_from(st.one_of(st.none(), st.none(), st.sampled_from(values)))  # noqa: E731
     count = st.integers(0, min(4, rows))
     options = {

@@ -56,7 +56,7 @@ def read_jsonl(path: Path) -> list[dict[str, object]]:
 
 
 def expected(encoder: str, rows=ROWS, further=(), documents=True, **conditions):
-    """Queries, passages and what relkt.mine finds among them."""
+    """Queries, passages and the result of relkt.mine."""
     model = load_encoder(encoder)
     queries = list(dict.fromkeys(row["query"] for row in rows))
     document_of = {row["text"]: row["document"] for row in further} | {row["answer"]: row["document"] for row in rows}

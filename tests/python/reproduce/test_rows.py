@@ -25,7 +25,7 @@ def test_rows_of_xquad() -> None:
     )
     assert best_muse.config == TrainConfig.preset("best-muse")
     assert (best_e5.encoder, best_e5.config) == ("models/e5", TrainConfig.preset("best-transformer"))
-    # The mean "trained" of the tables is over the languages of which all of them use labels.
+    # The mean "trained" of the tables is over the languages whose labels all rows use.
     trained = [set(row.config.languages) for row in rows if row.config is not None]
     assert trained == [set(XQUAD_TRAINED)] * 3
     assert [row.name for row in xquad_rows(["best-e5", "muse"])] == ["muse", "best-e5"]

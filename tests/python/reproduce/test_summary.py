@@ -238,7 +238,7 @@ def test_plots(plot: Callable[..., Any], result: Reproduction, tmp_path: Path) -
     assert png.read_bytes().startswith(b"\x89PNG")
     text = svg.read_text()
     assert text.count("<path") > 10
-    # Other values, another drawing.
+    # Other values give other files.
     changed = summarise(
         question_data(),
         ROWS,

@@ -86,7 +86,7 @@ def test_a_run_improves_and_writes_all_its_files(
     assert not [name for name in names if "checkpoint" in name or "partial" in name]
     assert [name for name in names if "README" in name] == ["model/README.md"]
 
-    # A stage ends with its best weights, whenever it had them.
+    # A stage ends with its best weights, from any of its evaluations.
     for stage in STEPPED:
         scores = [dev for dev in progress.dev if dev.stage is stage]
         assert scores[0].step == 0

@@ -68,7 +68,7 @@ def test_statistics_are_printed_as_by_sentence_transformers(
             expected = capsys.readouterr().out.splitlines()
             mine_hard_negatives(make_dataset("several"), model, **call)
             got = capsys.readouterr().out.splitlines()
-            if output_format == "labeled-pair":  # they count a pair that the data set has twice as missing
+            if output_format == "labeled-pair":  # they count a repeated pair as missing
                 expected, got = ([line for line in lines if "Could not" not in line] for lines in (expected, got))
             assert got == expected
 

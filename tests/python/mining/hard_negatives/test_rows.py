@@ -155,7 +155,7 @@ def test_no_query_runs_out_while_the_corpus_has_valid_passages(
 
 @pytest.mark.parametrize("options", [options for options, _ in STRICT.values()], ids=STRICT)
 def test_more_is_found_than_by_sentence_transformers(model: SentenceTransformer, options: dict[str, Any]) -> None:
-    """It takes the same ones until it runs out."""
+    """sentence-transformers finds the first of the same negatives, and then runs out of candidates."""
     dataset = make_dataset("several")
     call = {"num_negatives": 2, "corpus": make_texts(150, 4), "output_format": "labeled-pair", **options}
     got, filtered = mined(relkt_rows(dataset, model, **call)), mined(peer_rows(dataset, model, **call))

@@ -68,7 +68,7 @@ def embeddings(rng, kind, rows, dim):
         values[:, 0] += 5
     elif kind == "near":  # scores that float32 cannot tell apart
         values = rng.standard_normal(dim) + rng.standard_normal((rows, dim)) * rng.choice([0, 1e-4, 1e-7], (rows, 1))
-    elif kind == "cancel":  # sums of another order are others
+    elif kind == "cancel":  # sums in another order differ
         values = rng.choice([-(2.0**28), -1, 1, 2.0**28], (rows, dim))
     elif kind == "long":  # norms of very different size
         values = rng.standard_normal((rows, dim)) * 10.0 ** rng.integers(-30, 30, (rows, 1))
@@ -90,12 +90,12 @@ def test_equals_the_definition(device, data):
     )
     q, p = embeddings(rng, kind, size, dim), embeddings(rng, kind, rows, dim)
     if kind == "half":
-        # One of them or both.
+        # Passages only, or both.
         p, q = p.astype(np.float16), q.astype(draw(st.sampled_from([np.float16, np.float32]), label="dtype"))
     scores = cosines(q, p)
 
     def limits(low):
-        """Infinite, anywhere, or a score that there is."""
+        """Limits: infinite, random, or equal to a score."""
         kinds = rng.integers(0, 4, size)
         hit = scores[np.arange(size), rng.integers(0, rows, size)].astype(np.float64)
         return np.choose(kinds, [np.full(size, low), rng.uniform(-1, 1, size), hit, hit])
@@ -132,7 +132,7 @@ def test_equals_the_core(device, half):
     rng = np.random.default_rng(1)
     p = rng.standard_normal((40, 100))[rng.integers(0, 40, 3_000)] + 0.5 * rng.standard_normal((3_000, 100))
     q = p[:300] + 0.5 * rng.standard_normal((300, 100))
-    p[1::7] = p[::7][: len(p[1::7])]  # rows that there are twice
+    p[1::7] = p[::7][: len(p[1::7])]  # repeated rows
     q, p = (rows.astype(np.float16 if half else np.float32) for rows in (q, p))
     positives = csr([[row, 2 * row] for row in range(300)])
     exclude = csr([rng.integers(0, 3_000, 30) for _ in range(300)])
@@ -147,7 +147,7 @@ def test_equals_the_core(device, half):
             arguments = lists, positives, exclude, groups, limit, None
             results = passages.mine(torch.from_numpy(q), *arguments)
             assert_equal(results, core.mine(to_core(q), *arguments))
-    # None of the counts is idle.
+    # Every count is above 0 for some query.
     assert all(too_similar.any() for _, _, too_similar, _ in results[::2])
     assert all(near_positive.any() for *_, near_positive in results)
 
@@ -191,7 +191,7 @@ def test_by_hand(device):
     assert hard[0].tolist() == [[0, -1, -1]]
     assert hard[1][0, 0] == 1
     assert np.isnan(hard[1][0, 1:]).all()
-    # Row 3 is at 0.96 of the positive, row 0 at 0.8, row 2 at 0.28: rows 0 and 3 rank before the third that is left.
+    # Row 3 is at 0.96 of the positive, row 0 at 0.8, row 2 at 0.28: rows 0 and 3 rank before the third result.
     ((rows, _, _, near),) = passages.mine(q, [(3, minus, plus)], csr([[1]]), max_positive_similarity=0.7)
     assert (rows.tolist(), near.tolist()) == ([[2, 4, 5]], [2])
     ((rows, _, _, near),) = passages.mine(q, [(1, minus, plus)], csr([[1]]), max_positive_similarity=0.7)
@@ -222,7 +222,7 @@ def test_scores_that_float32_cannot_distinguish_are_ordered(device):
 
 @on_devices
 def test_near_positives_that_rank_before_the_last_result(device):
-    # All scores are 1 / sqrt(2). Rows 1 and 3 are refused; rows 0 and 2 are left, and the last of them is row 2.
+    # All scores are 1 / sqrt(2). Rows 1 and 3 are rejected; rows 0 and 2 remain.
     p = torch.tensor([[1, -1], [1, 1], [1, -1], [1, 1], [1, 1]], dtype=torch.float32, device=device)
     for num, refused in ((1, 0), (2, 1), (3, 2)):
         ((_, _, _, near),) = TorchPassages(p).mine(

@@ -52,7 +52,7 @@ def test_each_epoch_has_the_negatives_of_its_start(tmp_path, tiny_model, pairs):
 
 
 def test_the_training_is_otherwise_the_same(tmp_path, model_of, pairs):
-    """Without changes of the negatives, it is the training on a data set of their texts."""
+    """If the negatives do not change, training equals training on a data set of their texts."""
     model = model_of()
     remine = RemineCallback(pairs, model, every=100, **CONDITIONS)
     fixed = Dataset.from_list(list(remine.dataset))
@@ -160,7 +160,7 @@ def test_hard_and_semi_hard_columns(tiny_model, pairs):
         margin=2.0,
     )
     assert remine.columns == ("negative_1", "negative_2", "negative_3")
-    assert (mined.hard_indices < 0).any()  # some anchors have two only, and the first again
+    assert (mined.hard_indices < 0).any()  # some anchors have only two, and repeat the first
     for row in remine.dataset:
         query = anchors.index(row["anchor"])
         own = [passages[i] for i in (*mined.hard_indices[query], *mined.semi_hard_indices[query]) if i >= 0]
@@ -171,7 +171,7 @@ def test_hard_and_semi_hard_columns(tiny_model, pairs):
 
 
 def test_prompts_of_mining(model_of, pairs, tmp_path, caplog):
-    """Mining embeds with the prompts given; the trainer's others are warned."""
+    """Mining uses the given prompts; a warning reports other prompts of the trainer."""
     prompted = model_of(prompts={"query": "query : ", "document": "text : "})
     plain = model_of()
     given = {"query_prompt": "query : ", "passage_prompt": "text : "}
@@ -249,7 +249,7 @@ def _process(rank: int, folder: str, model: SentenceTransformer, pairs: Dataset)
     torch.set_num_threads(1)
     remine = RemineCallback(pairs, model, **CONDITIONS)
     torch.manual_seed(rank + 1)
-    with torch.no_grad():  # weights that differ, so that only sending makes the negatives the same
+    with torch.no_grad():  # weights differ, so that only broadcasting makes the negatives equal
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
     trainer_state, args = _state(), SentenceTransformerTrainingArguments(f"{folder}/{rank}", use_cpu=True)

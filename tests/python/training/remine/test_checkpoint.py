@@ -60,7 +60,7 @@ def test_resuming_between_epochs_with_kept_negatives(tmp_path, model_of, pairs):
 
 
 def test_resuming_with_the_same_callback(tmp_path, model_of, pairs):
-    """The last mining of the training that is gone back in is not that of the negatives in use."""
+    """Resuming an earlier checkpoint uses its negatives, not those of the callback's last mining."""
     arguments = {"save_strategy": "steps", "save_steps": 4}
     model = model_of()
     remine = RemineCallback(pairs, model, **CONDITIONS)

@@ -64,7 +64,7 @@ def test_anchors_that_are_left_out_are_not_counted(tmp_path, model_of, pairs, ca
     above = [each.scores >= conditions["min_score"] for each in mined]
     used = above[0].any(axis=1)
     assert 0 < used.sum() < len(used)
-    assert above[1][~used].any()  # some that are left out would have negatives now
+    assert above[1][~used].any()  # some omitted anchors would have negatives now
     remine = RemineCallback(pairs, model_of(), **conditions)
     args, state = _arguments(tmp_path), _state()
     dropped = []

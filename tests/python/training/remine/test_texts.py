@@ -65,7 +65,7 @@ def test_numbers_are_never_trained_on(tmp_path, tiny_model, pairs):
         train(tmp_path, tiny_model, remine, written)
     loader = DataLoader(dataset.add_column("number", list(range(len(dataset)))))
     remine.on_train_begin(_arguments(tmp_path), _state(), None, model=tiny_model, train_dataloader=loader)
-    assert isinstance(loader.dataset[0]["number"], int)  # a user's number is left alone
+    assert isinstance(loader.dataset[0]["number"], int)  # numbers in other columns stay unchanged
 
 
 def test_changes_of_the_data_set(tmp_path, tiny_model, pairs):
