@@ -23,7 +23,7 @@ from relkt.errors import ArgumentError, ArgumentExistsError, ArgumentNotFoundErr
 from relkt.index import Index
 from relkt.retrieval.build_state import BuildState, working
 from relkt.retrieval.kinds import Storage
-from relkt.retrieval.passages import BUILD, DIGEST, ID, IndexedPassage, PassageStore, is_plain_name
+from relkt.retrieval.passages import BUILD, DIGEST, ID, IndexedPassage, PassageStore
 from relkt.retrieval.progress import IndexProgress
 from relkt.retrieval.sources import Source, from_passages
 from relkt.retrieval.store import write_store
@@ -80,12 +80,13 @@ class IndexPaths:
         return self.index.name.removesuffix(SUFFIX)
 
     def texts_of_index(self) -> Path | None:
-        """The passages' file of the existing index; None without one."""
+        """The passages' file of the existing index; None without one, or if relkt would not have given it that name."""
         try:
             name = Index.open(self.index).texts
         except (OSError, IndexFileError):
             return None
-        return None if name is None or not is_plain_name(name) else self.index.with_name(name)
+        # An index may come from anywhere, and the file is deleted once the index is replaced.
+        return self.index.with_name(name) if name is not None and self.may_be_texts(name) else None
 
 
 def build_index(

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 import relkt
-from relkt import Retriever
+from relkt import Index, Retriever
 from relkt.data import DataError
 from relkt.retrieval import building, read_passages
 from relkt.retrieval.building import IndexProgress
@@ -45,6 +46,15 @@ def test_a_failed_replacement_leaves_the_old_index(passages, encoder, tmp_path, 
     Retriever.build(passages[:2], path, encoder=encoder, overwrite=True)
     assert files(tmp_path) == ["w.passages-2.arrow", "w.relkt"]
     assert len(Retriever.open(path)) == 2
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "other.passages.arrow"])
+def test_a_file_that_a_replaced_index_names_is_not_deleted(name, passages, encoder, tmp_path):
+    (tmp_path / name).write_text("kept")
+    Index.build(tmp_path / "w.relkt", [np.eye(2, dtype=np.float32)], rows=2, texts=name)
+    Retriever.build(passages, tmp_path / "w.relkt", encoder=encoder, overwrite=True)
+    assert files(tmp_path) == sorted([name, "w.passages.arrow", "w.relkt"])
+    assert (tmp_path / name).read_text() == "kept"
 
 
 def test_indexes_with_similar_names_have_separate_passages(passages, encoder, tmp_path):
