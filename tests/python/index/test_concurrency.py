@@ -206,6 +206,7 @@ def test_ctrl_c_leaves_rows_and_ids_together():
     """Signals at many moments of additions and removals, including moments when the work has just finished."""
     script = textwrap.dedent("""
         import os, signal, threading, time, numpy as np, relkt
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
         rows = np.random.default_rng(0).standard_normal((4000, 64), dtype=np.float32)
         interrupted = 0
         for attempt in range(30):

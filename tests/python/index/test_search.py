@@ -261,7 +261,8 @@ def test_the_gil_is_released():
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_stops_a_search():
     script = textwrap.dedent("""
-        import sys, time, numpy as np, relkt
+        import signal, sys, time, numpy as np, relkt
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
         rng = np.random.default_rng(0)
         index = relkt.Index(rng.standard_normal((100_000, 256), dtype=np.float32))
         queries = rng.standard_normal((100_000, 256), dtype=np.float32)
