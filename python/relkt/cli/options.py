@@ -44,6 +44,7 @@ PassagePromptOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: one per core.")]
 
 DataOption = Annotated[DatasetName, typer.Option("--data", help="The data set.")]
+OptionalDataOption = Annotated[DatasetName | None, typer.Option("--data", help="The data set.")]
 PathOption = Annotated[
     Path | None,
     typer.Option("--path", help="Folder with the data set's files. Default: download (xquad and mlqa only)."),

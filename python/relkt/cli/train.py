@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relkt.cli.checks import check_device
-from relkt.cli.console import err, one_line_errors, out, print_result
+from relkt.cli.console import err, one_line_errors, out, print_note, print_result
 from relkt.cli.options import (
     ENCODER_PANEL,
-    DataOption,
     DeviceOption,
     ModelOption,
+    OptionalDataOption,
     PathOption,
     SplitByOption,
     SplitSeedOption,
     codes,
 )
+from relkt.cli.progress import progress_bar
 from relkt.data import RetrievalData, SplitBy, load_data
+from relkt.data.parallel import ParallelText, load_parallel
 
 if TYPE_CHECKING:
     from relkt.training import TrainConfig
@@ -32,9 +34,16 @@ BEST = "best"
 
 # Long: one parameter per option.
 def train(
-    data: DataOption,
     output: Annotated[Path, typer.Option(help="Folder for the run. Must be new or empty, except with --resume.")],
+    data: OptionalDataOption = None,
     path: PathOption = None,
+    parallel: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Parallel text: TSV, JSON lines, Moses pairs, TMX, PO or MO files, a folder of these, or hub:NAME. "
+            "May be repeated. Without --data, training uses the parallel text alone."
+        ),
+    ] = None,
     model: ModelOption = "muse",
     preset: Annotated[
         str | None,
@@ -49,8 +58,8 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Folder or Hub name of another model to be the teacher of the transfer stage, whose embedding space "
-            "the trained model adopts. Default: the model itself at the start of that stage.",
+            help="Name or folder of another model to be the teacher of the distillation and transfer stages, whose "
+            "embedding space the trained model adopts. Default: the model itself at the start of the stage.",
             rich_help_panel=ENCODER_PANEL,
         ),
     ] = None,
@@ -84,25 +93,39 @@ def train(
 
         if preset is None and config is None and resume and not (output / "config.toml").is_file():
             raise ValueError(f"--output: {output} is not the folder of a run to resume")
-        chosen = _configuration(preset, config, model, seed, resume=resume)
-        if teacher is not None and chosen is not None and Stage.TRANSFER not in chosen.stages:
-            raise ValueError("--teacher: requires a configuration with a transfer stage")
+        if data is None and not parallel:
+            raise ValueError("--data, --parallel: expected at least one of them, got neither")
+        by_default = resume or data is None
+        chosen = _configuration(preset, config, model, seed, by_default=by_default)
+        with_teacher = {Stage.DISTILLATION, Stage.TRANSFER}
+        if teacher is not None and chosen is not None and not with_teacher & set(chosen.stages):
+            raise ValueError("--teacher: requires a configuration with a distillation or transfer stage")
         check_device(device)
-        loaded = load_data(data, path=path, languages=codes(languages), split_by=split_by, split_seed=split_seed)
-        if chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
+        pairs = _load_parallel(parallel) if parallel else None
+        loaded = None
+        if data is not None:
+            loaded = load_data(data, path=path, languages=codes(languages), split_by=split_by, split_seed=split_seed)
+        if loaded is not None and chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
             raise ValueError(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, but the loaded data has only "
                 f"{', '.join(loaded.languages)}"
             )
-        _train(loaded, model, teacher, device, output, chosen, resume=resume)
+        _train(loaded, pairs, model, teacher, device, output, chosen, resume=resume)
         if launched_rank() == 0:
             _report(output)
 
 
+def _load_parallel(paths: list[str]) -> ParallelText:
+    with progress_bar("reading parallel text", rate="records") as advance:
+        found = load_parallel(paths, progress=advance)
+    print_note(f"parallel text: {found.summary()}")
+    return found
+
+
 def _configuration(
-    preset: str | None, file: Path | None, model: str, seed: int | None, *, resume: bool
+    preset: str | None, file: Path | None, model: str, seed: int | None, *, by_default: bool
 ) -> TrainConfig | None:
-    """The configuration that the options describe; None to resume a run with its own."""
+    """The configuration that the options describe; None for that of the run to resume, or relkt's choice."""
     from relkt.encoders import is_muse
     from relkt.training import TrainConfig
 
@@ -114,17 +137,18 @@ def _configuration(
         config = TrainConfig.preset(preset)
     elif file is not None:
         config = TrainConfig.from_toml(file)
-    elif not resume:
+    elif not by_default:
         raise ValueError("--preset: expected a preset, or --config with a TOML file, got neither")
     elif seed is not None:
-        raise ValueError("--seed: a resumed run keeps its seed; omit --seed, or give --preset or --config too")
+        raise ValueError("--seed: needs --preset or --config too (a resumed run keeps its seed)")
     else:
         return None
     return config if seed is None else replace(config, seed=seed)
 
 
 def _train(
-    data: RetrievalData,
+    data: RetrievalData | None,
+    parallel: ParallelText | None,
     model: str,
     teacher: str | None,
     device: str | None,
@@ -148,6 +172,7 @@ def _train(
             output_dir=output,
             config=config,
             teacher=None if teacher is None else load_encoder(teacher, device=device),
+            parallel=parallel,
             resume=resume,
             progress=progress,
         )

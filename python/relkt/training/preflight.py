@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
 
 from relkt.data.checksum import data_checksum, translations_checksum
+from relkt.data.parallel import ParallelText
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.encoders import model_checksum, num_truncated
 from relkt.training.config import Precision, Stage, TrainConfig
 from relkt.training.distributed.processes import check_same, num_processes, rank
 from relkt.training.examples import TrainingSet
+from relkt.training.examples.parallel_pairs import hold_out_pairs
 from relkt.training.model.token_embeddings import check_token_embeddings
 from relkt.training.records.run_directory import RunDirectory
 from relkt.training.stages import Prepared
@@ -47,12 +50,49 @@ def check_arguments(
         )
 
 
+def check_texts(
+    data: RetrievalData | None, parallel: ParallelText | None, seed: int
+) -> tuple[RetrievalData, ParallelText | None]:
+    """The data set and the parallel text that training may see.
+
+    Without a data set, pairs are held out as dev and test questions (:func:`hold_out_pairs`). With one, pairs with a
+    text of a dev or test question, or of a held-out document, are left out.
+
+    Args:
+        data: The data set, or None.
+        parallel: Parallel text, or None.
+        seed: Seed of the choice of held-out pairs.
+
+    Raises:
+        TypeError: If one of them has another type.
+        ValueError: If both are None, or there are too few pairs.
+    """
+    if data is not None and not isinstance(data, RetrievalData):
+        raise TypeError(f"data: expected a RetrievalData, e.g. from relkt.load_data, got {data!r}")
+    if parallel is not None and not isinstance(parallel, ParallelText):
+        raise TypeError(f"parallel: expected a ParallelText, e.g. from relkt.load_parallel, got {parallel!r}")
+    if data is None:
+        if parallel is None:
+            raise ValueError("data: expected a data set, or parallel text in parallel, got neither")
+        return hold_out_pairs(parallel, seed)
+    if parallel is None:
+        return data, None
+    hidden = {p.id: p.text for p in data.passages if p.document in data.held_out}
+    translated = (text for texts in data.translations.values() for p, text in texts.items() if p in hidden)
+    questions = (q.text for q in data.queries if q.split is not Split.TRAIN)
+    kept = parallel.without(chain(questions, hidden.values(), translated))
+    if not kept.pairs:
+        raise ValueError("parallel: expected pairs besides the texts of dev and test, got none")
+    return data, kept
+
+
 def open_run(
     path: Path,
     model: SentenceTransformer,
     data: RetrievalData,
     config: TrainConfig | None,
     teacher: SentenceTransformer | None,
+    parallel: ParallelText | None = None,
     *,
     resume: bool,
 ) -> RunDirectory:
@@ -68,6 +108,7 @@ def open_run(
         "data": data_checksum(data),
         "model": model_checksum(model),
         "teacher": None if teacher is None else model_checksum(teacher),
+        "parallel": None if parallel is None else parallel.checksum(),
     }
     check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.open(path, config, identity, resume=resume)
@@ -80,7 +121,11 @@ def open_run(
 
 
 def prepare(
-    model: SentenceTransformer, data: RetrievalData, config: TrainConfig, teacher: SentenceTransformer | None
+    model: SentenceTransformer,
+    data: RetrievalData,
+    config: TrainConfig,
+    teacher: SentenceTransformer | None,
+    parallel: ParallelText | None = None,
 ) -> Prepared:
     """Make the inputs of a run and check them.
 
@@ -89,33 +134,68 @@ def prepare(
     Raises:
         ValueError: If the run cannot be done with them.
     """
-    if teacher is not None and Stage.TRANSFER not in config.stages:
-        raise ValueError(
-            "teacher: expected None, because the configuration has no transfer stage, the only one with a teacher; its "
-            f"stages are {', '.join(stage.value for stage in config.stages)}"
-        )
-    languages = sort_languages(config.languages or data.select(split=Split.TRAIN).languages)
-    prepared = Prepared(data, config, languages, teacher)
-    # Constructing these checks that each language has dev and training questions.
-    _ = prepared.evaluator
-    training_set = prepared.training_set()
-    if config.parallel_languages:
-        prepared.training_set(config.parallel_languages)
+    _check_stages(config, teacher, parallel)
+    train = data.select(split=Split.TRAIN)
+    languages = config.languages or train.languages or data.select(split=Split.DEV).languages
+    prepared = Prepared(data, config, sort_languages(languages), teacher, parallel)
+    _ = prepared.evaluator  # making it checks that each language has dev questions
     if config.freeze_embeddings:
         check_token_embeddings(model)
     if Stage.VOCABULARY in config.stages:
-        check_vocabulary(model, prepared.training_data, prepared.vocabulary_languages)
+        check_vocabulary(model, prepared.training_data, prepared.vocabulary_languages, parallel)
     check_device(model, config)
-    _check_english(training_set, config)
-    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
-        training_set.check_negatives()
-    _warn_of_truncation(model, training_set.candidates.texts, "candidates")
+    if prepared.has_questions:
+        _check_questions(prepared)
+    elif others := [stage.value for stage in config.stages if stage not in _WITHOUT_QUESTIONS]:
+        raise ValueError(
+            f"stages: expected only {' and '.join(stage.value for stage in _WITHOUT_QUESTIONS)}, because there are no "
+            f"training questions, got {', '.join(others)} too"
+        )
+    candidates = prepared.training_data.candidates(config.level).texts
+    _warn_of_truncation(model, candidates, "candidates")
     if teacher is not None:
-        _warn_of_truncation(teacher, training_set.candidates.texts, "candidates of the teacher")
+        _warn_of_truncation(teacher, candidates, "candidates of the teacher")
     with_documents = Stage.CONTRASTIVE in config.stages and config.contrastive.document_weight > 0
     if with_documents and config.level is not Level.DOCUMENT:
         _warn_of_truncation(model, prepared.training_data.candidates(Level.DOCUMENT).texts, "documents")
     return prepared
+
+
+_WITHOUT_QUESTIONS = (Stage.VOCABULARY, Stage.DISTILLATION)
+_WITH_TEACHER = (Stage.DISTILLATION, Stage.TRANSFER)
+
+
+def _check_stages(config: TrainConfig, teacher: SentenceTransformer | None, parallel: ParallelText | None) -> None:
+    """Check that the stages use the teacher and the parallel text.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    stages = ", ".join(stage.value for stage in config.stages)
+    if teacher is not None and not set(_WITH_TEACHER) & set(config.stages):
+        raise ValueError(
+            "teacher: expected None, because the configuration has neither a distillation nor a transfer stage, the "
+            f"only ones with a teacher; its stages are {stages}"
+        )
+    if parallel is not None and not set(_WITHOUT_QUESTIONS) & set(config.stages):
+        raise ValueError(
+            "parallel: expected None, because the configuration has neither a vocabulary nor a distillation stage, the "
+            f"only ones that use parallel text; its stages are {stages}"
+        )
+
+
+def _check_questions(prepared: Prepared) -> None:
+    """Check the training questions. Making a training set checks that each language has some.
+
+    Raises:
+        ValueError: If a language has no training question, or a stage cannot use them.
+    """
+    config, training_set = prepared.config, prepared.training_set()
+    if config.parallel_languages:
+        prepared.training_set(config.parallel_languages)
+    _check_english(training_set, config)
+    if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
+        training_set.check_negatives()
 
 
 def check_device(model: SentenceTransformer, config: TrainConfig) -> None:

@@ -11,30 +11,36 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from relkt.data.types import RetrievalData
+from relkt.data.parallel import ParallelText
+from relkt.data.types import RetrievalData, Split
 from relkt.encoders import Origin, origin_of
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.distributed.processes import join_job, num_processes, on_rank_0, rank
 from relkt.training.loop.stage_runner import run_stage
 from relkt.training.model.precision import without_accelerate_wrapper
 from relkt.training.model.weights import load_weights
-from relkt.training.preflight import check_arguments, open_run, prepare
+from relkt.training.preflight import check_arguments, check_texts, open_run, prepare
 from relkt.training.progress import Progress
 from relkt.training.progress.bars import default_progress
 from relkt.training.progress.quiet import no_progress_bars
+from relkt.training.recipes import parallel_config
 from relkt.training.records.model_card import CARD, model_card
 from relkt.training.records.results import BEFORE, measure_test, read_results, write_results
 from relkt.training.records.run_directory import RunDirectory
 from relkt.training.stages import Prepared
 
+HELD_OUT_SEED = 42
+"""Seed of the choice of pairs that are held out where there is no data set. Fixed, so that runs are comparable."""
+
 
 def train(
     model: SentenceTransformer,
-    data: RetrievalData,
+    data: RetrievalData | None = None,
     *,
     output_dir: str | Path,
     config: TrainConfig | None = None,
     teacher: SentenceTransformer | None = None,
+    parallel: ParallelText | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SentenceTransformer:
@@ -64,17 +70,20 @@ def train(
             even if English is not trained: the warm-up searches for negatives with the English translations of the
             training questions, and distillation and transfer learn from them. If a question has no English translation,
             its own text is used, and a warning counts these questions; if no question has one, these stages raise an
-            error.
+            error. Documents that the data set holds out reach no stage. With None, training uses ``parallel`` alone,
+            and some of its pairs become dev and test questions.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
             (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.
         config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, that of the run.
-        teacher: Another model as the teacher of the transfer stage. The student learns its embeddings and ends up in
-            its space, so the student's questions can search an index of passages that the teacher embedded. If their
-            dimensions differ, the student gets a projection (sentence-transformers' modules ``Dense`` and
-            ``Normalize``), which is trained and saved with it; the stage then starts from the projected model. The
-            teacher is not changed, and uses its own prompts. Default: the student at the start of the stage, as in the
-            paper.
+        teacher: Another model as the teacher of the distillation and transfer stages. The student learns its embeddings
+            and ends up in its space, so the student's questions can search an index of passages that the teacher
+            embedded. If their dimensions differ, the student gets a projection (sentence-transformers' modules
+            ``Dense`` and ``Normalize``), which is trained and saved with it; the stage then starts from the projected
+            model. The teacher is not changed, and uses its own prompts. Default: the student at the start of the stage,
+            as in the paper.
+        parallel: Parallel text (:func:`relkt.load_parallel`) for the vocabulary and distillation stages. Pairs with a
+            text of a dev or test question, or of a held-out document, are left out.
         resume: Continue the run in ``output_dir``, or start it if there is none. Pass the same model, data and teacher.
         progress: Receives the progress of the run. Default: progress bars if standard error is a terminal, or in a
             notebook with ipywidgets; otherwise nothing. ``Progress()`` reports nothing.
@@ -100,8 +109,11 @@ def train(
     join_job(model)
     if teacher is not None and num_processes() > 1:
         teacher.to(model.device)
-    run = open_run(Path(output_dir), model, data, config, teacher, resume=resume)
-    prepared = prepare(model, data, run.config, teacher)
+    data, parallel = check_texts(data, parallel, HELD_OUT_SEED)
+    if config is None and not resume and not any(query.split is Split.TRAIN for query in data.queries):
+        config = parallel_config(model, data)
+    run = open_run(Path(output_dir), model, data, config, teacher, parallel, resume=resume)
+    prepared = prepare(model, data, run.config, teacher, parallel)
 
     if rank() > 0:
         progress = Progress()

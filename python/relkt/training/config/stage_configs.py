@@ -229,6 +229,9 @@ class DistillationConfig(StageConfig):
     the paper's transfer (section 2.2) with the ranking instead of most of the distance, and with sentences of
     translated passages as further texts. Each text has its own loss, so ``accumulation`` saves memory at no cost.
 
+    With parallel text (``relkt.train(..., parallel=...)``), translations follow the teacher's embeddings of their
+    English texts in the same way, and P also holds up to 2,048 of these English texts.
+
     Args:
         batch_size: Texts of one optimizer step.
         temperature: Temperature that divides cosines.
@@ -238,6 +241,9 @@ class DistillationConfig(StageConfig):
         languages_per_question: Number of random languages of each question in an epoch.
         segment_share: Share of the passages' sentences in an epoch, each in one language, in [0, 1].
         passage_share: Share of the passages in an epoch, in [0, 1]; their targets are their own embeddings.
+        parallel_pairs: Number of pairs of parallel text in an epoch, at most.
+        parallel_exponent: The share of a language with n pairs is proportional to n to this power: 1 keeps the sizes, 0
+            gives every language the same share. In [0, 1].
         tuned_shares: As for :class:`ContrastiveConfig`.
     """
 
@@ -248,6 +254,8 @@ class DistillationConfig(StageConfig):
     languages_per_question: int = 2
     segment_share: float = 0.36
     passage_share: float = 0.15
+    parallel_pairs: int = 20_000
+    parallel_exponent: float = 0.5
     tuned_shares: tuple[float, ...] = (1.0,)
     batch_size: int = 448
     accumulation: int = 8
@@ -262,7 +270,8 @@ class DistillationConfig(StageConfig):
         weights = self.embedding_weight + self.score_weight + self.label_weight
         expect(self, "embedding_weight", weights > 0, "a weight above 0 for at least one term")
         expect(self, "languages_per_question", self.languages_per_question >= 1, "an integer of at least 1")
-        for name in ("segment_share", "passage_share"):
+        expect(self, "parallel_pairs", self.parallel_pairs >= 0, "an integer of at least 0")
+        for name in ("segment_share", "passage_share", "parallel_exponent"):
             expect(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
         _check_shares(self)
 

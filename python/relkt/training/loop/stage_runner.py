@@ -71,7 +71,13 @@ def _extend_vocabulary(
     run.cut_metrics(metrics_size)
     progress.stage_started(stage, 1)
     progress.activity("aligning words")
-    extend(model, prepared.training_data, prepared.vocabulary_languages, prepared.config.vocabulary)
+    extend(
+        model,
+        prepared.training_data,
+        prepared.vocabulary_languages,
+        prepared.config.vocabulary,
+        prepared.parallel,
+    )
     share_weights(model)
     progress.activity("evaluating")
     evaluator(model)
@@ -230,4 +236,6 @@ def _trained_embeddings(stage: Stage, model: SentenceTransformer, prepared: Prep
     if spans or (stage is Stage.DISTILLATION and config.distillation.segment_share):
         # A token that occurs only where a span starts or ends within a word keeps its embedding.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
+    if stage is Stage.DISTILLATION and prepared.parallel is not None:
+        texts = chain(texts, (text for pair in prepared.parallel.pairs for text in (pair.text, pair.english)))
     return limited_embeddings(model, texts)

@@ -11,21 +11,28 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from typing_extensions import override
 
+from relkt.data.parallel import ParallelText
 from relkt.data.types import Level, sort_languages
 from relkt.losses import Reduction, alignment_loss, contrastive_loss, score_distillation_loss
 from relkt.training.config import DistillationConfig, Stage
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.examples.parallel import parallel_sentences, warn_of_untranslated
+from relkt.training.examples.parallel_pairs import draw_pairs
 from relkt.training.progress import Progress
 from relkt.training.stages.prepared import Prepared
+from relkt.training.stages.projection import project_student
 from relkt.training.stages.stage import Features, MicroBatch, StageLoss, TrainingStage, int_tensor
 
 # Part of the seeds, so that the stage's draws differ from others with the same seed.
 _DISTILLATION_DRAWS = 5
+_PAIR_DRAWS = 6
 
 # Kinds of texts.
-_QUESTION, _SENTENCE, _PASSAGE = range(3)
+_QUESTION, _SENTENCE, _PASSAGE, _PAIR = range(4)
+
+MAX_ANCHORS = 2048
+"""English texts of parallel text, at most, that scores are compared on besides the passages."""
 
 
 class DistillationTargets(TypedDict):
@@ -49,9 +56,10 @@ class DistillationTargets(TypedDict):
 class Distillation(TrainingStage):
     """Pulls every text towards the teacher's embedding of its English version.
 
-    The teacher is the model at the start of the stage; it embeds the English texts once. The student's texts are the
-    training questions in the training languages, in English and in ``parallel_languages``; sentences of the passages
-    and their translations (:func:`parallel_sentences`); and passages, whose targets are their own embeddings.
+    The teacher is another model, or this one at the start of the stage; it embeds the English texts once. The student's
+    texts are the training questions in the training languages, in English and in ``parallel_languages``; sentences of
+    the passages and their translations (:func:`parallel_sentences`); translations from parallel text; and passages,
+    whose targets are the teacher's embeddings of them.
 
     An example is a text: its kind, its number within the kind, and for a sentence the number of its language.
 
@@ -68,28 +76,72 @@ class Distillation(TrainingStage):
         labelled = prepared.languages_of(Stage.DISTILLATION)
         self._labelled_languages = frozenset(labelled)
         languages = sort_languages({*labelled, *config.parallel_languages})
-        self._training_set = training_set = prepared.training_set(languages, Level.PASSAGE)
-        self._questions = _translated_questions(training_set, config.parallel_languages)
+        self._training_set = prepared.training_set(languages, Level.PASSAGE) if prepared.has_questions else None
+        self._questions = _translated_questions(self._training_set, config.parallel_languages)
         self._sentences = parallel_sentences(prepared.training_data, languages)
+        self._passages = prepared.training_data.candidates(Level.PASSAGE).texts
+        self._draws = self._draw_pairs(prepared.parallel)
 
         progress.activity("embedding")
-        questions = list(dict.fromkeys(training_set.english))
-        row_of = {text: row for row, text in enumerate(questions)}
-        self._target_of_query = [row_of[text] for text in training_set.english]
-        english = [*questions, *(sentence["en"] for sentence in self._sentences)]
-        self._first_sentence = len(questions)
-        passages = list(training_set.candidates.texts)
+        english = self._english_texts(prepared.parallel)
+        teacher = prepared.teacher or model
+        texts = encode_queries(teacher, english, batch_size=config.encode_batch_size)
+        passages = encode_passages(teacher, list(self._passages), batch_size=config.encode_batch_size)
+        if prepared.teacher is not None:
+            project_student(model, english, texts, self._passages, passages, config)
+        anchors = self._anchors(len(english))
         self.loss = DistillationStageLoss(
             model,
             self._stage,
-            torch.from_numpy(encode_queries(model, english, batch_size=config.encode_batch_size)),
-            torch.from_numpy(encode_passages(model, passages, batch_size=config.encode_batch_size)),
+            torch.from_numpy(texts),
+            torch.from_numpy(passages),
+            torch.from_numpy(texts[anchors]),
         )
         self._num_sentences = round(self._stage.segment_share * len(self._sentences))
-        self._num_passages = round(self._stage.passage_share * len(passages))
+        self._num_passages = round(self._stage.passage_share * len(self._passages))
         num_questions = sum(min(self._stage.languages_per_question, len(pairs)) for pairs in self._questions)
-        self.max_examples = num_questions + self._num_sentences + self._num_passages
+        num_pairs = max((len(rows) for rows in self._draws), default=0)
+        self.max_examples = num_questions + self._num_sentences + self._num_passages + num_pairs
         self.examples_per_step = self._stage.batch_size
+
+    def _draw_pairs(self, parallel: ParallelText | None) -> list[Rows]:
+        """Rows of the pairs of each epoch."""
+        stage = self._stage
+        if parallel is None or not stage.parallel_pairs:
+            return []
+        self._pairs = parallel.pairs
+        return [
+            draw_pairs(
+                parallel,
+                stage.parallel_pairs,
+                stage.parallel_exponent,
+                np.random.default_rng([self._seed, _PAIR_DRAWS, epoch]),
+            )
+            for epoch in range(stage.epochs)
+        ]
+
+    def _english_texts(self, parallel: ParallelText | None) -> list[str]:
+        """The distinct English questions, the English sentences, then the distinct English texts of the pairs drawn.
+
+        Also notes where each of them starts, and the row of each question and pair.
+        """
+        english = () if self._training_set is None else self._training_set.english
+        questions = list(dict.fromkeys(english))
+        row_of = {text: row for row, text in enumerate(questions)}
+        self._target_of_query = [row_of[text] for text in english]
+        self._first_sentence = len(questions)
+        self._first_pair = self._first_sentence + len(self._sentences)
+        drawn = np.unique(np.concatenate(self._draws)) if self._draws else np.empty(0, np.int64)
+        of_pairs = list(dict.fromkeys(self._pairs[row].english for row in drawn.tolist())) if parallel else []
+        row_of = {text: self._first_pair + row for row, text in enumerate(of_pairs)}
+        self._target_of_pair = {row: row_of[self._pairs[row].english] for row in drawn.tolist()}
+        return [*questions, *(sentence["en"] for sentence in self._sentences), *of_pairs]
+
+    def _anchors(self, num_texts: int) -> Rows:
+        """Rows of the English texts of pairs that scores are compared on."""
+        rng = np.random.default_rng([self._seed, _PAIR_DRAWS])
+        rows = rng.permutation(np.arange(self._first_pair, num_texts))[:MAX_ANCHORS]
+        return np.sort(rows).astype(np.int64)
 
     @override
     def examples(self, epoch: int) -> Rows:
@@ -102,14 +154,15 @@ class Distillation(TrainingStage):
         ]
         for sentence in rng.permutation(len(self._sentences))[: self._num_sentences].tolist():
             examples.append((_SENTENCE, sentence, int(rng.integers(len(self._sentences[sentence])))))
-        for passage in rng.permutation(len(self._training_set.candidates.texts))[: self._num_passages].tolist():
+        for passage in rng.permutation(len(self._passages))[: self._num_passages].tolist():
             examples.append((_PASSAGE, passage, 0))
+        if self._draws:
+            examples += [(_PAIR, pair, 0) for pair in self._draws[epoch].tolist()]
         return np.array(examples, dtype=np.int64).reshape(-1, 3)
 
     @override
     def batch(self, examples: Rows) -> MicroBatch[DistillationTargets]:
-        """Questions and sentences as queries, and passages, with targets; labelled questions also have a positive."""
-        training_set = self._training_set
+        """Questions, sentences and pairs as queries, and passages, with targets; labelled questions also have a positive."""
         queries: list[str] = []
         text: list[int] = []
         passage: list[int] = []
@@ -122,7 +175,12 @@ class Distillation(TrainingStage):
             elif kind == _SENTENCE:
                 queries.append(list(self._sentences[number].values())[language])
                 text.append(self._first_sentence + number)
+            elif kind == _PAIR:
+                queries.append(self._pairs[number].text)
+                text.append(self._target_of_pair[number])
             else:
+                training_set = self._training_set
+                assert training_set is not None  # there is a question
                 query, positive = training_set.pairs[number].tolist()
                 question = training_set.queries[query]
                 if question.language in self._labelled_languages:
@@ -133,7 +191,7 @@ class Distillation(TrainingStage):
                 text.append(self._target_of_query[query])
         return MicroBatch(
             queries=queries,
-            passages=[training_set.candidates.texts[row] for row in passage],
+            passages=[self._passages[row] for row in passage],
             targets={
                 "text": int_tensor(text),
                 "passage": int_tensor(passage),
@@ -153,18 +211,28 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
         config: Weights and temperature.
         teacher_texts: The teacher's embeddings of the English questions and sentences, shape ``(t, d)``, float32.
         teacher_passages: The teacher's embeddings of the passages, shape ``(n, d)``, float32.
+        anchors: The teacher's embeddings of further English texts that scores are compared on, shape ``(a, d)``,
+            float32.
     """
 
     teacher_texts: Tensor
     teacher_passages: Tensor
+    scored: Tensor
 
     def __init__(
-        self, model: SentenceTransformer, config: DistillationConfig, teacher_texts: Tensor, teacher_passages: Tensor
+        self,
+        model: SentenceTransformer,
+        config: DistillationConfig,
+        teacher_texts: Tensor,
+        teacher_passages: Tensor,
+        anchors: Tensor | None = None,
     ) -> None:
         super().__init__(model, Reduction.MEAN)
         self.config = config
         self.register_buffer("teacher_texts", teacher_texts, persistent=False)
         self.register_buffer("teacher_passages", teacher_passages, persistent=False)
+        scored = teacher_passages if anchors is None or not len(anchors) else torch.cat([teacher_passages, anchors])
+        self.register_buffer("scored", scored, persistent=False)
 
     @override
     def forward(self, sentence_features: Iterable[Features], targets: DistillationTargets) -> Tensor:
@@ -181,9 +249,9 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
         wanted = torch.cat([self.teacher_texts[targets["text"]], self.teacher_passages[targets["passage"]]])
         loss = config.embedding_weight * alignment_loss(texts, wanted)
         num_queries = len(targets["text"])
-        if config.score_weight and num_queries:
+        if config.score_weight and num_queries and len(self.scored):
             divergence = score_distillation_loss(
-                texts[:num_queries], wanted[:num_queries], self.teacher_passages, temperature=config.temperature
+                texts[:num_queries], wanted[:num_queries], self.scored, temperature=config.temperature
             )
             loss = loss + config.score_weight * divergence * (num_queries / len(texts))
         if config.label_weight and len(labelled):
@@ -200,11 +268,13 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
         return loss
 
 
-def _translated_questions(training_set: TrainingSet, parallel_languages: tuple[str, ...]) -> list[list[int]]:
+def _translated_questions(training_set: TrainingSet | None, parallel_languages: tuple[str, ...]) -> list[list[int]]:
     """Returns the questions, each as rows of ``training_set.pairs``, one row per language.
 
     A question without an English version is omitted in parallel languages.
     """
+    if training_set is None:
+        return []
     warn_of_untranslated(training_set, parallel_languages)
     translations: dict[tuple[int, str], list[int]] = {}
     for pair, (query, positive) in enumerate(training_set.pairs.tolist()):

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sentence_transformers import SentenceTransformer
 
+from relkt.data.parallel import ParallelText
 from relkt.data.types import Level, RetrievalData, Split, sort_languages
 from relkt.training.config import Stage, TrainConfig
 from relkt.training.examples import TrainingSet
@@ -21,19 +22,27 @@ class Prepared:
         data: The data set, for evaluation on the test questions. Stages use :attr:`training_data`.
         config: Configuration of the run.
         languages: The training languages; never empty, unlike in the configuration.
-        teacher: Another model as the teacher of the transfer stage; None for the student at the start of the stage.
+        teacher: Another model as the teacher of the distillation and transfer stages; None for the student at the start
+            of each.
+        parallel: Parallel text for the vocabulary and distillation stages, or None.
     """
 
     data: RetrievalData
     config: TrainConfig
     languages: tuple[str, ...]
     teacher: SentenceTransformer | None = None
+    parallel: ParallelText | None = None
     _training_sets: dict[tuple[tuple[str, ...], Level], TrainingSet] = field(default_factory=dict, repr=False)
 
     @cached_property
     def training_data(self) -> RetrievalData:
         """The part of the data set that the stages see, without the documents that are held out for dev and test."""
         return self.data.seen_by(Split.TRAIN)
+
+    @cached_property
+    def has_questions(self) -> bool:
+        """Whether there are training questions; a run on parallel text alone has none."""
+        return any(query.split is Split.TRAIN for query in self.training_data.queries)
 
     @cached_property
     def evaluator(self) -> DevEvaluator:

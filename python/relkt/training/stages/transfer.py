@@ -12,13 +12,13 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from typing_extensions import override
 
-from relkt.encoders.projection import append_projection, fit_projection
 from relkt.losses import Reduction, transfer_loss
-from relkt.training.config import Stage, TrainConfig, TransferConfig
+from relkt.training.config import Stage, TransferConfig
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.examples import Rows, TrainingSet
 from relkt.training.progress import Progress
 from relkt.training.stages.prepared import Prepared
+from relkt.training.stages.projection import project_student
 from relkt.training.stages.stage import MicroBatch, StageLoss, TrainingStage, float_tensor, int_tensor
 
 
@@ -59,7 +59,8 @@ class Transfer(TrainingStage):
         progress.activity("embedding")
         embeddings = embed_with_teacher(prepared.teacher or model, training_set, batch_size=config.encode_batch_size)
         if prepared.teacher is not None:
-            project_student(model, embeddings, training_set, config)
+            candidates = training_set.candidates.texts
+            project_student(model, embeddings.texts, embeddings.queries, candidates, embeddings.passages, config)
         self._teacher_row = embeddings.row_of_query
         self._translations = training_set.translations if stage.parallel_passages else {}
         self.loss = TransferStageLoss(model, stage, float_tensor(embeddings.queries), float_tensor(embeddings.passages))
@@ -187,33 +188,3 @@ def embed_with_teacher(
         passages=encode_passages(teacher, list(training_set.candidates.texts), batch_size=batch_size),
         row_of_query=np.array([row_of[text] for text in training_set.english], dtype=np.int64),
     )
-
-
-def project_student(
-    student: SentenceTransformer, embeddings: TeacherEmbeddings, training_set: TrainingSet, config: TrainConfig
-) -> None:
-    """Append a projection into the teacher's space to the student, if the configuration or the dimensions require it.
-
-    The projection is initialized by least squares, from the student's to the teacher's embeddings of the English
-    training questions and the candidates, and is trained with the other weights.
-
-    Args:
-        student: Changed in place.
-        embeddings: The teacher's embeddings.
-        training_set: Questions and candidates.
-        config: Configuration of the run.
-    """
-    same_width = student.get_embedding_dimension() == embeddings.passages.shape[1]
-    if same_width and not config.transfer.always_project:
-        return
-    batch_size = config.encode_batch_size
-    source = [
-        encode_queries(student, embeddings.texts, batch_size=batch_size),
-        encode_passages(student, list(training_set.candidates.texts), batch_size=batch_size),
-    ]
-    weights, bias = fit_projection(
-        np.concatenate(source),
-        np.concatenate([embeddings.queries, embeddings.passages]),
-        ridge=config.transfer.projection_ridge,
-    )
-    append_projection(student, weights, bias)

@@ -6,16 +6,22 @@ import logging
 
 from sentence_transformers import SentenceTransformer
 
+from relkt.data.parallel import ParallelText
 from relkt.data.types import RetrievalData, Split
 from relkt.encoders import MuseEncoder, extend_vocabulary
 from relkt.training.config import VocabularyConfig
 from relkt.training.examples.parallel import parallel_sentences
 
+MAX_PAIRS = 20_000
+"""Pairs of a language that pieces are learned from; word alignment holds all of them in memory."""
+
 logger = logging.getLogger(__name__)
 
 
-def check_vocabulary(model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...]) -> None:
-    """Check that a model's vocabulary can be extended from a data set.
+def check_vocabulary(
+    model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...], parallel: ParallelText | None = None
+) -> None:
+    """Check that a model's vocabulary can be extended from a data set and parallel text.
 
     Raises:
         ValueError: If the model is not mUSE, or the data set has no parallel text in a language.
@@ -23,19 +29,24 @@ def check_vocabulary(model: SentenceTransformer, data: RetrievalData, languages:
     find_muse(model)
     if not languages:
         raise ValueError("vocabulary: expected a language other than English to learn pieces for, got none")
-    for language, pairs in parallel_texts(data, languages).items():
+    for language, pairs in parallel_texts(data, languages, parallel).items():
         if not pairs:
             raise ValueError(
                 f"data: data set {data.name!r} has no training question or passage in {language} that also exists in "
-                "English; expected at least one for the vocabulary stage"
+                "English, and there is no parallel text for it; expected at least one for the vocabulary stage"
             )
 
 
 def extend(
-    model: SentenceTransformer, data: RetrievalData, languages: tuple[str, ...], config: VocabularyConfig
+    model: SentenceTransformer,
+    data: RetrievalData,
+    languages: tuple[str, ...],
+    config: VocabularyConfig,
+    parallel: ParallelText | None = None,
 ) -> None:
     """Add pieces for some languages to the model's vocabulary."""
-    found = extend_vocabulary(find_muse(model), parallel_texts(data, languages), num_pieces=config.num_pieces)
+    texts = parallel_texts(data, languages, parallel)
+    found = extend_vocabulary(find_muse(model), texts, num_pieces=config.num_pieces)
     counts = ", ".join(f"{language} {count}" for language, count in found.per_language.items())
     logger.info("vocabulary: %d new pieces (%s)", len(found.pieces), counts)
 
@@ -52,20 +63,24 @@ def find_muse(model: SentenceTransformer) -> MuseEncoder:
     return encoders[0]
 
 
-def parallel_texts(data: RetrievalData, languages: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
-    """Pairs the training questions and passages in some languages with their English versions.
+def parallel_texts(
+    data: RetrievalData, languages: tuple[str, ...], parallel: ParallelText | None = None
+) -> dict[str, list[tuple[str, str]]]:
+    """Training questions, passages and parallel text in some languages, paired with their English versions.
 
     Args:
         data: The data set.
         languages: The languages.
+        parallel: Parallel text; of each language, the first :data:`MAX_PAIRS` pairs are used.
 
     Returns:
-        Language -> pairs (text, English version): the questions, then the passages in sentences
-        (:func:`parallel_sentences`).
+        Language -> pairs (text, English version): the questions, the passages in sentences
+        (:func:`parallel_sentences`), then the parallel text.
     """
     train = data.select(split=Split.TRAIN)
     english = {q.parallel: q.text for q in train.queries if q.language == "en"}
     passages = parallel_sentences(data, languages)
+    of_language = {} if parallel is None else parallel.by_language()
     return {
         language: [
             *(
@@ -74,6 +89,7 @@ def parallel_texts(data: RetrievalData, languages: tuple[str, ...]) -> dict[str,
                 if question.language == language and question.parallel in english
             ),
             *((texts[language], texts["en"]) for texts in passages if language in texts),
+            *((pair.text, pair.english) for pair in of_language.get(language, ())[:MAX_PAIRS]),
         ]
         for language in languages
     }
