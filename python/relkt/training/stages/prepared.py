@@ -41,7 +41,7 @@ class Prepared:
 
     @cached_property
     def has_questions(self) -> bool:
-        """Whether there are training questions; a run on parallel text alone has none."""
+        """Whether there are training questions; not in a run on parallel text alone."""
         return any(query.split is Split.TRAIN for query in self.training_data.queries)
 
     @cached_property
