@@ -162,7 +162,7 @@ class Distillation(TrainingStage):
 
     @override
     def batch(self, examples: Rows) -> MicroBatch[DistillationTargets]:
-        """Questions, sentences and pairs as queries, and passages, with targets; labelled questions also have a positive."""
+        """Questions, sentences and pairs as queries, and passages, with targets; labelled questions have a positive."""
         queries: list[str] = []
         text: list[int] = []
         passage: list[int] = []
