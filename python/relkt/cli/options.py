@@ -53,6 +53,14 @@ LanguagesOption = Annotated[
     str | None, typer.Option(help="Comma-separated languages of the questions, e.g. en,th,de. Default: all.")
 ]
 SplitByOption = Annotated[SplitBy, typer.Option(help="Unit of the split into train, dev and test.")]
+UnseenDocumentsOption = Annotated[
+    bool,
+    typer.Option(
+        "--unseen-documents",
+        help="Hold the documents of dev and test questions out of training in every form. --split-by document always "
+        "does.",
+    ),
+]
 SplitSeedOption = Annotated[
     int | None, typer.Option(help="Seed of the split, for data sets without an official one. Default: 42.")
 ]

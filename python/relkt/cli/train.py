@@ -19,6 +19,7 @@ from relkt.cli.options import (
     PathOption,
     SplitByOption,
     SplitSeedOption,
+    UnseenDocumentsOption,
     codes,
 )
 from relkt.cli.progress import progress_bar
@@ -75,6 +76,7 @@ def train(
     ] = None,
     split_by: SplitByOption = SplitBy.AUTO,
     split_seed: SplitSeedOption = None,
+    unseen_documents: UnseenDocumentsOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Train an encoder in three stages: warm-up, teacher, transfer.
@@ -104,7 +106,14 @@ def train(
         pairs = _load_parallel(parallel) if parallel else None
         loaded = None
         if data is not None:
-            loaded = load_data(data, path=path, languages=codes(languages), split_by=split_by, split_seed=split_seed)
+            loaded = load_data(
+                data,
+                path=path,
+                languages=codes(languages),
+                split_by=split_by,
+                split_seed=split_seed,
+                unseen_documents=unseen_documents,
+            )
         if loaded is not None and chosen is not None and (missing := set(chosen.languages) - set(loaded.languages)):
             raise ValueError(
                 f"languages: the configuration trains {', '.join(sorted(missing))}, but the loaded data has only "

@@ -81,7 +81,7 @@ def load_parallel(
     if isinstance(languages, str):
         raise ValueError(f"languages: expected a list of language codes, got the string {languages!r}")
     wanted = None if languages is None else {_code("languages", code) for code in languages}
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths or ())
     if not given:
         raise ValueError("paths: expected at least one file, folder or data set, got none")
     # All names are checked before the first file is read.

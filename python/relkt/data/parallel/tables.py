@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from relkt.data.parallel.languages import language_code, language_in_name
+from relkt.data.parallel.languages import is_known, language_code, language_in_name
 from relkt.data.parallel.records import Record, lines_of
 from relkt.data.parallel.text import UNKNOWN_LANGUAGE
 from relkt.data.parsing import parse_object, shorten, unicode_text
@@ -110,6 +110,7 @@ def texts_of(record: Mapping[str, Any], default: str, where: str) -> dict[str, s
     Raises:
         DataError: If it has another form.
     """
+    # Other keys, such as ids and scores, are skipped.
     nested = record.get("translation")
     if isinstance(nested, Mapping):
         record = nested
@@ -123,11 +124,10 @@ def texts_of(record: Mapping[str, Any], default: str, where: str) -> dict[str, s
     if other is not None:
         code = _tag(str(record["language"]), where) if "language" in record else default
         return _strings({"en": english, code: record[other]}, where)
-    found: dict[str, Any] = {}
-    for name, text in record.items():
-        if text is not None and (tag := language_code(name)) is not None:
-            found[tag] = text
-    return _strings(found | {"en": english}, where)
+    names = [name for name in record if is_known(name) and language_code(name) != "en" and record[name] is not None]
+    if "id" in names and (len(names) > 1 or not isinstance(record["id"], str)):
+        names.remove("id")  # the record's id, not Indonesian
+    return _strings({"en": english, **{str(language_code(name)): record[name] for name in names}}, where)
 
 
 def _strings(texts: dict[str, Any], where: str) -> dict[str, str]:

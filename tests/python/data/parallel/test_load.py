@@ -85,11 +85,20 @@ def test_an_unnamed_language_is_kept_and_said(tmp_path: Path, caplog: pytest.Log
         {"english": "Water", "non_english": "Wasser", "language": "de-AT"},
         {"anchor": "Water", "positive": "Wasser", "language": "deu"},
         {"en": "Water", "de": "Wasser", "fr": None},
+        {"en": "Water", "de": "Wasser", "id": 7, "src": "web", "url": "x.org", "score": 0.9},
+        {"id": "a7", "en": "Water", "de_AT": "Wasser"},
     ],
 )
 def test_json_lines(tmp_path: Path, record: dict[str, object]) -> None:
     path = write(tmp_path / "pairs.jsonl", json.dumps(record) + "\n")
     assert load_parallel(path).pairs == (Pair("Water", "Wasser", "de"),)
+
+
+def test_indonesian_is_a_language_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", '{"en": "Water", "id": "Air"}\n{"en": "Ice", "id": 7}\n')
+    found = load_parallel(path)
+    assert found.pairs == (Pair("Water", "Air", "id"),)
+    assert found.left_out == {"without a translation": 1}
 
 
 def test_compressed_files(tmp_path: Path) -> None:
@@ -269,6 +278,8 @@ def test_arguments(tmp_path: Path) -> None:
         load_parallel(path, language="German language")
     with pytest.raises(ValueError, match="paths: expected at least one"):
         load_parallel([])
+    with pytest.raises(ValueError, match="paths: expected at least one"):
+        load_parallel(None)  # type: ignore[arg-type]
 
 
 def test_progress_counts_records(tmp_path: Path) -> None:
