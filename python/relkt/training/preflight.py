@@ -139,6 +139,10 @@ def prepare(
     languages = config.languages or train.languages or data.select(split=Split.DEV).languages
     prepared = Prepared(data, config, sort_languages(languages), teacher, parallel)
     _ = prepared.evaluator  # making it checks that each language has dev questions
+    if prepared.has_questions:
+        prepared.training_set()  # making it checks that each language has training questions
+        if config.parallel_languages:
+            prepared.training_set(config.parallel_languages)
     if config.freeze_embeddings:
         check_token_embeddings(model)
     if Stage.VOCABULARY in config.stages:
@@ -185,14 +189,12 @@ def _check_stages(config: TrainConfig, teacher: SentenceTransformer | None, para
 
 
 def _check_questions(prepared: Prepared) -> None:
-    """Check the training questions. Making a training set checks that each language has some.
+    """Check that the stages can use the training questions.
 
     Raises:
-        ValueError: If a language has no training question, or a stage cannot use them.
+        ValueError: If a stage cannot.
     """
     config, training_set = prepared.config, prepared.training_set()
-    if config.parallel_languages:
-        prepared.training_set(config.parallel_languages)
     _check_english(training_set, config)
     if any(stage not in (Stage.TRANSFER, Stage.VOCABULARY) for stage in config.stages):
         training_set.check_negatives()

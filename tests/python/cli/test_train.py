@@ -28,7 +28,7 @@ import pytest
         (["train", "--data", "beir", "--path", "none", "--output", "X", "--preset", "demo"], "none"),
         (
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "best-muse", "--teacher", "muse"],
-            "--teacher: requires a configuration with a transfer stage",
+            "--teacher: requires a configuration with a distillation or transfer stage",
         ),
         (
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "demo", "--device", "gpu"],

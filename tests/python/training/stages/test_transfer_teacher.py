@@ -234,7 +234,7 @@ def test_unusable_teachers_are_refused(
     tiny_model: SentenceTransformer, wide: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with pytest.raises(ValueError, match=r"teacher: expected None, because .* no transfer stage.*warmup"):
+    with pytest.raises(ValueError, match=r"teacher: expected None, because .* nor a transfer stage.*warmup"):
         train(tiny_model, tiny_data, output_dir=out, config=TrainConfig(stages=(Stage.WARMUP,)), teacher=wide)
     with pytest.raises(TypeError, match=r"teacher: expected a SentenceTransformer, .* got 'e5'"):
         train(tiny_model, tiny_data, output_dir=out, teacher="e5")  # type: ignore[arg-type]
