@@ -132,8 +132,8 @@ def markdown(report: dict[str, Any]) -> str:
         table([NAMES[peer] for peer in peers], of_peers(lambda cell: f"{cell['served']:.1%}")),
         "Peak memory beyond the embeddings, the texts and the output, MB:",
         table([NAMES[peer] for peer in peers], of_peers(lambda cell: megabytes(cell["memory"]))),
-        "Time of relkt.mine / time of a plain search for as many passages (of a range: up to its end), both in a ready "
-        "index, median of pairs:",
+        "Time of relkt.mine / time of a plain search whose k is the number of negatives (for a range: its end), both "
+        "on a prepared index, median of pairs:",
         rows_of(
             ["", "relkt.mine / relkt.search"],
             [[label(*setting), f"{by[(*setting, 'relkt')]['window']:.2f}"] for setting in settings],

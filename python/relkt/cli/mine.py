@@ -68,8 +68,8 @@ def mine(
     corpus: Annotated[
         Path | None,
         typer.Option(
-            help="Additional passages to mine: a file like PAIRS, or .txt with one passage per line. The positives are "
-            "always mined.",
+            help="More passages that may become negatives: a file like PAIRS, or .txt with one passage per line. The "
+            "positives of other queries are always candidates.",
             rich_help_panel=_INPUT,
         ),
     ] = None,
@@ -150,8 +150,8 @@ def mine(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace an existing output and the work of an unfinished run with other options. Embeddings are kept "
-            "if only conditions differ.",
+            help="Replace an existing output, or the saved work of an unfinished run that had other options. "
+            "Embeddings are kept if only conditions differ.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
@@ -207,9 +207,9 @@ def mine(
 def _check_columns(
     columns: PairColumns, corpus_columns: CorpusColumns, pairs: Path, given: Path, corpus: Path | None
 ) -> None:
-    """Checks that files with columns are given for the names of columns."""
+    """Checks that column names are given only for input that has columns."""
     if corpus is None and corpus_columns != CorpusColumns():
-        raise ArgumentError("corpus", "a file for the names of its columns", "no file")
+        raise ArgumentError("corpus", "a file, because names of its columns are given", "no file")
     named = [f"columns.{name}" for name, value in asdict(columns).items() if value is not None]
     if named and given.is_dir():
         raise ArgumentError(", ".join(named), "no column names for a folder", f"the folder {pairs}")

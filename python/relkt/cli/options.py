@@ -12,7 +12,7 @@ from relkt.data import DatasetName, SplitBy
 ENCODER_PANEL = "Encoder"
 """Heading of the options of the encoder in a command's help."""
 
-_MODEL = "`muse`, a folder, or a name on the Hugging Face Hub"
+_MODEL = "`muse`, `e5-small`, a folder, or a name on the Hugging Face Hub"
 
 # An option has the name of the parameter that it annotates, e.g. `encoder: ModelOption` is `--encoder`.
 ModelOption = Annotated[str, typer.Option(help=f"{_MODEL}.", rich_help_panel=ENCODER_PANEL)]
@@ -57,12 +57,12 @@ UnseenDocumentsOption = Annotated[
     bool,
     typer.Option(
         "--unseen-documents",
-        help="Hold the documents of dev and test questions out of training in every form. --split-by document always "
-        "does.",
+        help="Exclude the documents of dev and test questions from training: passages, translations and questions. "
+        "--split-by document does this by itself; any other split must not divide the questions of a document.",
     ),
 ]
 SplitSeedOption = Annotated[
-    int | None, typer.Option(help="Seed of the split, for data sets without an official one. Default: 42.")
+    int | None, typer.Option(help="Seed of the split, unless the data set's official split is used. Default: 42.")
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]

@@ -41,8 +41,9 @@ def train(
     parallel: Annotated[
         list[str] | None,
         typer.Option(
-            help="Parallel text: TSV, JSON lines, Moses pairs, TMX, PO or MO files, a folder of these, or hub:NAME. "
-            "May be repeated. Without --data, training uses the parallel text alone."
+            help="English texts with translations, for the vocabulary and distillation stages: a TSV, JSON Lines, "
+            "Moses, TMX, PO or MO file, a folder of such files, or hub:NAME. May be repeated. Without --data, training "
+            "uses these texts alone."
         ),
     ] = None,
     model: ModelOption = "muse",
@@ -59,8 +60,8 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of another model to be the teacher of the distillation and transfer stages, whose "
-            "embedding space the trained model adopts. Default: the model itself at the start of the stage.",
+            help="Name or folder of another model that serves as the teacher in the distillation and transfer stages. "
+            "The trained model adopts its embedding space. Default: the model itself at the start of the stage.",
             rich_help_panel=ENCODER_PANEL,
         ),
     ] = None,
@@ -79,7 +80,11 @@ def train(
     unseen_documents: UnseenDocumentsOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Train an encoder in three stages: warm-up, teacher, transfer.
+    """Train an encoder on a data set, on parallel text, or on both.
+
+    With `--data`, choose the stages and their parameters with `--preset` or `--config`. With `--parallel` alone, these
+    are optional: by default, training is a distillation stage, for mUSE after a vocabulary stage for languages that
+    mUSE does not cover.
 
     The output folder receives the model (in sentence-transformers format), plots, training metrics, the configuration,
     and the results on the test questions before training and after each stage. To continue an interrupted run, add

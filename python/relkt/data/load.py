@@ -31,7 +31,7 @@ class DatasetName(str, Enum):
     XORQA = "xorqa"
     """XOR-TyDi QA's gold paragraphs, from a folder or a data set repository on the Hub."""
     LAREQA = "lareqa"
-    """XQuAD-R of LAReQA: questions in 11 languages on sentences in all of them, from a folder. For evaluation only."""
+    """XQuAD-R of LAReQA: questions and candidate sentences in 11 languages, from a folder. For evaluation only."""
     BEIR = "beir"
     """Own data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv, from a folder or a data set repository on the Hub."""
 
@@ -50,9 +50,10 @@ def load_data(
 ) -> RetrievalData:
     """Loads a data set and assigns a split to every query.
 
-    All passages are candidates for every split. All translations of a question are in the same split. It depends only
-    on the data set, ``split_by``, ``split_seed`` and ``split_fractions``, not on the chosen languages, the platform or
-    the order of the files.
+    All passages are candidates for every split, unless documents are held out (see ``unseen_documents``). All
+    translations of a question are in the same split. The split of a question depends only on the data set,
+    ``split_by``, ``split_seed`` and ``split_fractions``, not on the chosen languages, the platform or the order of the
+    files.
 
     Args:
         name: ``"relkt-mini"``, ``"xquad"``, ``"mlqa"``, ``"xorqa"``, ``"lareqa"`` or ``"beir"``.
@@ -62,8 +63,8 @@ def load_data(
         languages: Languages of the questions to keep; None keeps all.
         passage_language: Language of the candidates of XQuAD and MLQA, ``"en"`` by default.
         split_by: Unit of the split, or the published split to keep; see :class:`SplitBy`.
-        split_seed: Seed of the split; None for 42. Not with official parts, which are not divided.
-        split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. Not with official parts.
+        split_seed: Seed of the split; None for 42. An error with the published parts, which are not shuffled.
+        split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. An error with the published parts.
         unseen_documents: Exclude the documents of dev and test questions from all of training (passages, translations,
             questions, teacher targets, vocabulary), as if they arrived after training. ``split_by="document"`` always
             does this; with other splits, all questions of a document must be in the same split. Default False:

@@ -35,8 +35,8 @@ class Row:
     Args:
         name: A short name, used in file names: letters, digits, ``.``, ``_`` and ``-``.
         encoder: As for :func:`relkt.load_encoder`; None for BM25, which answers English questions only.
-        config: The training configuration, run once for each seed of the experiment instead of its own; None for an
-            encoder that is not trained.
+        config: The training configuration. It is run once with each seed of the experiment; its own seed is ignored.
+            None for an encoder that is not trained.
         description: A description for the tables; default: made of encoder and configuration.
         prompts: Prompts for an encoder without prompts of its own.
 
@@ -55,7 +55,7 @@ class Row:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name: expected letters, digits, '.', '_' and '-', got {self.name!r}")
         if re.search(r"-seed-\d+$", self.name):
-            raise ValueError(f"name: expected no '-seed-NUMBER' at the end, as in names of runs, got {self.name!r}")
+            raise ValueError(f"name: expected no '-seed-NUMBER' at the end, which marks a run, got {self.name!r}")
         if self.config is not None and not isinstance(self.config, TrainConfig):
             raise TypeError(f"config: expected a TrainConfig or None, got {self.config!r}")
         if self.config is not None and self.encoder is None:

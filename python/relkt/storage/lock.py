@@ -69,7 +69,7 @@ def _opened(path: Path) -> tuple[IO[bytes], bool]:
 
 
 def _is_own(file: IO[bytes], path: Path, *, made: bool) -> bool:
-    """True if relkt made the file; marks a new one.
+    """True if relkt made the file. If ``made``, writes relkt's content into it first.
 
     Raises:
         LockedError: If the file has other content.

@@ -95,8 +95,9 @@ def train(
         TypeError: If ``model`` or ``teacher`` is not a SentenceTransformer, or ``config`` not a TrainConfig.
         ValueError: Before any work is done, if the data has no train or dev question in a language, no English
             translation of any question, or no possible negative; the weights are not float32; the device does not
-            support the precision; there is a teacher but no transfer stage; the run to resume was started with another
-            configuration, model, data or teacher; or the processes of a job have different arguments, or too few GPUs.
+            support the precision; there is a teacher but no distillation or transfer stage; the run to resume was
+            started with another configuration, model, data or teacher; or the processes of a job have different
+            arguments, or too few GPUs.
         FileExistsError: If ``output_dir`` is not empty and ``resume`` is False.
         RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.

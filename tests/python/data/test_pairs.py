@@ -22,7 +22,7 @@ def test_exclusions_with_ids_and_documents():
     positives, groups, exclude = found.exclusions()
     assert positives == [[0], [3]]
     assert groups.tolist() == [0, 0, 1, 5, 6]
-    assert exclude == [[2, 4], []]  # the same text, and the query's own
+    assert exclude == [[2, 4], []]  # row 2 has the positive's text, row 4 the query's text
     assert found.exclusions(same_document=False).groups is None
 
 

@@ -56,7 +56,7 @@ def test_existing_pieces_and_ascii_texts_do_not_change(tiny_encoder):
     assert tiny_encoder.tokenize_texts(texts) == ids
     with torch.no_grad():
         assert torch.equal(tiny_encoder(tiny_encoder.preprocess(texts))["sentence_embedding"], embedded)
-    # Pieces of ASCII characters only would change the segmentation of English.
+    # No new piece is pure ASCII, since that would change how English is split.
     assert not any(piece.strip("▁").isascii() for piece in vocabulary(tiny_encoder.tokenizer)[len(pieces) :])
 
 

@@ -30,7 +30,7 @@ MACHINE = {
 }
 CONFIG = TrainConfig.from_dict({"languages": ["de", "th"], "stages": ["warmup", "transfer"]})
 ROWS = (Row(name="bm25"), Row(name="plain", encoder="enc"), Row(name="tuned", encoder="enc", config=CONFIG))
-# Question by question: the first two are each asked in all languages, de's third is its own.
+# The first two questions are asked in every language, the third only in German.
 ASKED = [(language, f"q{number}") for language in LANGUAGES for number in (0, 1)] + [("de", "q2")]
 
 
@@ -41,7 +41,7 @@ def question_data() -> RetrievalData:
 
 
 def measurement(p1: dict[str, list[float]], **changes: Any) -> Measurement:
-    """All metrics at all levels are the values given, by language."""
+    """A measurement in which every metric at every level has the given values: language -> a value per question."""
     values = [p1[language][int(parallel[1])] for language, parallel in ASKED if language in p1]
     given: dict[str, Any] = {
         "languages": tuple(p1),
@@ -107,7 +107,8 @@ def test_cells_by_hand(result: Reproduction) -> None:
 
 
 def test_intervals_are_of_the_mean_over_the_seeds(result: Reproduction) -> None:
-    # English, question by question: plain 1 and 1, tuned 1 and (0 + 1) / 2. Any draw of plain is 1.
+    # Values of the two English questions: 1 and 1 for plain, so every resample has the mean 1; for tuned, averaged over
+    # the seeds, 1 and (0 + 1) / 2.
     plain, tuned = (result.cell(row, Level.PASSAGE, "en") for row in ("plain", "tuned"))
     assert plain is not None
     assert tuned is not None

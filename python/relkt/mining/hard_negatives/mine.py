@@ -69,18 +69,18 @@ def mine_hard_negatives(
 ) -> Dataset:
     """Adds hard negatives to pairs of an anchor and a positive.
 
-    The signature and, wherever the result of sentence-transformers is correct, the result are those of
-    ``sentence_transformers.util.mine_hard_negatives`` of version 6, whichever version is installed. That function
-    first fetches the top candidates and then applies the conditions to them, so strict conditions leave queries without
-    negatives. Here the conditions hold inside the search. Without ``range_max``, this means:
+    The signature is that of ``sentence_transformers.util.mine_hard_negatives`` of version 6, whichever version is
+    installed. So is the result, wherever the result of that function is exact. That function first fetches the top
+    candidates and then applies the conditions to them, so strict conditions leave queries without negatives. Here the
+    conditions are applied inside the search. Without ``range_max``, this means:
 
     - "top": a query has fewer than ``num_negatives`` only if the corpus has no more passages that meet the conditions.
     - "random": negatives are drawn from the same options, in the same way, so they are equal after the same
       ``random.seed``. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
 
-    With ``range_max``, with ``include_positives``, or with a ``cross_encoder`` that is used, the list of candidates is
-    part of the meaning and can run out, like in sentence-transformers: the candidates are the best ``range_max`` +
-    (maximum number of positives of an anchor) passages, positives included.
+    With ``range_max``, with ``include_positives``, or with a ``cross_encoder`` that is used, only the best
+    ``range_max`` + (maximum number of positives of an anchor) passages are considered, positives included. They can
+    run out, as in sentence-transformers.
 
     Repeated texts count once, both in the corpus and among the anchors. The positives of an anchor are never its
     negatives, and margins are relative to its lowest-scoring positive. Scores are exact cosines, rounded to float32
@@ -98,8 +98,9 @@ def mine_hard_negatives(
             ``absolute_margin`` and ``relative_margin``, which then apply to its scores.
         range_min: Number of top-ranked candidates to skip, of those that meet the conditions, at least 0. Default: 0.
         range_max: Rank of the last candidate to consider, at least ``range_min + num_negatives``. Default: no limit for
-            "top"; otherwise ``range_min + 10 * num_negatives`` with a margin or ``max_score`` (or ``min_score`` for a
-            cross-encoder), else ``range_min + num_negatives``, plus the maximum number of positives of an anchor.
+            "top", unless ``include_positives`` or a ``cross_encoder`` is used. Otherwise
+            ``range_min + f * num_negatives`` + the maximum number of positives of an anchor, where f is 10 with a
+            margin, with ``max_score``, or with ``min_score`` and a cross-encoder, and 1 without these.
         max_score: Maximum score of a negative. Default: no limit.
         min_score: Minimum score of a negative. Default: no limit.
         absolute_margin: A negative scores at most the lowest positive's score minus this. Default: no limit.
@@ -119,10 +120,10 @@ def mine_hard_negatives(
         batch_size: Number of texts, or of pairs for the cross-encoder, in a batch. Default: 32.
         faiss_batch_size: Maximum number of queries to search at a time. Default: 16384.
         use_faiss: Accepted and ignored: the search is always relkt's, which is exact.
-        use_multi_process: Encode in several processes: one per GPU, or four without a GPU, or a list of devices.
-        verbose: Print statistics and show progress. Default: yes. If conditions hold inside the search, each line
-            "Skipped ..." counts all passages of the corpus above a query's upper limit, for the lowest of the limits
-            only; passages below ``min_score`` are not counted.
+        use_multi_process: True for one process per GPU, or four without a GPU; or a list of devices.
+        verbose: Print statistics and show progress. Default: yes. If the conditions are applied inside the search,
+            the lines "Skipped ..." count all passages of the corpus above a query's lowest upper limit, under
+            the name of that limit; passages below ``min_score`` are not counted.
         cache_folder: Folder of cached embeddings, in files named by a hash of model name, prompt and texts:
             ``query_embeddings_{hash}.npy`` and ``corpus_embeddings_{hash}.npy``, as in sentence-transformers.
         as_triplets: Deprecated: ``output_format`` "triplet" if true, otherwise "n-tuple".
@@ -131,8 +132,8 @@ def mine_hard_negatives(
         threads: Number of threads of the search. Default: all that the process may use.
 
     Returns:
-        A ``datasets.Dataset``. Its first two columns have the names of the columns of anchors and positives, its rows
-        the order in which anchors and their positives first appear, and ``output_format`` sets the columns:
+        A ``datasets.Dataset``. Its first two columns are named like the input's columns of anchors and positives. Its
+        rows are in the order in which anchors and their positives first appear. The columns by ``output_format``:
 
         - "triplet": anchor, positive, ``negative``; one row per negative of each positive. Scores: ``scores``, of the
           positive and the negative.
@@ -144,7 +145,8 @@ def mine_hard_negatives(
           anchor has a negative. Scores: ``scores`` instead of ``labels``.
 
     Raises:
-        TypeError: If ``dataset`` is not a ``datasets.Dataset``, a text is not a string, or a number is not a number.
+        TypeError: If ``dataset`` is not a ``datasets.Dataset``, a text is not a string, or another argument has the
+            wrong type.
         ValueError: If ``dataset`` is empty or has fewer than two columns, a text is missing, a number is out of range,
             ``range_max`` leaves room for fewer than ``num_negatives``, an option has an unknown value, two columns
             would have the same name, the model's similarity is neither cosine nor dot, or an embedding is not finite.

@@ -99,7 +99,7 @@ class TrainingBars(Progress):
         if stage is Stage.VOCABULARY:  # takes no steps
             self._result = ""
         else:
-            self._result = f"kept step {best.step}" if best.step else "not better on dev: kept its start"
+            self._result = f"kept step {best.step}" if best.step else "no gain on dev: kept initial weights"
         self._update(dev=f"dev P@1 {best.p1:.3f}", activity=self._result)
         if self._task is not None:
             task = next(task for task in self._bars.tasks if task.id == self._task)

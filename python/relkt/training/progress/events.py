@@ -13,7 +13,7 @@ class DevScore:
 
     Args:
         stage: The stage.
-        epoch: Epochs of the stage completed, with a fraction within an epoch; 0 before the stage.
+        epoch: Number of epochs of the stage completed, e.g. 1.5 halfway through the second; 0 before the stage.
         step: Optimizer steps of the stage completed.
         p1: P@1 in [0, 1], the mean over the training languages.
         metrics: Metric name (``"P@1"``, ``"MRR@10"``) -> language -> value in [0, 1].

@@ -39,7 +39,7 @@ def test_each_bar_ends_with_the_result_of_its_stage() -> None:
         ("prepare", 1, 1, ""),
         ("warm-up", 1, 1, "finished earlier"),
         ("teacher", 3, 3, "kept step 2"),
-        ("transfer", 3, 3, "not better on dev: kept its start"),
+        ("transfer", 3, 3, "no gain on dev: kept initial weights"),
     ]
 
 
