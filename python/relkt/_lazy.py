@@ -19,10 +19,10 @@ def lazy_attach(
     Args:
         package: The package's ``__name__``.
         names: Module -> names that the package takes from it.
-        submodules: Modules of the package that are attributes of it, too.
+        submodules: Modules that are also attributes of the package.
 
     Raises:
-        ValueError: If a name is that of the module that holds it: importing the module would replace the name.
+        ValueError: If a name equals the name of its module: importing the module would replace the name.
 
     Example:
         ``__getattr__, __dir__ = lazy_attach(__name__, {"relkt.index": ["Index", "search"]})``

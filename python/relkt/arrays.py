@@ -39,7 +39,7 @@ def check_rows(name: str, array: object) -> Embeddings:
 
 
 def is_tensor(value: object) -> bool:
-    """True if a value is a torch tensor. Does not import torch: a caller with a tensor already has."""
+    """True if a value is a torch tensor. Does not import torch: a caller with a tensor has imported it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -50,7 +50,7 @@ def without_tensor(value: Any) -> Any:
 
 
 def to_core(rows: Embeddings) -> NDArray[np.float32] | NDArray[np.uint16]:
-    """Convert rows for the extension, which takes float16 by its bits."""
+    """Convert rows for the extension, which takes the bits of float16 as uint16."""
     return rows.view(np.uint16) if rows.dtype == np.float16 else rows  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""Access control: a token for programs, a login with the same token for people."""
+"""Access control: programs send a token, people log in with the same token."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from relkt.app.rendering import login_page
 from relkt.errors import ArgumentError
 
 MIN_TOKEN = 16
-"""Minimum length of a token: a shorter one could be guessed."""
+"""Minimum length of a token; shorter tokens can be guessed."""
 COOKIE = "relkt_session"
 SESSION_SECONDS = 12 * 60 * 60
 MAX_SESSIONS = 1000
 _OPEN = ("/login", "/api/health", "/favicon.ico")
 """Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""Paths that redirect to the login; others answer 401."""
+"""Paths that redirect to the login; other paths answer 401."""
 
 
 def check_token(token: str) -> None:
     """Check that a token is long enough and fits into a header.
 
     Raises:
-        ArgumentError: If it is too short, or has characters that a header cannot hold.
+        ArgumentError: If the token is too short, or has characters that a header cannot hold.
     """
     if len(token) < MIN_TOKEN:
         raise ArgumentError("token", f"at least {MIN_TOKEN} characters", len(token))
@@ -73,7 +73,7 @@ class Access:
         scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(credentials.strip()):
             return True
-        # The secret has 256 random bits: the time of a lookup reveals nothing about others.
+        # A secret has 256 random bits: the duration of a lookup does not help to guess it.
         return self._sessions.get(connection.cookies.get(COOKIE, ""), 0.0) > time.monotonic()
 
 

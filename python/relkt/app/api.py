@@ -51,7 +51,7 @@ class Language(_Model):
 
 
 class Sentence(_Model):
-    """The sentence of a passage with the highest score."""
+    """The highest-scoring sentence of a passage."""
 
     start: int = Field(description="Index of its first character in the passage's text, in Unicode code points.")
     end: int = Field(description="Index after its last character.")
@@ -150,7 +150,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
         try:
             answer = service.search(request.question, request.k, where=request.where)
             if request.highlight:
-                with suppress(BusyError):  # the answer is complete without sentences
+                with suppress(BusyError):  # best sentences are optional
                     answer = service.highlight(answer)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error

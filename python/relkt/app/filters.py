@@ -28,7 +28,7 @@ class Filter:
 
 
 def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[Filter]:
-    """The columns with two to ``max_values`` values, at least one of them shared by several passages; language first.
+    """The columns with 2 to ``max_values`` values and a value that several passages share; language comes first.
 
     Args:
         passages: The passages.
@@ -39,7 +39,7 @@ def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[
     found = []
     for column in columns:
         try:
-            # Count first: a list of the values of a column such as a URL would be as long as the index.
+            # Count first: a column of unique values, such as URLs, has a list of values as long as the index.
             if pc.count_distinct(passages.to_table().column(column), mode="all").as_py() > max_values:
                 continue
             values = passages.values(column)

@@ -81,7 +81,7 @@ class BodyLimit(HttpMiddleware):
         """Handle one HTTP request."""
         declared = Headers(scope=scope).get("content-length", "0")
         too_large = declared.isdigit() and int(declared) > self._max_bytes
-        # Read the body here, because a request need not declare its length.
+        # Read the body here, because a request may omit its length.
         messages: deque[Message] = deque()
         size, more = 0, not too_large
         while more:

@@ -1,4 +1,4 @@
-"""The sentence of a passage with the highest score."""
+"""The highest-scoring sentence of a passage."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ def best_sentences(
     *,
     prompt: str | None = None,
 ) -> list[BestSentence | None]:
-    """The sentence of each passage with the highest score.
+    """The highest-scoring sentence of each passage.
 
     Args:
         passages: The passages.
         question: (d,) float32, unit-length embedding of the question.
-        encoder: The encoder that embedded it.
+        encoder: The encoder that embedded the question.
         prompt: Text to put before each sentence. Default: the encoder's passage prompt.
 
     Returns:
-        One per passage; None if the passage has a single sentence or more than :data:`MAX_SENTENCES`, or if the total
-        reaches :data:`MAX_SENTENCES_IN_ALL`.
+        A sentence per passage; None if the passage has a single sentence or more than :data:`MAX_SENTENCES`, or if the
+        sentences up to this passage exceed :data:`MAX_SENTENCES_IN_ALL`.
     """
     spans = [sentence_spans(passage.text, passage.language) for passage in passages]
     spans = [found if 1 < len(found) <= MAX_SENTENCES else [] for found in spans]

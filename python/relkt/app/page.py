@@ -27,7 +27,7 @@ from relkt.app.run_folder import RunFolder
 from relkt.app.service import SearchService
 
 SHOWN_RESULTS = 5
-"""Number of results until the user chooses another."""
+"""Default number of results."""
 
 # Attributes for which Gradio's components have no option.
 _ON_LOAD = """() => {
@@ -37,9 +37,9 @@ _ON_LOAD = """() => {
   document.querySelector('#relkt-answer').setAttribute('aria-label', 'Passages');
   document.querySelector('#relkt-answer').setAttribute('role', 'region');
 }"""
-# Plain requests: Gradio's queue answers through a stream, which proxies may delay. SearchService queues already.
+# Plain requests: Gradio's queue answers through a stream, which proxies may delay. SearchService has its own queue.
 _EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-# Fonts of the device: Gradio would download named fonts.
+# Fonts of the device, because Gradio downloads other fonts.
 _FONTS = ("system-ui", "sans-serif")
 _MONO = ("ui-monospace", "monospace")
 
@@ -101,7 +101,7 @@ def build_page(
 
 def _theme() -> gr.themes.Base:
     theme = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONO)
-    # Readable: a contrast of at least 4.5 with the background.
+    # Text has a contrast of at least 4.5 with the background.
     return theme.set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
@@ -151,8 +151,8 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
     status = gr.HTML(elem_id="relkt-status", apply_default_css=False)
     results = gr.HTML(elem_id="relkt-answer", apply_default_css=False)
 
-    # The question of the shown results: the box may already hold the next one when their sentences are highlighted.
-    # The browser stores it: a state on the server would need an open connection per page.
+    # The question of the shown results: while sentences are highlighted, the user may already type the next question.
+    # The browser stores the question: state on the server needs an open connection per page.
     asked = gr.JSON(visible=False)
     search = partial(_search, service)
     mark = partial(_mark, service)
@@ -165,7 +165,7 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
 
 
 def _filter_choice(filter_: Filter) -> gr.Dropdown:
-    """A choice by position, because a value may have any type."""
+    """A dropdown that returns the position of a value, because a value may have any type."""
     name = language_name if filter_.column == "language" else value_text
     labels = [
         f"{value_text(value) if value is None else name(value)} ({count:,})" for value, count in filter_.values.items()

@@ -84,7 +84,7 @@ def run_report(run: RunFolder) -> str:
         "run.html",
         name=run.name,
         plots=run.plots(),
-        # Rendered from Markdown with HTML escaped.
+        # Safe: the Markdown renderer escapes HTML.
         tables=None if tables is None else Markup(tables),
     )
 

@@ -102,7 +102,7 @@ def bind(host: str, port: int) -> socket.socket:
         port: The port; 0 for any free port.
 
     Raises:
-        OSError: If the port is in use, or the address is not this machine's.
+        OSError: If the port is in use, or the address does not belong to this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

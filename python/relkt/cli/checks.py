@@ -17,9 +17,9 @@ def check_device(device: str | None) -> None:
     import torch
 
     try:
-        # Creates a number on the device and reads it back: the one test that works for every kind of device.
+        # Creates a number on the device and reads it back: the only test that works for every kind of device.
         torch.zeros(1, device=torch.device(device)).item()
-    # The error depends on the device; it is an AssertionError if PyTorch was built without support for it.
+    # The type of error depends on the device: AssertionError if PyTorch was built without support for the device.
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(

@@ -14,7 +14,7 @@ from rich.markup import escape
 from relkt.errors import ArgumentMessage, Parameter
 
 FAILED = 1
-"""Exit code if the input was valid and the command failed."""
+"""Exit code if the command failed with valid input."""
 BAD_INPUT = 2
 """Exit code if the command cannot use its input."""
 INTERRUPTED = 130
@@ -47,7 +47,7 @@ def print_note(text: str, *, style: str | None = None) -> None:
 
 
 def print_warning(text: str, *, kind: str = "warning") -> None:
-    """Prints plain text to standard error, after a coloured ``warning:`` or another word."""
+    """Prints plain text to standard error, after ``kind`` in colour."""
     err.print(f"[bold yellow]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
@@ -62,9 +62,9 @@ def one_line_errors(
 
     Args:
         interrupted: A note after Ctrl-C, e.g. how to resume.
-        failures: Errors of a command whose input was valid; they end it with exit code 1.
+        failures: Errors that occur with valid input; they exit with code 1.
         options: Parameter of the library -> option or argument of the command, e.g. ``{"output_format": "--format"}``;
-            only those that :func:`option_of` does not derive from the name.
+            needed only where :func:`option_of` cannot derive the option from the name.
     """
     try:
         yield
@@ -81,14 +81,14 @@ def one_line_errors(
 
 
 def option_of(parameter: Parameter, options: Mapping[str, str] = MappingProxyType({})) -> str:
-    """A parameter of the library as the command line spells it.
+    """The command-line spelling of a parameter of the library.
 
     ``num_negatives`` is ``--num-negatives``, ``conditions.margin`` is ``--margin``, ``overwrite=True`` is
     ``--overwrite``, ``scores=False`` is ``--no-scores`` and ``num_negatives=5`` is ``--num-negatives 5``.
 
     Args:
         parameter: The parameter, with the value that a message mentions.
-        options: Parameter -> option, for those that are spelt otherwise.
+        options: Parameter -> option, where the spelling differs.
     """
     known = options.get(parameter.name)
     name = parameter.name.rpartition(".")[2].replace("_", "-")

@@ -84,7 +84,7 @@ def _new_folder(output: Path) -> Path:
 
 
 def _held_out(data: RetrievalData) -> list[Query]:
-    """A test question in each of three languages, each a different one: the first found, regardless of its answer."""
+    """A different test question in each of three languages: the first found, regardless of its answer."""
     chosen: list[Query] = []
     for language in ASKED_LANGUAGES:
         taken = {question.parallel for question in chosen}
@@ -119,7 +119,7 @@ def _ask(
     before: list[int],
     own_questions: tuple[str, ...],
 ) -> None:
-    """Prints the best passage of held-out questions, with ranks before and after training, and of the user's own."""
+    """Prints the best passage of each question; for held-out questions also the ranks before and after training."""
     from relkt.encoders import encode_queries
 
     passages = data.candidates(Level.PASSAGE)

@@ -18,7 +18,7 @@ from relkt.data.parsing import iter_lines, parse_object, string_field
 from relkt.storage import atomic_file
 
 CHUNK = 8192
-"""Texts between two writes: they are sorted by length within a chunk, and memory holds one chunk."""
+"""Texts per write: each chunk is sorted by length, and memory holds one chunk."""
 
 
 class TextKind(str, Enum):
@@ -56,8 +56,8 @@ def read_texts(path: Path, field: str) -> list[str]:
     """The texts of a file: JSON lines if its first line begins with ``{``, otherwise plain lines.
 
     Raises:
-        DataError: If the file is missing or not UTF-8, has no text, or has an empty text or a JSON line without
-            ``field``; the message names the line.
+        DataError: If the file is missing, empty or not UTF-8, or a line has an empty text or lacks ``field``; the
+            message names the line.
     """
     lines = [(number, line.rstrip("\r\n")) for number, line in iter_lines(path)]
     if not lines:
@@ -66,7 +66,7 @@ def read_texts(path: Path, field: str) -> list[str]:
     texts = []
     for number, line in lines:
         where = f"{path}, line {number}"
-        # Row i of the output belongs to line i, so no line may be skipped, not even a blank one.
+        # Row i of the output belongs to line i, so blank lines are errors, not skipped.
         text = string_field(parse_object(path, number, line), field, where) if is_json and line.strip() else line
         if not text.strip():
             raise DataError(f"{where}: expected a text, got an empty one")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from relkt.evaluation import Report
 
 METRICS_DEPTH = 10
-"""Cutoff of the deepest metric: the smallest number of ranks."""
+"""Cutoff of the deepest metric, which is the minimum of ``--k``."""
 
 
 # Long: one parameter per option.
@@ -77,9 +77,9 @@ def evaluate(
 ) -> None:
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 per language, with 95 % bootstrap intervals.
 
-    With `--data lareqa`, the task is LAReQA's: find the answer in each of 11 languages among the sentences of all of
-    them, measured by mean average precision. LAReQA has XQuAD's questions, so evaluate a model trained on XQuAD with
-    `--split-by question`, which selects the test questions of that training.
+    `--data lareqa` is LAReQA's task: find the answer in each of 11 languages in a pool of sentences in all 11; the
+    metric is mean average precision. LAReQA uses XQuAD's questions: evaluate a model trained on XQuAD with
+    `--split-by question`, which selects the test questions of its training.
 
     Example: `relkt evaluate muse --data relkt-mini --level passage`
     """

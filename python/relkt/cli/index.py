@@ -106,7 +106,7 @@ class _BuildProgress(IndexProgress):
     """Shows the progress of a build on one bar.
 
     Attributes:
-        note: A remark for the end.
+        note: A remark to print at the end.
     """
 
     def __init__(self, bar: Bar) -> None:
@@ -118,15 +118,15 @@ class _BuildProgress(IndexProgress):
         self._bar.restart(name)
 
     def encoding(self, total: int, done: int) -> None:
-        """Begins to count."""
+        """Starts the count of passages."""
         self._bar.restart("encoding", total, done)
 
     def encoded(self, passages: int) -> None:
-        """Counts."""
+        """Counts passages."""
         self._bar(passages)
 
     def truncated(self, passages: int, limit: int) -> None:
-        """Keeps a remark for the end."""
+        """Stores a remark to print at the end."""
         self.note = (
             f"{passages} passages are longer than the model's limit of {limit} tokens; split long passages, or text "
             "past the limit cannot be found"

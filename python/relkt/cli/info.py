@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relkt.retrieval import PassageStore
 
 VALUES = 5
-"""Most values of a mapping that are shown."""
+"""Maximum number of values shown of a mapping."""
 
 
 def info(

@@ -51,7 +51,7 @@ _OPTIONS = {
     **{f"columns.{field.name}": f"--{field.name.replace('_', '-')}-column" for field in fields(PairColumns)},
     **{f"corpus_columns.{field.name}": f"--corpus-{field.name}-column" for field in fields(CorpusColumns)},
 }
-"""Options that are not spelt like the parameter of the library."""
+"""Parameter of the library -> its option or argument, where the spelling differs."""
 
 
 # Long: one parameter per option.
@@ -159,7 +159,7 @@ def mine(
 ) -> None:
     """Mine hard negatives for the pairs of a file.
 
-    All conditions are applied inside an exact search, so a query gets fewer negatives only if no other passage meets
+    All conditions are applied inside an exact search, so a query gets fewer negatives only if too few passages meet
     them. A query's positives, and passages with the text of a positive or of the query, are never negatives.
 
     Finished work is saved in `OUTPUT.work` after every 1,024 texts embedded and 16,384 queries mined. If the run is

@@ -59,7 +59,7 @@ class Bar:
         self._display.advance(self._task, finished)
 
     def restart(self, description: str, total: int | None = None, done: int = 0) -> None:
-        """Shows other work, with its own count, time and rate."""
+        """Restarts the bar for other work, with its own count, time and rate."""
         self._display.remove_task(self._task)
         self._task = self._display.add_task(escape(description), total=total, completed=done)
 
@@ -74,7 +74,7 @@ def progress_bar(
         description: Name of the work.
         total: Number of items; None if it is unknown.
         done: Items finished before, by an interrupted run.
-        rate: Name of the items in a column of items per second, or an empty text; None for no such column.
+        rate: Name of the items in the column of items per second, may be empty; None omits the column.
         console: Where the bar is drawn.
     """
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]

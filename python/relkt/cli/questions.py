@@ -22,7 +22,7 @@ def read_questions(given: Sequence[str] | None, file: str | None) -> tuple[list[
             are no questions on the command line. Plain questions have their line number as id.
 
     Raises:
-        ValueError: If there are no questions, or two sources of them.
+        ValueError: If there is no source of questions, or there are two.
         DataError: If a line of the file is not a question, or an id is repeated.
     """
     if given and file:
@@ -61,7 +61,7 @@ def _question(name: str, number: int, line: str) -> tuple[str, str]:
 
 def _standard_input() -> Iterable[tuple[int, str]]:
     try:
-        # Lines end as in a file, with \n: other line separators may be part of a text.
+        # Split only at \n, as in a file: a text may contain other line separators.
         return list(enumerate(sys.stdin.buffer.read().decode("utf-8-sig").split("\n"), start=1))
     except UnicodeDecodeError as error:
         raise DataError(f"standard input: expected UTF-8, got {error.reason} at byte {error.start}") from error

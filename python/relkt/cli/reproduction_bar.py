@@ -96,7 +96,7 @@ class ReproductionBar(Progress):
 
     def _move(self) -> None:
         share = min(self._steps / max(self._total_steps, 1), 1.0)
-        # Just below 1: the run counts as finished only once it is evaluated.
+        # Just below 1: the run counts as finished only after its evaluation.
         inside = min((self._stage + share) / len(self._stages), 0.99)
         text = f"{STAGE_NAMES[self._stages[self._stage]]} {self._steps}/{self._total_steps}{self._dev}"
         self._bars.update(self._task, completed=self._finished + inside, inside=text)

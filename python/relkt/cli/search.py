@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from relkt.retrieval import PassageStore, RetrievedPassage
 
 BLOCK = 64
-"""Questions whose passages are in memory at once."""
+"""Number of questions whose passages are in memory at a time."""
 SNIPPET = 240
-"""Most characters of a passage in the table."""
+"""Maximum number of characters of a passage in the table."""
 
 
 # Long: one parameter per option.
@@ -118,7 +118,7 @@ class _Stopwatch:
 
 @contextmanager
 def _passages_for_index(index: Path) -> Iterator[None]:
-    """Explains how to index a file of passages that was given as the index."""
+    """Explains how to index a file of passages, if the user gives it instead of an index."""
     from relkt._relkt import IndexFileError
     from relkt.retrieval.sources import ENDINGS
 
@@ -134,14 +134,14 @@ def _passages_for_index(index: Path) -> Iterator[None]:
 
 
 def _where(conditions: Iterable[str], passages: PassageStore) -> dict[str, list[Any]]:
-    """The values wanted of each column, in the column's type."""
+    """Column -> values to search for, in the column's type."""
     wanted: dict[str, list[Any]] = {}
     for condition in conditions:
         column, equals, text = condition.partition("=")
         if not equals:
             raise ValueError(f"--where: expected COLUMN=VALUE, got {condition!r}")
         value = passages.parse(column, text)
-        # Missing, or empty as in CSV.
+        # An empty VALUE matches missing and, as in CSV, empty texts.
         is_text = value is None and str(passages.schema.field(column).type) == "string"
         wanted.setdefault(column, []).extend([None, ""] if is_text else [value])
     return wanted

@@ -83,8 +83,8 @@ def train(
     """Train an encoder on a data set, on parallel text, or on both.
 
     With `--data`, choose the stages and their parameters with `--preset` or `--config`. With `--parallel` alone, these
-    are optional: by default, training is a distillation stage, for mUSE after a vocabulary stage for languages that
-    mUSE does not cover.
+    are optional: the default is a distillation stage. If the model is mUSE and does not cover a language, a vocabulary
+    stage comes first.
 
     The output folder receives the model (in sentence-transformers format), plots, training metrics, the configuration,
     and the results on the test questions before training and after each stage. To continue an interrupted run, add
@@ -139,7 +139,7 @@ def _load_parallel(paths: list[str]) -> ParallelText:
 def _configuration(
     preset: str | None, file: Path | None, model: str, seed: int | None, *, by_default: bool
 ) -> TrainConfig | None:
-    """The configuration that the options describe; None for that of the run to resume, or relkt's choice."""
+    """The configuration from the options; None to use the resumed run's or relkt's default configuration."""
     from relkt.encoders import is_muse
     from relkt.training import TrainConfig
 

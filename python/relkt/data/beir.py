@@ -1,4 +1,4 @@
-"""Reader and writer of the BEIR layout, for own data: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
+"""Reader and writer of the BEIR layout, for your data: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 
     ``document``, ``language`` and ``parallel`` may also be in ``metadata``.
 
-    With several qrels files, the file that judges a query is its split. A single file defines a split only if it is
-    named train, dev or test and ``SplitBy.OFFICIAL`` is chosen. Queries without a positive are left out, and their
-    number is logged as a warning.
+    With several qrels files, the split of a query is the file that judges it. A single file defines a split only if
+    it is named train, dev or test and ``SplitBy.OFFICIAL`` is chosen. Queries without a positive are left out, and
+    their number is logged as a warning.
 
     Args:
         folder: Folder of the files.
@@ -42,7 +42,7 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 
     Raises:
         DataError: If a file is missing or malformed, an id repeats, qrels name an unknown query or passage, a query is
-            judged in two splits, or no query has a positive. Names the file, the line and the value.
+            judged in two splits, or no query has a positive. The message names file, line and value.
     """
     passages = read_passages(_records(folder / CORPUS), str(folder / CORPUS))
     queries = read_queries(_records(folder / QUERIES))
@@ -62,7 +62,7 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 def save_beir(data: RetrievalData, folder: str | Path) -> None:
     """Writes a data set in the BEIR layout; :func:`load_data` reads the same data set back.
 
-    The layout does not say which documents are held out: for such data, load it with ``unseen_documents=True``.
+    The layout does not store which documents are held out: load such data with ``unseen_documents=True``.
 
     Empty splits get a qrels file with the header only, so that loading keeps the splits.
 
@@ -72,7 +72,7 @@ def save_beir(data: RetrievalData, folder: str | Path) -> None:
 
     Raises:
         DataError: If an id contains a tab or a line break, which the qrels files cannot hold.
-        FileExistsError: If the folder already holds such files.
+        FileExistsError: If the folder already holds files of this layout.
     """
     folder = Path(folder)
     items: list[Passage | Query] = [*data.passages, *data.queries]

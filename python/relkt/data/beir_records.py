@@ -1,4 +1,4 @@
-"""Records of the BEIR layout, from files or ``datasets``: their checks, and the data set they form."""
+"""Checks records of the BEIR layout, from files or ``datasets``, and makes a data set of them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def put_together(
         passages: The passages.
         queries: The queries.
         judgements: The qrels.
-        parts: Part of the qrels -> the split of that name, or None.
+        parts: Part of the qrels -> the split with the same name, or None.
         source: Name of the qrels' folder or part, for messages.
         corpus: Name of the passages' file or part, for messages.
         questions: Name of the queries' file or part, for messages.

@@ -24,8 +24,8 @@ _IDS = ("_id", "query-id", "corpus-id", "document", "parallel")
 def to_datasets(data: RetrievalData) -> dict[str, DatasetDict]:
     """Converts a data set to Hugging Face ``datasets`` without loss; :func:`from_datasets` converts it back.
 
-    Pushed to the Hub under their names (``part.push_to_hub("me/my-passages", name)``), the parts form a repository in
-    BEIR's layout.
+    To make a repository in BEIR's layout, push each part to the Hub under its name:
+    ``part.push_to_hub("me/my-passages", name)``.
 
     Args:
         data: The data set. Its name becomes ``info.dataset_name`` of each part.
@@ -115,15 +115,15 @@ def from_datasets(
         translations: ``_id`` of a passage, ``language`` and ``text``. Default: no translations.
         name: Name of the data set. Default: the ``info.dataset_name`` of ``corpus``.
         split_by: As in :func:`~relkt.data.load_data`: by default, several splits of the judgements are kept, and a
-            single one is divided by question.
+            single split is divided by question.
         split_seed: As in :func:`~relkt.data.load_data`.
         split_fractions: As in :func:`~relkt.data.load_data`.
         unseen_documents: As in :func:`~relkt.data.load_data`.
 
     Raises:
         DataError: If a column is missing or of another type, an id repeats, judgements or translations name an unknown
-            query or passage, a query is judged in two splits, or no query has a positive. Names the part, the row and
-            the value.
+            query or passage, a query is judged in two splits, or no query has a positive. The message names part, row
+            and value.
         TypeError: If a part is not a ``Dataset`` or ``DatasetDict``.
         ArgumentError: As :func:`~relkt.data.load_data`.
     """

@@ -15,7 +15,7 @@ def hub_rows(repository: str, config: str | None, split: str) -> Iterable[Mappin
 
     Args:
         repository: Data set repository, e.g. ``"google/xquad"``.
-        config: Configuration, e.g. ``"xquad.de"``; None for the only one.
+        config: Configuration, e.g. ``"xquad.de"``; None for the only configuration.
         split: Name of the split on the Hub.
 
     Raises:

@@ -37,8 +37,8 @@ def read_lareqa(folder: Path) -> RawData:
     ``LANGUAGE/ARTICLE``; the id of a query is ``ID-LANGUAGE``.
 
     XQuAD-R is for evaluation only: every question is a test question, unless another split is chosen. Its questions are
-    XQuAD's, so an encoder trained on XQuAD has seen most of them. ``split_by="question"`` gives XQuAD's split, whose
-    test questions are not among XQuAD's training questions.
+    XQuAD's, so an encoder trained on XQuAD has seen most of them. ``split_by="question"`` gives XQuAD's split: its
+    test questions are not training questions of XQuAD.
 
     Args:
         folder: Folder of ``LANGUAGE.json`` for all 11 languages, as published in the folder ``xquad-r`` of

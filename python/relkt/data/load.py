@@ -33,7 +33,7 @@ class DatasetName(str, Enum):
     LAREQA = "lareqa"
     """XQuAD-R of LAReQA: questions and candidate sentences in 11 languages, from a folder. For evaluation only."""
     BEIR = "beir"
-    """Own data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv, from a folder or a data set repository on the Hub."""
+    """Your data: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv, from a folder or a data set repository on the Hub."""
 
 
 def load_data(
@@ -63,12 +63,12 @@ def load_data(
         languages: Languages of the questions to keep; None keeps all.
         passage_language: Language of the candidates of XQuAD and MLQA, ``"en"`` by default.
         split_by: Unit of the split, or the published split to keep; see :class:`SplitBy`.
-        split_seed: Seed of the split; None for 42. An error with the published parts, which are not shuffled.
-        split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. An error with the published parts.
+        split_seed: Seed of the split; None for 42. Not allowed with published parts, which are not shuffled.
+        split_fractions: Shares of train, dev and test; None for 0.6, 0.2 and 0.2. Not allowed with published parts.
         unseen_documents: Exclude the documents of dev and test questions from all of training (passages, translations,
             questions, teacher targets, vocabulary), as if they arrived after training. ``split_by="document"`` always
             does this; with other splits, all questions of a document must be in the same split. Default False:
-            training knows all candidates, as in the paper.
+            training may use all candidates, as in the paper.
 
     Returns:
         The data set.

@@ -17,7 +17,7 @@ from relkt.errors import ArgumentError, ArgumentMessage
 
 @dataclass(frozen=True)
 class PairColumns:
-    """Names of the columns of a file of pairs; None for the first of the usual names that any record has.
+    """Names of the columns of a file of pairs; None for the first usual name that occurs in a record.
 
     Attributes:
         query: The query. Usual names: anchor, query, question.
@@ -25,7 +25,7 @@ class PairColumns:
         query_id: Optional: id of the query. Usual names: query_id, anchor_id.
         positive_id: Optional: id of the positive, or a list of ids for a list of positives. Usual names: positive_id,
             answer_id, passage_id.
-        document: Optional, also for a single record: document of the positive. Usual names: document, document_id.
+        document: Optional, and records may omit it: document of the positive. Usual names: document, document_id.
     """
 
     query: str | None = None
@@ -42,7 +42,7 @@ class CorpusColumns:
     Attributes:
         text: The passage. Usual names: text, passage, positive, answer.
         id: Optional: id of the passage. Usual names: _id, id, passage_id.
-        document: Optional, also for a single record: document of the passage. Usual names: document, document_id.
+        document: Optional, and records may omit it: document of the passage. Usual names: document, document_id.
     """
 
     text: str | None = None
@@ -88,7 +88,7 @@ def read_pair_files(
     Raises:
         DataError: If a file is missing or malformed, a column is missing, or a row has no text, lacks an id that other
             rows have, or has its document in another column than other rows; names the file, the row and the value.
-        ArgumentError: If an argument does not apply to the others.
+        ArgumentError: If arguments do not fit together.
         ImportError: If a Parquet file is given and pyarrow is not installed.
     """
     if pairs.is_dir():
@@ -99,7 +99,7 @@ def read_pair_files(
     if split is not None:
         raise ArgumentError("split", "only with a folder in the BEIR layout", f"the file {pairs}")
     builder = PairSetBuilder()
-    # The corpus first, so that a positive without an id matches the corpus's passage with the same text.
+    # Read the corpus first, so that a positive without an id matches the corpus passage with the same text.
     if corpus is not None:
         _add_corpus(builder, corpus, corpus_columns or CorpusColumns())
     _add_pairs(builder, pairs, columns or PairColumns())
@@ -110,7 +110,7 @@ def read_pair_files(
 
 
 class ColumnError(ArgumentMessage, DataError):
-    """A file lacks a column that is to be read, or has several candidates for it."""
+    """A file lacks a required or requested column, or several columns could be it."""
 
 
 def input_files(pairs: Path, corpus: Path | None = None) -> dict[str, Path]:
@@ -189,7 +189,7 @@ def _positives(record: Mapping[str, Any], names: Mapping[str, str], where: str) 
 
 
 def _names(wanted: PairColumns | CorpusColumns, path: Path) -> dict[str, str]:
-    """Columns to read: those asked for, and those of a usual name that any record has."""
+    """Columns to read: requested columns, and columns with a usual name that occur in a record."""
     columns, where = _columns(path)
     if where is None:
         return {}

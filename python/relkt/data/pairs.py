@@ -55,8 +55,8 @@ class PairSet:
         """Sorts the pairs by query, keeping the given order within a query.
 
         Returns:
-            (p,) int64, rows of ``pairs``, sorted by query; (q + 1,) int64, offsets of each query's rows in it, and
-            their end.
+            (p,) int64, rows of ``pairs`` sorted by query; (q + 1,) int64, offsets in the first array: those of query i
+            start at offset i and end before offset i + 1.
         """
         order = np.argsort(self.pairs[:, 0], kind="stable")
         return order, np.searchsorted(self.pairs[order, 0], np.arange(len(self.queries) + 1))
@@ -139,7 +139,7 @@ class PairSetBuilder:
 
         Args:
             text: Text of the passage.
-            id: Id of the passage. Without an id, the passage is the first one with the same text, if there is one.
+            id: Id of the passage. Without an id, the first passage with the same text is reused, if any.
             document: Document of the passage.
             where: File and place, for errors.
 

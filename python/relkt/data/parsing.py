@@ -23,7 +23,7 @@ def read_json(path: Path) -> Any:
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: expected JSON, got an error: {error.msg}"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+    except (ValueError, RecursionError) as error:  # huge numbers; deeply nested brackets
         raise DataError(f"{path}: expected JSON, got an error: {error}") from error
 
 
@@ -58,7 +58,7 @@ def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise DataError(
             f"{path}, line {number}, column {error.colno}: expected a JSON object, got an error: {error.msg}"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+    except (ValueError, RecursionError) as error:  # huge numbers; deeply nested brackets
         raise DataError(f"{path}, line {number}: expected a JSON object, got an error: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path}, line {number}: expected a JSON object, got {shorten(record)}")
@@ -132,8 +132,8 @@ def unicode_text(value: str, field: str, where: str) -> str:
         where: File and place, for errors.
 
     Raises:
-        DataError: If it is not valid Unicode: JSON may contain half of a surrogate pair, which neither files nor
-            tokenizers accept.
+        DataError: If the string is not valid Unicode: JSON may contain half of a surrogate pair, which neither files
+            nor tokenizers accept.
     """
     try:
         value.encode()
@@ -166,7 +166,7 @@ def json_object(value: Any, where: str) -> dict[str, Any]:
     """Returns a value that must be a JSON object.
 
     Raises:
-        DataError: If it is not an object; names ``where``, its file and place.
+        DataError: If it is not an object; the message names ``where``, its file and place.
     """
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected an object, got {shorten(value)}")

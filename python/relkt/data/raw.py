@@ -63,8 +63,8 @@ class RawData:
                 does this.
 
         Raises:
-            ArgumentError: If ``by`` asks for published parts or for the paper's split, and the data set does not have
-                it; if shares or a seed are given and the published parts are kept.
+            ArgumentError: If the data set lacks the published parts or the paper's split that ``by`` asks for; if
+                shares or a seed are given and the published parts are kept.
             DataError: As :class:`RetrievalData`; if a split is empty; if published parts separate translations.
         """
         if by is SplitBy.AUTO:

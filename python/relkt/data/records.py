@@ -18,7 +18,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (".parquet", ".csv", ".tsv")
 """Suffixes of the other files."""
 _EMBEDDING = 16
-"""Length from which a list of fractions counts as an embedding."""
+"""Minimum length of a list of floats that counts as an embedding."""
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -27,7 +27,7 @@ def read_records(path: Path) -> Iterator[Record]:
     The suffix decides the format; blank lines are skipped:
 
     - ``.jsonl``, ``.ndjson``: JSON lines;
-    - ``.parquet``: Parquet, without columns of embeddings (lists of at least 16 fractions), which are slow to convert;
+    - ``.parquet``: Parquet, without columns of embeddings (lists of at least 16 floats), which are slow to convert;
     - ``.csv``: CSV with a header, all values texts;
     - ``.tsv``: the same with tabs, and one record per line.
 
@@ -75,7 +75,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 
 def _is_embedding(file: Any, field: Any) -> bool:
-    """True for a column of long lists of fractions; short lists, e.g. coordinates, are ordinary values."""
+    """True for a column of long lists of floats; short lists, e.g. coordinates, are ordinary values."""
     value = getattr(field.type, "value_type", None)
     if value is None or str(value) not in ("halffloat", "float", "double"):
         return False

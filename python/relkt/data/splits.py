@@ -38,8 +38,8 @@ def divide(units: Iterable[str], shares: Mapping[Split, float], seed: int) -> di
     """Shuffles units and cuts them into parts of exact size.
 
     Units are sorted by the SHA-256 digest of ``"seed:unit"``, so the result depends only on the seed and the set of
-    units, not on their order, the platform or the Python version. Of n units, a part ends at its cumulative share times
-    n, rounded half up; the sizes add up to n and differ from share * n by less than 1.
+    units, not on their order, the platform or the Python version. Each of the n units belongs to one part; a part ends
+    at its cumulative share times n, rounded half up, so its size differs from share * n by less than 1.
 
     Args:
         units: Ids of the units; repeated ids count once.
@@ -73,7 +73,7 @@ def check_fractions(fractions: Sequence[float]) -> dict[Split, float]:
     """Checks the shares of train, dev and test, and returns split -> share.
 
     Raises:
-        ArgumentError: If there are not three, one is negative or not a number, or they do not sum to 1.
+        ArgumentError: If there are not three shares, a share is negative or not a number, or the sum is not 1.
     """
     shares = tuple(float(f) for f in fractions)
     if len(shares) != 3 or not all(share >= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
@@ -127,7 +127,7 @@ def check_parallel_together(name: str, queries: Iterable[Query]) -> None:
 def _document_groups(
     queries: Sequence[Query], passages: Sequence[Passage], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, str]:
-    """Question (``parallel``) -> group of its positives' documents, named by the smallest document id."""
+    """Question (``parallel``) -> group of its positives' documents; its name is the smallest document id."""
     document_of = {p.id: p.document for p in passages}
     documents_of: defaultdict[str, set[str]] = defaultdict(set)
     for query in queries:

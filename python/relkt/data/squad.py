@@ -136,5 +136,5 @@ class PassageTable:
 
     @property
     def passages(self) -> tuple[Passage, ...]:
-        """The passages, in the order of their addition."""
+        """The passages, in the order in which they were added."""
         return tuple(self._passages.values())

@@ -45,8 +45,8 @@ def load_parallel(
 
     Formats, by the end of a file's name (all except catalogues may be compressed, with ``.gz`` appended):
 
-    - ``.tsv``, ``.txt``: columns English, translation and, if there is a third, its language; or any columns with a
-      header of language codes (``en``, ``de``, ...);
+    - ``.tsv``, ``.txt``: columns English, translation and optionally its language; or any columns with a header of
+      language codes (``en``, ``de``, ...);
     - ``.jsonl``: ``{"en": ..., "de": ...}``, the same in an object ``translation``, or ``{"english": ...,
       "non_english": ...}`` (also ``text`` for ``non_english``, and optionally ``language``);
     - Moses pairs: ``NAME.en`` and ``NAME.de``, given as either file or as ``NAME``;

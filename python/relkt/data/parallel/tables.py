@@ -19,8 +19,8 @@ _OTHER = ("text", "non_english", "translation", "positive", "target")
 def read_tsv(path: Path, language: str | None) -> Iterator[Record]:
     """Reads columns separated by tabs, without quoting; skips blank lines.
 
-    With a header of language codes (``en``, ``de``, ``fr``, ...) a line holds a text in these languages, some of which
-    may be empty. A header ``english``, ``text`` or ``english``, ``text``, ``language`` names the columns. Without a
+    With a header of language codes (``en``, ``de``, ``fr``, ...) a line holds a text in these languages; cells may
+    be empty. A header ``english``, ``text`` or ``english``, ``text``, ``language`` names the columns. Without a
     header a line holds an English text, its translation and, in a third column, the translation's language.
 
     Args:
@@ -28,7 +28,7 @@ def read_tsv(path: Path, language: str | None) -> Iterator[Record]:
         language: Language of translations, where the file does not name it; None takes it from the file's name.
 
     Raises:
-        DataError: If a line has another number of columns than the first.
+        DataError: If lines have different numbers of columns.
     """
     default = language or language_in_name(path.name) or UNKNOWN_LANGUAGE
     header: list[str] | None = None
@@ -88,7 +88,7 @@ def read_json_lines(path: Path, language: str | None) -> Iterator[Record]:
     - ``{"en": ..., "de": ...}``: a text for each language code;
     - the same in an object ``translation``, as in OPUS on the Hub;
     - ``{"english": ..., "non_english": ...}``, as in sentence-transformers' parallel data sets. The second key may also
-      be ``text``; an optional key ``language`` has its language.
+      be ``text``; an optional key ``language`` names its language.
 
     Args:
         path: The file.

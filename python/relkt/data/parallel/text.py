@@ -14,7 +14,7 @@ UNKNOWN_LANGUAGE = "und"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A text with its English version.
+    """An English text with a translation.
 
     Args:
         english: The English text.
@@ -65,7 +65,7 @@ class ParallelText:
         return {language: tuple(pairs) for language, pairs in found.items()}
 
     def without(self, texts: Iterable[str]) -> ParallelText:
-        """Returns a copy without the pairs that contain one of ``texts`` on a side, such as dev or test questions.
+        """Returns a copy without pairs whose English text or translation is in ``texts``, e.g. dev or test questions.
 
         The comparison ignores case, and treats runs of white space as one blank.
         """
