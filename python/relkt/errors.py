@@ -1,4 +1,4 @@
-"""Errors about one argument, kept as data: the command line shows its options in place of the parameters."""
+"""Errors about one argument, as data, so that the command line can show its options instead of parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Text = str | Sequence[object]
 
 
 class ArgumentMessage(Exception):
-    """Base class of the errors about an argument; the built-in error is the other base class.
+    """Base class of the errors about an argument; each of them also has a built-in base class.
 
     ``str(error)`` is ``name: expected EXPECTED, got GOT; HINT``.
 

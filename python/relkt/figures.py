@@ -68,7 +68,7 @@ def save(figure: Figure, out: str | Path) -> tuple[Path, Path]:
     png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
     base.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=160)
-    # No date and a fixed salt of the ids, so that the same run gives the same file.
+    # No date, and a fixed salt for ids in the SVG: the same run gives the same file.
     with rc_context({"svg.hashsalt": "relkt"}):
         figure.savefig(svg, metadata={"Date": None})
     return png, svg

@@ -78,7 +78,7 @@ class Ids:
         """These ids followed by ``more``.
 
         Raises:
-            TypeError: If one are integers and the other strings.
+            TypeError: If some ids are integers and others strings.
             ValueError: If an id is in both.
         """
         if not len(more.values):

@@ -31,9 +31,9 @@ class Hits(NamedTuple):
 class Index:
     """Passage embeddings that can be searched many times.
 
-    For each row the index also keeps 8-bit codes, a quarter of the size of a float32 row, and, if that makes searches
-    faster on this data, a shorter sketch. A search reads the codes, whose error is bounded, and computes exact scores
-    from the rows only for candidates that may be among the best. So its results are the true top-k.
+    For each row the index also keeps 8-bit codes, a quarter of the size of a float32 row, and, if it makes searches of
+    this data faster, a shorter sketch. A search reads the codes, whose error is bounded, and computes exact scores from
+    the rows only for candidates that may be among the best. So its results are the true top-k.
 
     Args:
         passages: (n, d) float32 or float16, of any norm, in any memory order; copied, and kept bit for bit.
@@ -44,8 +44,8 @@ class Index:
         TypeError: If ``passages`` is not a 2-D NumPy array of float32 or float16, or ``ids`` are neither all integers
             nor all strings.
         ValueError: If ``passages`` is empty, has a NaN, an infinity or a row of zeros (the message names the row and
-            column) or more than 131,072 columns; if ``ids`` are not unique or not one for each passage; or if
-            ``threads`` is not from 1 to 1024.
+            column) or more than 131,072 columns; if ``ids`` repeat or their number is not n; or if ``threads`` is not
+            from 1 to 1024.
         MemoryError: If there is not enough memory for the copy.
     """
 
@@ -190,7 +190,7 @@ class Index:
         return as_row_numbers(name, ids, len(self)) if self._ids is None else self._ids.rows(name, ids)
 
     def add(self, passages: Embeddings, *, ids: Any = None, threads: int | None = None) -> None:
-        """Appends passages; on an error nothing has changed.
+        """Appends passages; an error leaves the index unchanged.
 
         An index that was opened from a file is copied into memory first; the file does not change.
 
@@ -378,6 +378,6 @@ def search(
         ValueError: As :class:`Index` and :meth:`Index.search`.
     """
     rows = as_rows("passages", passages)
-    # No sketch: deciding whether one helps takes longer than it saves in a single search.
+    # No sketch: testing whether it helps takes more time than it saves in a single search.
     index = Index._of(Passages(to_core(rows), False, as_threads(threads)), None, {}, None)
     return index.search(queries, k, allow=allow, threads=threads)

@@ -17,7 +17,7 @@ _SMALLEST_NORM = 1e-12
 
 
 class Reduction(str, Enum):
-    """Reduction of the losses of a batch. The two need different learning rates."""
+    """Reduction of the losses of a batch; sum and mean need different learning rates."""
 
     SUM = "sum"
     """The sum, as in the CL-ReLKT authors' triplet loss."""
@@ -35,7 +35,7 @@ def triplet_loss(
     Args:
         anchor: Embeddings of the questions, shape ``(b, d)``, floating point, of any norm above 0.
         positive: Embeddings of the passages that answer them, shape ``(b, d)``.
-        negative: Embeddings of passages that do not, shape ``(b, d)``.
+        negative: Embeddings of passages that do not answer them, shape ``(b, d)``.
         margin: Minimum difference between the distances of the negative and the positive, in (0, 2].
         reduction: Sum or mean over the batch.
 
@@ -76,8 +76,8 @@ def transfer_loss(
     ``scale * (query_query * MSE(student_query, teacher_query) + passage_passage * MSE(student_passage,
     teacher_passage) + query_passage * MSE(student_query, teacher_passage))``
 
-    where the MSE of a row is the mean over its *d* components of the squared differences - as in Keras, and not their
-    sum: the squared Euclidean distance is *d* times as large - and the reduction is over the rows of the batch.
+    The MSE of a row is the mean of the squared differences over its *d* components, as in Keras; the squared Euclidean
+    distance is *d* times as large. The reduction is over the rows of the batch.
 
     Args:
         student_query: The student's embeddings of the questions in any language, shape ``(b, d)``, any norm above 0.
@@ -130,11 +130,11 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
 
     Args:
         student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
-        teacher: Embeddings that they follow, shape ``(b, d)``; they get no gradient.
+        teacher: Target embeddings, shape ``(b, d)``; they get no gradient.
         reduction: Mean or sum over the batch.
 
     Returns:
-        A scalar in [0, 4] times the rows summed.
+        A scalar in [0, 4] for the mean, in [0, 4 b] for the sum.
 
     Raises:
         ValueError: If the shapes differ or are not ``(b, d)``.
@@ -150,14 +150,14 @@ def alignment_loss(student: Tensor, teacher: Tensor, reduction: Reduction = Redu
 def score_distillation_loss(
     student: Tensor, teacher: Tensor, passage: Tensor, *, temperature: float, reduction: Reduction = Reduction.MEAN
 ) -> Tensor:
-    """Kullback-Leibler divergence of the student's distribution over passages from the teacher's.
+    """Kullback-Leibler divergence KL(p || q) of the teacher's distribution p over passages and the student's q.
 
     ``reduce_i sum_j p_ij log(p_ij / q_ij)`` with ``p_i = softmax_j(cosine(teacher_i, passage_j) / t)`` and ``q_i``
     likewise for the student.
 
     Args:
         student: Embeddings, shape ``(b, d)``, floating point, of any norm above 0.
-        teacher: Embeddings whose ranking they follow, shape ``(b, d)``; they get no gradient.
+        teacher: Embeddings whose ranking the student learns, shape ``(b, d)``; they get no gradient.
         passage: The teacher's embeddings of the passages, shape ``(n, d)``; they get no gradient.
         temperature: Temperature that divides cosines, above 0.
         reduction: Mean or sum over the batch.
@@ -203,8 +203,7 @@ def contrastive_loss(
         passage: Embeddings of the passages, shape ``(u, d)``.
         positive: The row in ``passage`` of each question's positive, shape ``(b,)``, int64.
         temperature: Temperature that divides cosines, above 0.
-        excluded: The passages that are neither the positive nor a negative of a question, shape ``(b, u)``, bool.
-            Default: none.
+        excluded: True for passages to leave out of a question's sum, shape ``(b, u)``, bool. Default: none.
         reduction: Mean or sum over the batch.
 
     Returns:

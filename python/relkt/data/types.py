@@ -67,7 +67,7 @@ class Query:
         text: The question.
         language: ISO 639-1 code.
         parallel: Id shared by all translations of a question; a question without translations has its own id here.
-        split: Its part of the data set.
+        split: The split that it belongs to.
     """
 
     id: str
@@ -92,7 +92,7 @@ class RetrievalData:
 
     Args:
         name: Name of the data set, e.g. ``"xquad"``.
-        passages: All candidates: every query, of any split, is searched among all of them.
+        passages: All candidates. Every query, of any split, searches all of them.
         queries: The queries, each with its language and split.
         qrels: Query id -> passage id -> relevance; a relevance above 0 makes the passage a positive.
         translations: Language -> passage id -> translation of the passage. Translations serve as training text and
@@ -102,7 +102,7 @@ class RetrievalData:
 
     Raises:
         DataError: If ids repeat, texts are empty, a query has no positive, qrels or translations name an unknown
-            query or passage, or a query is answered in a document that is held out for another split.
+            query or passage, or a positive of a query is in a document held out for another split.
     """
 
     name: str
@@ -169,7 +169,7 @@ class RetrievalData:
         return tuple(p for p, relevance in self.qrels[query_id].items() if relevance > 0)
 
     def select(self, *, split: Split | str | None = None, languages: Iterable[str] | None = None) -> RetrievalData:
-        """The data set with all its candidates, and only the queries of one split, of some languages, or both.
+        """The data set with all its candidates, but only the queries of one split, some languages, or both.
 
         Raises:
             ValueError: If ``split`` is unknown, or the data set has no query in a language.
@@ -193,9 +193,9 @@ class RetrievalData:
     def seen_by(self, split: Split | str) -> RetrievalData:
         """The part of the data set for training (``Split.TRAIN``) or for selecting weights (``Split.DEV``).
 
-        Documents held out for later splits are left out with their passages, translations, queries and judgements:
-        training sees no document of dev and test, dev evaluation sees none of test. Copies of their passages in other
-        documents are left out, too. Where no document is held out (known documents), this is the data set itself.
+        It omits the documents held out for later splits, with their passages, translations, queries and judgements, and
+        copies of these passages in other documents. Training sees no document of dev or test; dev evaluation sees no
+        document of test. If no document is held out, this is the data set itself.
 
         Raises:
             ValueError: If ``split`` is unknown.
@@ -261,7 +261,7 @@ class RetrievalData:
 
 
 def parse_member(kind: type[_E], value: _E | str, argument: str) -> _E:
-    """Returns the member of an enumeration that has a value; a member is returned as it is.
+    """Returns the member of an enumeration with this value, or ``value`` itself if it is a member.
 
     Raises:
         ArgumentError: If no member has the value; names the argument and lists the values.

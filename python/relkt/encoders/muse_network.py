@@ -18,7 +18,7 @@ NGRAM_ORDERS = (2, 3, 5)
 """Window widths of the three branches. A window of n tokens starts (n - 1) // 2 tokens to the left of its token."""
 
 _GAP_ROWS = max(n // 2 for n in NGRAM_ORDERS)
-# Number of images into which the rows are cut (see _rowwise_linear); the number of rows is a multiple of it.
+# _rowwise_linear cuts the rows into this number of images; the number of rows is a multiple of it.
 _IMAGES = 16
 # Tokens per pass without gradients. It bounds the memory (about 20 kB per token), and on a CPU the working set stays
 # close to the size of the cache.

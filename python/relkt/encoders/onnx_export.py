@@ -1,4 +1,4 @@
-"""Export of encoders to ONNX files, which are compared with the encoder."""
+"""Export of encoders to ONNX files, and comparison of the files with the encoder."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def export_onnx(
         ArgumentError: If a module of the model cannot be exported, its weights are not float32 or its tokenizer has no
             file; or ``tolerance`` is not above 0.
         ExportDiffersError: If the difference is larger than ``tolerance``; the message has the difference and the text.
-        ArgumentExistsError: If the folder has files, or got some during the export; a ``FileExistsError``.
+        ArgumentExistsError: If the folder has files, or gets some during the export; a ``FileExistsError``.
         LockedError: If another process exports to the folder; a ``ValueError``.
         ArgumentNotFoundError: If the parent folder does not exist; a ``FileNotFoundError``.
         OSError: If the folder cannot be written.
@@ -143,7 +143,7 @@ def export_onnx(
             "compared_texts": len(compared),
         }
         (written / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        _check_free(target)  # an export takes minutes, and what is in the folder by now would be deleted
+        _check_free(target)  # files that were added during the export would be deleted
     return result
 
 

@@ -25,7 +25,7 @@ class Origin:
 
     Args:
         name: Name on the Hub, name of the folder (without its path, which is private), or ``mUSE``; None if unknown.
-        hub_id: Name on the Hub of the model or of the model it was trained from; None if unknown.
+        hub_id: Name on the Hub of the model or of its base model; None if unknown.
         license: Identifier of the license on the Hub; None if unknown.
         is_muse: True if the encoder is mUSE.
     """

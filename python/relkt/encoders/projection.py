@@ -21,7 +21,7 @@ def fit_projection(
 
     Minimises ``sum_i |W s_i + b - t_i|^2 + r |W|^2`` over W and b, in double precision. ``r = ridge * v``, where v is
     the mean over the source's dimensions of ``sum_i (s_i - mean(s))^2``, so that the effect of a ridge depends neither
-    on the number of texts nor on the scale. The bias contains the means, which are not shrunk.
+    on the number of texts nor on the scale. The penalty does not shrink the bias.
 
     Args:
         source: (n, d) float32.
@@ -57,7 +57,7 @@ def fit_projection(
 
 
 def append_projection(model: SentenceTransformer, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-    """Appends to a model an affine map of its unit embeddings, followed by normalisation; both are saved with it.
+    """Appends an affine map of the unit embeddings and a normalisation to a model; both are saved with it.
 
     Args:
         model: Changed in place. It gets the modules ``Dense`` and ``Normalize`` of sentence-transformers, preceded by

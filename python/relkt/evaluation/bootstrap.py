@@ -93,8 +93,8 @@ def paired_bootstrap_p(
 ) -> NDArray[np.float64]:
     """Two-sided p-values of the hypothesis that two systems are equally good.
 
-    The resampled differences d* are distributed around the observed difference d as d would be around 0 under the
-    hypothesis. So p is the share of them that are at least as far from d as d is from 0, including d itself::
+    Under the hypothesis, d would vary around 0 as the resampled differences d* vary around the observed difference d.
+    So p is the share of the d* that are at least as far from d as d is from 0; d itself also counts::
 
         p = (1 + #{|d* - d| >= |d|}) / (1 + #{d*})
 

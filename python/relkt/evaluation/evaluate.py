@@ -53,7 +53,7 @@ def evaluate(
         level: Unit that is ranked; see :class:`relkt.data.Level`.
         languages: Languages of the queries; None for all.
         trained_languages: Languages that the model was trained on, for separate averages; None if unknown.
-        full_ranking: True to compute mAP, too (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), which ranks all
+        full_ranking: Whether to compute mAP (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), too; it ranks all
             candidates for every query.
         batch_size: Texts per batch.
         k: Number of top-ranked candidates to keep for the exported run; at least 10.
@@ -63,7 +63,7 @@ def evaluate(
         progress: Called with the number of texts encoded since the last call; the total is candidates plus queries.
 
     Returns:
-        The report, with mAP if requested, P@1, P@5, P@10, MRR@10 and nDCG@10.
+        The report, with P@1, P@5, P@10, MRR@10, nDCG@10 and, if requested, mAP.
 
     Raises:
         ArgumentError: If an argument is out of range, or there is no query to evaluate.

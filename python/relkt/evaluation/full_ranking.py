@@ -20,16 +20,15 @@ def average_precision(
 ) -> NDArray[np.float64]:
     """Computes the average precision of each query over the ranking of all candidates.
 
-    This is the mean over a query's R relevant candidates of the precision at their ranks, ``sum_i (i / rank_i) / R``
-    with rising ranks, without a cutoff (AP in ir-measures). Candidates of equal score are ranked by row, as everywhere
-    in relkt.
+    This is the mean precision at the ranks of a query's R relevant candidates, ``sum_i (i / rank_i) / R`` with rising
+    ranks, without a cutoff (AP in ir-measures). Candidates of equal score are ordered by row, as everywhere in relkt.
 
     Args:
         ranker: The candidates.
         query_embeddings: (q, d) float32, of any norm.
         query_ids: (q,) ids.
-        qrels: Query id -> candidate id -> relevance. A candidate is relevant if it is above 0; every query has at least
-            one.
+        qrels: Query id -> candidate id -> relevance. A relevance above 0 counts as relevant; every query has a relevant
+            candidate.
 
     Returns:
         (q,) float64 in (0, 1].

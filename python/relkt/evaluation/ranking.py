@@ -39,7 +39,7 @@ class Ranker:
         threads: As in :func:`relkt.index.search`.
 
     Attributes:
-        candidate_ids: Ids of the ranked units: at ``Level.BEST_PASSAGE``, of the documents.
+        candidate_ids: Ids of the ranked units (documents at ``Level.BEST_PASSAGE``).
 
     Raises:
         ValueError: If the rows do not match ``data``, or as :class:`relkt.index.Index`.
@@ -115,10 +115,10 @@ def rank(
 def _rank_documents(
     index: Index, queries: NDArray[np.float32], document_rows: NDArray[np.int64], k: int, threads: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ranks documents by the best passage of each.
+    """Ranks documents by their best passages.
 
-    The first passage of a document in a ranking is its best one, so the first k distinct documents of a ranking are the
-    k best. A query is searched again, twice as deep, until its results contain k documents.
+    In a ranking of passages, a document's first passage is its best, so the first k distinct documents are the k best.
+    Each search of a query is twice as deep as the last, until its results contain k documents.
     """
     rows = np.empty((len(queries), k), dtype=np.int64)
     scores = np.empty((len(queries), k), dtype=np.float32)

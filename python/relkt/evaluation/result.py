@@ -19,7 +19,7 @@ METRICS = ("P@1", "P@5", "P@10", "MRR@10", "nDCG@10")
 paper; MRR@10 is the mean reciprocal rank of the first positive, 0 beyond rank 10; nDCG@10 includes all positives."""
 
 MEAN_AVERAGE_PRECISION = "mAP"
-"""The mean over queries of the average precision over the ranking of all candidates
+"""The mean of all queries' average precision over the ranking of all candidates
 (:func:`relkt.evaluation.average_precision`). Optional, as it ranks every candidate."""
 
 

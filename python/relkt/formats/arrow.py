@@ -73,7 +73,7 @@ def from_parquet(
 
     Raises:
         ImportError: If pyarrow is not installed.
-        TypeError: If a column has another type (float64 is not cast), or different types in the files.
+        TypeError: If a column has another type (float64 is not cast), or its type differs between files.
         ValueError: As :func:`from_arrow`, or if a file is not a Parquet file.
         OSError: If a file cannot be read or written; a new ``output`` is removed, an old one is kept.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from relkt.arrays import Embeddings
 from relkt.formats.batches import import_library
 
-# Width from which the batch size of variable-size lists is computed; their type has no width.
+# Width assumed for the batch size of variable-size lists, because their type has no width.
 _ASSUMED_DIM = 4096
 
 

@@ -30,8 +30,8 @@ def from_faiss(
 ) -> Index:
     """Import the rows of a faiss index for inner products.
 
-    faiss ranks by inner product and relkt by cosine. Both are equal for rows of norm 1: relkt's scores are then the
-    inner products with queries of norm 1.
+    faiss ranks by inner product and relkt by cosine. For rows of norm 1, both rankings are equal; for queries of norm
+    1, the scores are equal, too.
 
     Args:
         index: An ``IndexFlatIP``, alone or in an ``IndexIDMap`` (or ``IndexIDMap2``), or its file, which is

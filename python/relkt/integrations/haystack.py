@@ -16,12 +16,12 @@ except ImportError as error:
 
 @component  # type: ignore[untyped-decorator]  # untyped if Haystack is not installed
 class RelktRetriever:
-    """Retrieves passages of an index as Haystack documents, best first. Its input is a text, which it embeds itself.
+    """Retrieves passages of an index as Haystack documents, best first. It takes a text and embeds it.
 
     A document has the passage's text and id, and the cosine as its score. Its ``meta`` has the passage's title,
-    document and language, if it has them, and its further columns.
+    document and language, where they exist, and further columns.
 
-    Filters have Haystack's format. Supported are comparisons by ``==`` and ``in``, alone or joined by ``AND``; other
+    Filters have Haystack's format. They may consist of comparisons by ``==`` and ``in``, joined by ``AND``; other
     filters are an error.
 
     Args:

@@ -45,15 +45,15 @@ def upload_index(
 
     Args:
         path: The index file from ``relkt index``, with its passages file in the same folder.
-        repo_id: The data set repository, e.g. ``"me/wiki"``; created if it does not exist. Its card is replaced, and so
-            are an index of the same name and its passages.
-        encoder: Name of the encoder, by which :func:`relkt.load_encoder` finds it on any machine; the uploaded passages
-            file contains it. Required if the index was built with a model in a folder. When the encoder is loaded, its
-            weights are compared with those that embedded the passages.
+        repo_id: The data set repository, e.g. ``"me/wiki"``; created if it does not exist. The upload replaces its
+            card, and an index of the same name with its passages.
+        encoder: Name by which :func:`relkt.load_encoder` finds the encoder on any machine; the uploaded passages file
+            contains this name. Required if the index was built with a model in a folder. Loading the encoder compares
+            its weights with the weights that embedded the passages.
         license: License of the passages for the card, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``.
         private: True makes a new repository private.
         revision: Branch of the commit; created from main if it does not exist. Default: main.
-        token: Access token. Default: the logged-in one, or ``HF_TOKEN``.
+        token: Access token. Default: the token of the login, or ``HF_TOKEN``.
         message: Message of the commit.
 
     Returns:
@@ -85,7 +85,7 @@ def upload_index(
             CommitOperationAdd(CARD, _card(retriever, path.name, repo_id, name, license).encode()),
         ]
         address = _create(api, repo_id, _DATASET, private, revision)
-        # A replaced index had another passages file, which is deleted.
+        # Deletes the old passages file of a replaced index.
         for file in api.list_repo_files(repo_id, repo_type=_DATASET, revision=revision):
             if file != texts.name and IndexPaths(path).may_be_texts(file):
                 operations.append(CommitOperationDelete(file))
@@ -115,10 +115,10 @@ def download_index(
         folder: Folder for the files; created if it does not exist. Default: the Hub's cache, which also works without a
             connection.
         revision: Branch, tag or commit. Default: main.
-        token: Access token. Default: the logged-in one, or ``HF_TOKEN``.
+        token: Access token. Default: the token of the login, or ``HF_TOKEN``.
 
     Returns:
-        The path of the index file, in the same folder as its passages file; both have been opened as a check.
+        The path of the index file, in the same folder as its passages file; the function opens both as a check.
 
     Raises:
         FileExistsError: If ``folder`` has a file of the same name.
@@ -217,7 +217,7 @@ def _the_index(repo_id: str, found: list[str], name: str | None) -> str:
 
 @contextmanager
 def _naming(passages: PassageStore, encoder: str) -> Iterator[Path]:
-    """Yields the passages file if it names this encoder, otherwise a temporary copy that does."""
+    """Yields the passages file if it names this encoder, otherwise a temporary copy that names it."""
     assert passages.path is not None
     if passages.notes.get("encoder") == encoder:
         yield passages.path

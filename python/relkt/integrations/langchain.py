@@ -18,14 +18,14 @@ except ImportError as error:
     raise ImportError(f"relkt's LangChain retriever requires {error.name}: pip install 'relkt[langchain]'") from error
 
 SCORE = "relevance_score"
-"""Key of the cosine in a document's metadata, the same as for the scores of LangChain's rerankers."""
+"""Key of the cosine in a document's metadata; LangChain's rerankers use the same key."""
 
 
 class RelktRetriever(BaseRetriever):  # type: ignore[misc]  # untyped if LangChain is not installed
     """Retrieves passages of an index as LangChain documents, best first.
 
-    A document has the passage's text and id. Its metadata has the passage's title, document and language, if it has
-    them, its further columns, and the cosine as ``relevance_score``.
+    A document has the passage's text and id. Its metadata has the passage's title, document and language, where they
+    exist, further columns, and the cosine as ``relevance_score``.
 
     ``k`` and ``where`` may also be passed for a single question: ``retriever.invoke(question, k=3)``.
 

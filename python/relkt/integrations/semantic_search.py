@@ -27,7 +27,7 @@ def semantic_search(
 
     - The score is the cosine; another ``score_function`` is an error.
     - Scores are computed in double precision and rounded once, as in :meth:`relkt.Index.search`; equal scores are
-      ordered by row. Those of sentence-transformers have float32 rounding errors, and equal scores are in any order.
+      ordered by row. Scores of sentence-transformers have float32 rounding errors, and equal scores are in any order.
     - The matrix of all scores is never stored, so the chunk sizes have no effect.
     - Rows are searched as float32 or float16: bfloat16 is widened without loss, and float64 is rounded to float32. GPU
       tensors are copied to the CPU.
@@ -35,7 +35,7 @@ def semantic_search(
 
     Args:
         query_embeddings: (q, d) or (d,): a NumPy array, a torch tensor, or a list of such rows; of any norm.
-        corpus_embeddings: (n, d), the same; or a :class:`relkt.Index`, which saves its preparation in each call.
+        corpus_embeddings: (n, d), the same; or a :class:`relkt.Index`, which is prepared once for many calls.
         query_chunk_size: No effect.
         corpus_chunk_size: No effect.
         top_k: Results for each query; all n if there are fewer. Default 10.
@@ -68,7 +68,7 @@ def semantic_search(
 
 
 def is_cosine(score_function: object) -> bool:
-    """True for ``sentence_transformers.util.cos_sim``. Not imported here: a caller that passes it has imported it."""
+    """True for ``sentence_transformers.util.cos_sim``. No import here: a caller that passes it has imported it."""
     util = sys.modules.get("sentence_transformers.util")
     return util is not None and score_function is util.cos_sim
 

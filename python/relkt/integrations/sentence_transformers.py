@@ -31,8 +31,8 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
     The original stores ``queries x corpus_chunk_size`` scores; relkt stores only the top-k. ``corpus_chunk_size`` is
     the number of passages that are encoded, stored and searched at once.
 
-    The score is the cosine. The default is the model's similarity function, so evaluating a model with another one is
-    an error; ``score_functions={"cosine": cos_sim}`` evaluates it by cosine.
+    The score is the cosine. By default, a model whose similarity function is not the cosine is an error;
+    ``score_functions={"cosine": cos_sim}`` evaluates it by cosine.
 
     Args:
         *args: As ``InformationRetrievalEvaluator``: ``queries`` (id -> text), ``corpus`` (id -> text),
@@ -41,8 +41,8 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
 
     Raises:
         ValueError: If no query has a relevant document, the corpus is empty, a score function is not
-            ``sentence_transformers.util.cos_sim``, or ``main_score_function`` is not the cosine. In a call, if the
-            model's similarity is not the cosine, or an embedding is zero or has a NaN.
+            ``sentence_transformers.util.cos_sim``, or ``main_score_function`` is not the cosine. A call raises it if
+            the model's similarity is not the cosine, or an embedding is zero or has a NaN.
     """
 
     __signature__ = inspect.signature(InformationRetrievalEvaluator)

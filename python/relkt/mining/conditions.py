@@ -88,7 +88,7 @@ class MiningConditions:
         ValueError: If a condition is out of range, or two contradict each other.
     """
 
-    num_negatives: int = None  # type: ignore[assignment]  # resolved to a number when made
+    num_negatives: int = None  # type: ignore[assignment]  # __init__ sets a number
     strategy: Strategy = Strategy.TOP
     range_min: int = 0
     range_max: int | None = None
@@ -145,7 +145,7 @@ class MiningConditions:
         return min(passages, max(self.ranks(passages), self.num_hard, self.num_semi_hard))
 
     def windows(self, positive_scores: NDArray[np.float32], passages: int) -> list[ScoreWindow]:
-        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order; none for a number of 0.
+        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order; 0 gives no window.
 
         Scores are float32, so an inclusive limit equals an exclusive limit at the next float64.
         """

@@ -46,18 +46,18 @@ def mine(
 ) -> MinedNegatives:
     """Mines negatives for every query, in one exact pass over the passages.
 
-    A passage is a candidate of a query unless it is one of its positives, excluded, in the group of a positive, or a
-    near-duplicate of a positive. All conditions hold inside the search: nothing is filtered afterwards, so a query gets
-    fewer negatives only if no more candidates exist. Scores are cosines, as exact as those of :func:`relkt.search`;
-    candidates are ranked by score, ties by row. s_p below is the lowest score among a query's positives.
+    A query's candidates are all passages except its positives, near-duplicates of the positives, passages in the groups
+    of the positives, and excluded passages. The search applies all conditions itself, so a query gets fewer negatives
+    only if no more candidates exist. Scores are cosines, as exact as those of :func:`relkt.search`; candidates are
+    ranked by score, ties by row. s_p below is the lowest score among a query's positives.
 
     Args:
         queries: (q, d) float32 or float16, of any norm: an array or a torch tensor.
         passages: (n, d), like ``queries``, or an :class:`~relkt.Index`, whose rows are counted by their position. An
             array in C order is not copied: until this function returns, no thread may write to it or free it
             (``resize(refcheck=False)``). A CUDA tensor is mined on its GPU, with equal results.
-        positives: The row of each query's positive, several rows per query as a 2-D array, or a list of rows for each
-            query, which may be empty if no condition depends on positives. Default: none.
+        positives: Rows of each query's positives: a 1-D array (one per query), a 2-D array (several), or a list for
+            each query, which may be empty if no condition depends on positives. Default: none.
         groups: (n,) The group (document) of each passage, any integers; passages in a positive's group are excluded.
             Default: no groups.
         exclude: Rows to exclude, for each query; in a 2-D array, -1 means no row, so ``indices`` of an earlier result
@@ -74,9 +74,8 @@ def mine(
         absolute_margin: Negatives score at most s_p - ``absolute_margin``, -2 to 2. Default: no limit.
         relative_margin: Negatives score at most s_p - \\|s_p\\| ``relative_margin``, -2 to 2; 0.05 is "TopK-PercPos
             (95%)" of NV-Retriever (Moreira et al., 2024). Default: no limit.
-        num_hard: Maximum number of hard negatives per query, which score above s_p. Of the conditions, ``min_score``,
-            ``max_score`` and ``max_positive_similarity`` apply to hard and semi-hard negatives; margins and ranges do
-            not. Default: 0.
+        num_hard: Maximum number of hard negatives per query, which score above s_p. ``min_score``, ``max_score`` and
+            ``max_positive_similarity`` apply to hard and semi-hard negatives; margins and ranges do not. Default: 0.
         num_semi_hard: Maximum number of semi-hard negatives per query, which score between s_p - ``margin`` and s_p,
             both exclusive. Default: 0.
         margin: Width of the semi-hard window as a difference of cosines, 0 to 2; only with ``num_semi_hard``.
@@ -85,8 +84,8 @@ def mine(
             near-duplicates of positives, in other documents too. Default: no limit.
         seed: Seed of ``"random"``; a query's sample depends only on the seed, the query's position and its number of
             candidates. Default: 0.
-        block_size: Maximum number of queries to mine at a time. Besides arguments and result, memory is needed for the
-            passages' codes (a quarter of float32 rows) and for the candidates of a block. Default: 4096.
+        block_size: Maximum number of queries to mine at a time. Besides arguments and result, memory holds the
+            passages' codes (a quarter of float32 rows) and the candidates of a block. Default: 4096.
         progress: Called with the number of queries finished since the last call.
         threads: Number of CPU threads. Default: all that the process may use.
 
@@ -131,7 +130,7 @@ def mine_from(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> MinedNegatives:
-    """:func:`mine` for a slice of the queries; random samples are those of one call with all queries.
+    """:func:`mine` for a slice of the queries; random samples are the same as in one call with all queries.
 
     Args:
         first_query: Position of the first of ``queries`` among all queries.

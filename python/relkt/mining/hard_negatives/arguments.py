@@ -41,7 +41,7 @@ def column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> 
 
 
 def deprecated_margin(margin: float) -> float:
-    """``margin`` as ``absolute_margin``, with a warning."""
+    """Returns ``margin`` for ``absolute_margin``, with a warning."""
     logger.warning(
         "The `margin` parameter is deprecated. Use `absolute_margin` and/or `relative_margin` instead. "
         "Setting `absolute_margin` to `%s`.",

@@ -164,7 +164,7 @@ def _comparable(queries: Embeddings, corpus: Embeddings) -> tuple[Embeddings, Em
     if queries.dtype != corpus.dtype:
         queries, corpus = queries.astype(np.float32), corpus.astype(np.float32)
     # A text without any known word can have an embedding of zeros, whose score with every text is defined as 0. Unit
-    # vectors along two additional axes, one for queries and one for passages, have these scores.
+    # vectors along two additional axes, one for queries and one for passages, give these scores.
     zero_queries, zero_passages = (np.logical_not(rows.any(axis=1)) for rows in (queries, corpus))
     if zero_queries.any() or zero_passages.any():
         return _widened(queries, zero_queries, 0), _widened(corpus, zero_passages, 1)

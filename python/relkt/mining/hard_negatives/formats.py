@@ -41,7 +41,7 @@ class Formatted:
         dataset: The data set.
         negative_scores: (s,) float32, of the negative in each pair of a positive and a negative.
         differences: (s,) float32, the positive's score minus the negative's.
-        max_samples: Number of rows if no query had run out of negatives.
+        max_samples: Number of rows if every query had enough negatives.
     """
 
     dataset: Dataset
@@ -103,7 +103,7 @@ def format_negatives(
         columns[positive] = _Lists(starts, _Texts(pairs.corpus, passages))
         columns[new[0]] = _Lists(starts, _Numbers(values.astype(np.float64) if output_scores else labels))
 
-    # Without a fingerprint, the data set would hash its pickled self, which takes more memory than the data set.
+    # Without a fingerprint, datasets would pickle and hash the data set, which takes more memory than the data set.
     dataset = Dataset(_table(columns), fingerprint=generate_random_fingerprint())
     return Formatted(dataset, scores, positive_scores[pair] - scores, max_samples)
 

@@ -70,13 +70,13 @@ def mine_hard_negatives(
     """Adds hard negatives to pairs of an anchor and a positive.
 
     The signature is that of ``sentence_transformers.util.mine_hard_negatives`` of version 6, whichever version is
-    installed. So is the result, wherever the result of that function is exact. That function first fetches the top
+    installed. The result is the same, too, wherever that function is exact. That function first fetches the top
     candidates and then applies the conditions to them, so strict conditions leave queries without negatives. Here the
     conditions are applied inside the search. Without ``range_max``, this means:
 
     - "top": a query has fewer than ``num_negatives`` only if the corpus has no more passages that meet the conditions.
-    - "random": negatives are drawn from the same options, in the same way, so they are equal after the same
-      ``random.seed``. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
+    - "random": negatives are drawn from the same options, in the same way, so the same ``random.seed`` gives the same
+      negatives. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
 
     With ``range_max``, with ``include_positives``, or with a ``cross_encoder`` that is used, only the best
     ``range_max`` + (maximum number of positives of an anchor) passages are considered, positives included. They can
@@ -92,7 +92,7 @@ def mine_hard_negatives(
             dot, which are equal because embeddings are normalised.
         anchor_column_name: Column of the anchors. Default: the first. An unknown name falls back to the default, with a
             warning.
-        positive_column_name: Column of the positives. Default: the second; an unknown name likewise.
+        positive_column_name: Column of the positives. Default: the second, also for an unknown name, with a warning.
         corpus: Additional passages that may be negatives. Default: the positives only.
         cross_encoder: Rescores the candidates. Used only with at least one of ``max_score``, ``min_score``,
             ``absolute_margin`` and ``relative_margin``, which then apply to its scores.

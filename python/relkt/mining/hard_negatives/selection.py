@@ -29,7 +29,7 @@ class SelectionRule:
     """The rule that makes a candidate a negative, from the arguments of ``mine_hard_negatives``.
 
     Attributes:
-        range_max: None for no limit: then conditions hold inside the search.
+        range_max: None for no limit; the search then applies the conditions.
         sample: Function like ``random.sample``; None takes the best candidates.
         complete: Queries with too few options among the best ``range_max`` candidates are searched again, with the
             conditions inside the search.
@@ -61,7 +61,7 @@ class Selection:
         scores: (q, m) float32, then NaN for missing negatives.
         positive_scores: (p,) float32, of each of ``Pairs.positives``.
         candidates: Number of candidates that the conditions were applied to.
-        skipped: Number of candidates that each condition rejected; each counts for the first condition only.
+        skipped: Number of candidates that each condition rejected; a candidate counts only for the first.
     """
 
     rows: NDArray[np.int64]
@@ -112,7 +112,7 @@ class Searched:
 def select_inside(searched: Searched, pairs: Pairs, positives: NDArray[np.float32], rule: SelectionRule) -> Selection:
     """The best negatives under all conditions; a query gets fewer only if the corpus has no more.
 
-    ``skipped`` counts every passage above a query's upper limits, for the lowest of them; passages below
+    ``skipped`` counts every passage above a query's lowest upper limit, under the name of that limit; passages below
     ``min_score`` are not counted.
     """
     with tqdm(total=len(searched.queries), desc="Mining negatives", disable=not searched.verbose) as bar:
