@@ -78,7 +78,7 @@ def prose_of_python(text: str) -> str:
 
 
 def joined(text: str) -> tuple[str, list[int]]:
-    """The text with paragraphs on one line, and the offset in it at which each line of the text starts."""
+    """The text with paragraphs on one line, and the offset in it where each original line starts."""
     parts, starts, offset, position = [], [0], 0, 0
     for match in LINE_BREAK.finditer(text):
         part = text[position : match.start()]

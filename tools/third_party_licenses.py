@@ -60,7 +60,7 @@ def linked_crates() -> list[dict[str, Any]]:
         id = waiting.pop()
         if id not in linked:
             linked.add(id)
-            # Dependencies of build scripts and tests have a kind.
+            # Only dependencies of build scripts and tests have a kind.
             normal = (d["pkg"] for d in nodes[id]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"]))
             waiting.extend(normal)
     others = (packages[id] for id in linked if packages[id]["source"] is not None)

@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Number of workers for ``-n auto``: one a core, at most four, with 5 GB of memory each."""
+    """Number of workers for ``-n auto``: one per core, at most four, with 5 GB of memory each."""
     asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
     if asked:
         return int(asked)
@@ -37,7 +37,7 @@ def _same_precision_on_every_processor() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Lets idle workers take tests from busy ones: slow tests stand next to each other, so one worker gets many."""
+    """Lets idle workers take tests from busy ones: slow tests are neighbours, so one worker may get many."""
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)

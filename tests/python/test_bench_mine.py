@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not BENCHES.exists(), reason="the benches are no
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
-    """mine_data and mine_check."""
+    """The modules mine_data and mine_check."""
     monkeypatch.syspath_prepend(str(BENCHES))
     return pytest.importorskip("mine_data"), pytest.importorskip("mine_check")
 

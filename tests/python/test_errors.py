@@ -1,4 +1,4 @@
-"""Errors about an argument: their text, their spelling for others, their kinds."""
+"""Errors about an argument: their text, other spellings of their parameters, their kinds."""
 
 import copy
 import pickle

@@ -27,7 +27,7 @@ def rows(*vectors: list[float]) -> Tensor:
         (EAST, NORTH, 0.25, 0.0),  # 0 - 1 + 0.25 < 0
         (EAST, [0.6, 0.8], 0.5, 0.1),  # 0 - 0.4 + 0.5
         ([0.6, 0.8], EAST, 0.25, 0.65),  # 0.4 - 0 + 0.25: a hard negative
-        (NORTH, NORTH, 0.25, 0.25),  # as far: the margin
+        (NORTH, NORTH, 0.25, 0.25),  # equal distances: the margin
         (WEST, EAST, 0.25, 2.25),
     ],
 )
@@ -54,7 +54,7 @@ def test_triplet_loss_pulls_the_anchor_towards_the_positive() -> None:
     anchor = rows(EAST).requires_grad_()
     triplet_loss(anchor, rows(NORTH), rows([0.8, -0.6]), 0.25).backward()
     assert anchor.grad is not None
-    # d/da of (cos(a, n) - cos(a, p)) at a = east: the part of n - p across a.
+    # d/da of (cos(a, n) - cos(a, p)) at a = east: the part of n - p orthogonal to a.
     assert anchor.grad.tolist()[0] == pytest.approx([0.0, -1.6])
 
 
@@ -76,7 +76,7 @@ def test_transfer_loss_averages_over_the_dimension_as_keras_does() -> None:
 @pytest.mark.parametrize(
     ("student_query", "student_passage", "expected"),
     [
-        (EAST, NORTH, 0.0 * 2 + 0.0 * 3 + 1.0 * 5),  # query on its target, passage on its own
+        (EAST, NORTH, 0.0 * 2 + 0.0 * 3 + 1.0 * 5),  # each on its own target
         (NORTH, NORTH, 1.0 * 2 + 0.0 * 3 + 0.0 * 5),
         (EAST, EAST, 0.0 * 2 + 1.0 * 3 + 1.0 * 5),
         (WEST, NORTH, 2.0 * 2 + 0.0 * 3 + 1.0 * 5),

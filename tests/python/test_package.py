@@ -40,12 +40,12 @@ def folder(table):
 
 
 def module(path, top):
-    """The name that a table has for a file: its first part under ``top``."""
+    """The name of a file's module in a table: the first part of its path below ``top``."""
     return path.relative_to(top).parts[0].split(".")[0]
 
 
 def sources(table):
-    """The files of each module of a table. The file that names the whole (``__init__``, ``lib``) is not a module."""
+    """The files of each module of a table. A root file (``__init__``, ``lib``) is not a module."""
     top = folder(table)
     if not top.is_dir():
         pytest.skip("the Rust sources are not in this checkout")
@@ -68,14 +68,14 @@ def python_imports(path, prefix):
 
 
 def rust_imports(path):
-    """Names of the core's modules that a Rust file uses, its comments and unit tests aside."""
+    """Names of the core's modules that a Rust file uses outside comments and unit tests."""
     for line in path.read_text(encoding="utf-8").split("#[cfg(test)]")[0].splitlines():
         assert "crate::{" not in line, f"{path}: one `use` per module"
         yield from re.findall(r"\bcrate::(\w+)", line.split("//")[0])
 
 
 def imports(table):
-    """Pairs ``(importing module, imported module)`` with the file that imports."""
+    """Pairs ``(importing module, imported module)``, each with the importing file."""
     names = {name for name, _ in sources(table)}
     prefix = "relkt." if table == "package" else f"relkt.{table}."
     for name, path in sources(table):

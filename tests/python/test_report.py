@@ -166,7 +166,7 @@ def test_plots_leave_matplotlib_s_global_state_alone(tmp_path: Path) -> None:
         "import matplotlib\n"
         "before = matplotlib.rcParams.copy()\n"
         f"r.plot_learning_curve({str(tmp_path / 'metrics.jsonl')!r}, {str(tmp_path / 'curve')!r})\n"
-        # dict.__eq__, because the comparison of rcParams resolves the back end, and so selects one.
+        # dict.__eq__, because comparing two rcParams selects a back end.
         "assert dict.__eq__(matplotlib.rcParams, before)\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert 'torch' not in sys.modules\n"

@@ -24,7 +24,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Names of all files in it.
+    /// Names of all files in the folder.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("the folder");
         let mut names: Vec<String> =
@@ -287,7 +287,7 @@ fn damaged_numbers_are_errors() {
     // Padding rows.
     assert!(problem(change(scales + 25 * 4, 1.0)).contains("do not fit"));
     assert!(problem(change(errors + 31 * 4, 1.0)).contains("do not fit"));
-    // A row whose bound never passes: the search reports it, because it finds too few rows.
+    // A row whose bound never passes: the search finds too few rows, and reports damage.
     for row in 0..rows {
         let broken = change(errors + row * 4, f32::NAN).expect("not looked at without verify").passages;
         let queries = matrix("queries", &[1.0; 5], dim, kernel);

@@ -1,5 +1,5 @@
-//! Opens 20,000 damaged index files. Each must open or give an error of the index file, without a panic, within bounds of time
-//! and memory.
+//! Opens 20,000 damaged index files. Each must open or give an index-file error, without a panic, within bounds of
+//! time and memory.
 
 mod common;
 
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Number of damaged files.
 const FILES: u64 = 20_000;
-/// Bounds of one file. Undamaged files of this size open in less than a millisecond.
+/// Bounds for one file. Undamaged files of this size open in less than a millisecond.
 const MAX_TIME: Duration = Duration::from_secs(5);
 const MAX_MEMORY: usize = 4 << 20;
 const ROWS: usize = 37;
@@ -147,7 +147,7 @@ fn originals(path: &Path) -> Vec<Parsed> {
 /// Adds a sketch, which the library only makes for many more rows. Its directions are unit vectors.
 fn sketched(mut parsed: Parsed) -> Parsed {
     let padded = ROWS.next_multiple_of(16);
-    // Inserted before the last section, because the end of that one may not be aligned.
+    // Inserted before the last section, whose end may not be aligned.
     let last = parsed.sections().into_iter().max_by_key(|name| parsed.header[name]["data_offsets"][1].as_u64());
     let last = last.expect("a section");
     let (start, end) = offsets(&parsed, &last);
@@ -384,6 +384,6 @@ fn damaged_files_open_or_are_refused() {
         "{FILES} damaged index files: {opened} opened, {} were refused; at most {slowest:?} and {largest} bytes of memory",
         FILES - opened
     );
-    // Both outcomes must be common, or the damage is not where it matters.
+    // Both outcomes must be common, otherwise the damage misses what matters.
     assert!(opened > FILES / 20 && opened < FILES * 19 / 20, "{opened} of {FILES} opened");
 }

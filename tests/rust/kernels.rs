@@ -7,7 +7,7 @@ use relkt_core::kernel::{
     BLOCK_ROWS, F16, GROUP_BYTES, Kernel, NAMES, Panel, QueryBlock, QueryCodes, Row, Survivor, Survivors, groups,
 };
 
-/// Widths around every vector length and unrolling, and real ones.
+/// Widths around every vector length and unrolling, and widths of real embeddings.
 const DIMS: [usize; 18] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 33, 63, 64, 65, 100, 384, 1023];
 /// Numbers of blocks around every tile.
 const BLOCKS: [usize; 7] = [1, 2, 3, 4, 5, 8, 9];
@@ -28,8 +28,8 @@ fn which_kernels_run_here() {
     assert!(Kernel::by_name("sse9").is_err());
 }
 
-/// Fails if a kernel in RELKT_REQUIRE_KERNELS (names as in RELKT_KERNEL, separated by commas) cannot run here, so that a CI
-/// machine with another processor does not skip a kernel unnoticed.
+/// Fails if a kernel in RELKT_REQUIRE_KERNELS (names as in RELKT_KERNEL, separated by commas) cannot run here, so that
+/// a CI machine with another processor does not skip a kernel unnoticed.
 #[test]
 fn required_kernels_run_here() {
     let required = std::env::var("RELKT_REQUIRE_KERNELS").unwrap_or_default();
@@ -158,7 +158,8 @@ fn whole_numbers_are_scored_exactly() {
     }
 }
 
-/// With a window, bounds above `always` survive, and bounds above `limit` whose lower bound is below the window's upper limit.
+/// With a window, a row survives if its upper bound is above `always`, or if its upper bound is above `limit` and its
+/// lower bound is below `below`.
 #[test]
 fn windows_hold() {
     let dim = 33;
@@ -344,7 +345,7 @@ fn every_half_has_its_value() {
     assert!(halves.iter().all(|&h| half(value_of(h)) == h));
 }
 
-/// Happens if subnormal values are flushed to zero. The row must not be lost.
+/// Nonzero rows look like zeros if subnormal values are flushed to zero. Such a row must not be lost.
 #[test]
 fn values_that_look_like_zeros_get_the_largest_error() {
     for kernel in Kernel::available() {

@@ -186,7 +186,7 @@ proptest! {
     }
 }
 
-/// Long lists are found by way of a guess from a sample, and rows split over threads are put together.
+/// Long lists start from a threshold guessed from a sample, and the results of all threads are merged.
 #[test]
 fn guesses_and_threads_give_the_same() {
     for (seed, queries) in [(30, 10), (31, 70), (32, 200)] {
@@ -200,7 +200,7 @@ fn guesses_and_threads_give_the_same() {
     }
 }
 
-/// Rows sorted so that a sample of blocks misleads: the guess is too high for some queries, which go again.
+/// Rows sorted so that a sample of blocks misleads: the guess is too high for some queries, which are searched again.
 #[test]
 fn a_wrong_guess_costs_nothing() {
     let dim = 4;
@@ -232,12 +232,12 @@ fn any_number_of_near_duplicates_is_counted() {
     for threads in [1, 3] {
         assert_equal(&case.mine(Kernel::detect(), threads, false), &expected, "near-duplicates");
     }
-    // And where nothing is left.
+    // Every passage is a near-duplicate.
     case.max_positive_similarity = Some(-1.0);
     assert_equal(&case.mine(Kernel::detect(), 1, false), &case.definition(), "nothing but near-duplicates");
 }
 
-/// A sketch decides first, and what it lets pass is counted and judged as ever.
+/// A sketch rejects rows first; the rows that pass it are counted and judged as without a sketch.
 #[test]
 fn a_sketch_changes_nothing() {
     let (dim, rows, queries) = (128, 16_640, 24);

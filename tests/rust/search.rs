@@ -84,8 +84,8 @@ fn ties_across_row_ranges_go_to_the_lower_row() {
     }
 }
 
-/// Rows with much in common, and with single large coordinates, have few rows scored: codes are relative to a mean, and
-/// rotated. (Without, all of the former would be.)
+/// Few rows are scored if rows have much in common (codes are relative to a mean; otherwise all would be scored) or
+/// single large coordinates (codes are rotated).
 #[test]
 fn rows_with_much_in_common_stay_fast() {
     let (dim, rows, kernel) = (128, 4000, Kernel::detect());
@@ -106,8 +106,8 @@ fn rows_with_much_in_common_stay_fast() {
     }
 }
 
-/// A sketch does not change results, for any number of queries, results and threads, with a filter, and after rows are added and
-/// removed. Some queries are unlike all rows, so that the sketch rules out little.
+/// A sketch does not change results, for any number of queries, results and threads, with a filter, and after rows are
+/// added and removed. Some queries are unlike all rows, so that the sketch rules out little.
 #[test]
 fn a_sketch_changes_no_result() {
     let (dim, rows) = (128, 20_000);
@@ -149,8 +149,8 @@ fn a_sketch_changes_no_result() {
     }
 }
 
-/// Many queries and results, where a sample of the rows suggests thresholds: among them queries whose best rows all lie in
-/// the sample (the first of every 24 blocks), so that what it suggests is far too high.
+/// Many queries and results, where a sample of the rows suggests thresholds. For some queries, the best rows all lie in
+/// the sample (the first of every 24 blocks), so that the threshold is far too high.
 #[test]
 fn a_misleading_sample_costs_no_results() {
     let (dim, rows, k) = (12, 20_000, 40);
@@ -185,8 +185,8 @@ fn extreme_magnitudes_keep_their_cosines() {
 }
 
 proptest! {
-    /// Rows that make ties, near-ties and large coding errors: near-duplicates, equal rows, sign flips, rows with one huge
-    /// coordinate, tiny and subnormal rows, rows that differ only in the last place.
+    /// Rows that make ties, near-ties and large coding errors: near-duplicates, equal rows, sign flips, rows with one
+    /// huge coordinate, tiny and subnormal rows, rows that differ only in the last place.
     #[test]
     fn equals_brute_force_on_awkward_rows(
         seed in any::<u64>(), rows in 1usize..300, queries in 1usize..70, dim in 1usize..40, k in 1usize..50, kind in 0u8..9,
@@ -240,7 +240,7 @@ proptest! {
         }
     }
 
-    /// Only allowed rows, and all of them if they are fewer than k; the mask and the list of rows say the same.
+    /// Only allowed rows, and all of them if they are fewer than k; a mask and a list of rows give the same results.
     #[test]
     fn allowed_rows_alone_are_found(
         seed in any::<u64>(), rows in 1usize..3000, queries in 1usize..40, k in 1usize..60, share in 0u64..101, ties in any::<bool>(),
@@ -267,7 +267,7 @@ proptest! {
         }
     }
 
-    /// Rows that were appended or left over are as if they had always been alone.
+    /// After appends and removals, passages equal new passages with the same rows.
     #[test]
     fn grown_and_thinned_passages_are_like_new_ones(
         seed in any::<u64>(), first in 1usize..60, more in prop::collection::vec(1usize..40, 0..4), dim in 1usize..20,
@@ -298,7 +298,7 @@ proptest! {
     }
 }
 
-/// A failed append leaves everything as it was, rows in the block that was being filled included.
+/// A failed append leaves everything as it was, including rows in the block being filled.
 #[test]
 fn an_interrupted_append_changes_nothing() {
     let (dim, kernel) = (7, Kernel::detect());
@@ -330,7 +330,7 @@ fn a_negative_zero_ties_with_zero() {
 fn a_query_does_not_depend_on_its_batch() {
     let (dim, rows) = (33, 2000);
     let mut random = Random::new(3);
-    // More than are searched at a time.
+    // More queries than one block of a search.
     let (q, p) = (random.reals(3000 * dim), random.reals(rows * dim));
     let kernel = Kernel::detect();
     let all = run(kernel, &q, &p, dim, 10, 2);
@@ -353,7 +353,7 @@ fn bad_input_is_refused() {
     assert_eq!(new(&[], 3, 0), Err(Error::Empty { name: "passages", rows: 3, dim: 0 }));
     assert_eq!(new(&[1.0; 5], 2, 3), Err(Error::Length { name: "passages", expected: 6, got: 5 }));
     assert_eq!(new(&[1.0, 0.0, 0.0, 0.0], 2, 2), Err(Error::ZeroRow { name: "passages", row: 1 }));
-    // The first offending row is named, also when several threads find one each.
+    // The error names the first bad row, even when several threads each find a bad row.
     let mut values = vec![1.0f32; 8000];
     values[2001 * 2 + 1] = f32::INFINITY;
     values[3999 * 2] = f32::INFINITY;

@@ -19,7 +19,7 @@ SENTENCES = (("Oxygen burns.", "Water is wet."), ("Ice floats.",))
 
 
 def content(language: str) -> dict[str, Any]:
-    """Two paragraphs, of two sentences and of one; a question about each sentence."""
+    """A paragraph of two sentences and a paragraph of one; each sentence has a question."""
     paragraphs = []
     for number, sentences in enumerate(SENTENCES):
         texts = [f"{language}: {sentence}" for sentence in sentences]
@@ -85,8 +85,8 @@ def test_split_by_question_gives_a_train_split(folder: Path) -> None:
 
 
 def test_mean_average_precision_by_hand(folder: Path) -> None:
-    """Ten positives of question q10 are at 1 to 10 degrees, the Chinese one at 40. The 22 other sentences are at 20
-    degrees, with equal scores, so they rank before the Chinese one."""
+    """Ten positives of question q10 are at 1 to 10 degrees, the Chinese positive at 40. The 22 other sentences are at
+    20 degrees, with equal scores, so they rank before it."""
     data = load_data("lareqa", path=folder, languages=["en", "th"])
     positives = data.positives("q10-en")
     angle = {id_: 1.0 + place for place, id_ in enumerate(positives)} | {"zh/Chemistry_of_Ice/1/0": 40.0}

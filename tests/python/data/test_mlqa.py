@@ -47,7 +47,7 @@ def test_all_english_paragraphs_are_candidates_for_every_language(folder: Path) 
     data = load_data("mlqa", path=folder, languages=["de"])
     assert len(data.passages) == 14
     assert data.languages == ("de",)
-    # Paragraphs are numbered within their article, over both parts.
+    # Paragraphs are numbered within their article, across both parts.
     assert data.qrels["q7-de"] == {"Area_1/2": 1}
     passage = next(p for p in data.passages if p.id == "Area_1/2")
     assert (passage.text, passage.document, passage.title) == ("English context 7", "Area_1", "Area 1")
@@ -82,7 +82,7 @@ def test_the_official_parts(folder: Path) -> None:
 def test_the_paper_tests_on_the_official_dev_part(folder: Path) -> None:
     data = load_data("mlqa", path=folder, languages=["en", "de"], split_by="paper")
     assert {q.parallel for q in data.queries if q.split is Split.TEST} == {"q0", "q1", "q2", "q3"}
-    # The official test part's 10 questions, cut 75/25: 7.5 rounds up.
+    # The official test part's 10 questions, split 75/25: 7.5 rounds up.
     assert Counter(q.split for q in data.queries if q.language == "en") == {
         Split.TEST: 4,
         Split.TRAIN: 8,

@@ -80,7 +80,7 @@ def test_translations_stay_together_and_documents_apart(documents: list[int], se
             for passage in qrels[query.id]:
                 of_document.setdefault(passage, set()).add(query.split)
         assert all(len(splits) == 1 for splits in of_document.values())
-        # 12 documents: 7.2, 2.4, 2.4, by cumulative rounding 7, 3, 2.
+        # 12 documents: cumulative rounding turns 7.2, 2.4, 2.4 into 7, 3, 2.
         sizes = Counter(next(iter(splits)) for splits in of_document.values())
         assert sizes == {Split.TRAIN: 7, Split.DEV: 3, Split.TEST: 2}
 

@@ -1,4 +1,4 @@
-"""XQuAD, read from small files in the published format, a stand-in of the Hub, and the real files if available."""
+"""XQuAD, read from small files in the published format, a stand-in for the Hub, and the real files if available."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_normalizes_as_the_library_does(charsmap, processor):
     alphabet += ["ﾞ", "ﾟ", "\u093c", "\u200d", "\u0345"]
     for _ in range(3000):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randint(0, 8)))
-        # The library also marks spaces and the start, which is not part of the map.
+        # The library also marks spaces and the start; the map does not.
         expected = processor.normalize(text).replace("▁", "")
         assert charsmap.normalize(text).replace(" ", "") == expected, ascii(text)
 

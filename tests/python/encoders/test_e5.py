@@ -76,7 +76,7 @@ def test_loads_without_the_hub_and_answers_across_languages(monkeypatch: pytest.
     np.testing.assert_allclose(np.linalg.norm(passages, axis=1), 1, atol=1e-5)
     queries = model.encode_query(["बर्फ पानी पर क्यों तैरती है?", "Γιατί φουσκώνει το ψωμί;", "ผึ้งบอกทางกันอย่างไร"])
     assert (queries @ passages.T).argmax(axis=1).tolist() == [0, 1, 2]
-    # The second load takes the decoded copy.
+    # The second load reads the decoded copy.
     folder = _decoded_folder()
     stamp = (folder / "modules.json").stat().st_mtime_ns
     again = load_encoder("e5-small", device="cpu")

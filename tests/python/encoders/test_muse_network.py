@@ -29,7 +29,7 @@ def flat(texts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def embed_plainly(network: MuseNetwork, ids: list[int]) -> np.ndarray:
-    """Embeds one text by the formulas of the docstring, in NumPy."""
+    """Embeds one text in NumPy, by the formulas in the network's docstring."""
     p = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:

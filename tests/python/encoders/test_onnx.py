@@ -68,7 +68,7 @@ def make_transformer(folder: Path, kind: str) -> Transformer:
 
 
 def run_files(folder: Path, texts: list[str]) -> np.ndarray:
-    """Embeds texts with the exported files only, without torch and relkt."""
+    """Embeds texts with the exported files only, without torch or relkt."""
     settings = json.loads((folder / "onnx_settings.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""An embedding table of which only some rows are trained."""
+"""Training only some rows of an embedding table."""
 
 from __future__ import annotations
 

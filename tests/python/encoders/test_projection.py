@@ -35,13 +35,13 @@ def test_an_affine_map_is_recovered() -> None:
 
 
 def test_a_ridge_by_hand() -> None:
-    # One dimension: sum of (s - mean)^2 is 2, of (s - mean)(t - mean) is 4; with ridge 1, r = 2 and W = 4 / (2 + 2).
+    # One dimension: sum((s - mean)^2) is 2, sum((s - mean)(t - mean)) is 4; with ridge 1, r = 2 and W = 4 / (2 + 2).
     source, target = np.array([[1.0], [3.0]], np.float32), np.array([[10.0], [14.0]], np.float32)
     assert fit_projection(source, target, ridge=0.0)[0].item() == pytest.approx(2.0)
     weights, bias = fit_projection(source, target, ridge=1.0)
     assert weights.item() == pytest.approx(1.0)
     assert bias.item() == pytest.approx(12.0 - 2.0)
-    # Invariant to repeating every text, and equivariant to the scale of the source.
+    # Repeating every text does not change the map; a source 10 times as large divides it by 10.
     assert fit_projection(source.repeat(2, 0), target.repeat(2, 0), ridge=1.0)[0].item() == pytest.approx(1.0)
     assert fit_projection(10 * source, target, ridge=1.0)[0].item() == pytest.approx(0.1)
 

@@ -30,7 +30,7 @@ def test_the_interval_of_a_share_is_binomial() -> None:
 
 
 def test_translations_are_resampled_together() -> None:
-    # Four languages with equal outcomes for each question: the interval equals that of one language.
+    # Four languages with equal outcomes for each question: the same interval as for one language.
     rng = np.random.default_rng(3)
     one = rng.integers(0, 2, 100).astype(np.float64)
     single = bootstrap_macro_mean(one[None, None], np.ones((1, 100)), num_resamples=500, seed=1)
@@ -70,13 +70,13 @@ def test_p_values_by_hand() -> None:
     assert paired_bootstrap_p(np.array([0.2]), np.full((1, 99), 0.1 + 0.1)) == pytest.approx([0.01])
     # No difference: p is 1.
     assert paired_bootstrap_p(np.array([0.0]), np.zeros((1, 99))) == pytest.approx([1.0])
-    # Equal except for rounding counts as equal.
+    # Values that differ only by rounding count as equal.
     assert paired_bootstrap_p(np.array([0.3]), np.array([[0.1 + 0.2 + 0.3]])) == pytest.approx([1.0])
     assert np.isnan(paired_bootstrap_p(np.array([0.3]), np.full((1, 5), np.nan))).all()
 
 
 def test_a_paired_test_of_two_questions() -> None:
-    # One system answers both questions, the other only the second one, so d = .5. The four equally likely resamples
+    # One system answers both questions, the other only the second, so d = .5. The four equally likely resamples
     # have d* = 1, .5, .5 and 0; half of them are at least .5 from d.
     resampled = resampled_means(np.array([[[1.0, 0.0]]]), np.ones((1, 2)), num_resamples=20_000, seed=0)[:, :, 0]
     assert sorted(set(resampled[0].tolist())) == [0.0, 0.5, 1.0]

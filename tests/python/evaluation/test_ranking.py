@@ -68,7 +68,7 @@ def test_document_level_ranks_joined_documents(
 
 
 def test_every_metric_ranks_equal_scores_by_row(data_set: Callable[..., RetrievalData]) -> None:
-    # All 12 passages have the same score. ir-measures would break ties by id, in another order than by row.
+    # All 12 passages have the same score. ir-measures would break ties by id, which gives another order.
     same = np.ones((12, 2), dtype=np.float32)
     for positive, place in ((0, 1), (1, 2), (9, 10), (10, None)):
         data = data_set([f"d{i}" for i in range(12)], [[positive]])

@@ -12,5 +12,5 @@ from format_cases import DIM
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    """Ten rows of float32 in a batch, so that each test needs several batches."""
+    """Limits a batch to ten float32 rows, so that each test needs several batches."""
     monkeypatch.setattr("relkt.formats.batches.BATCH_BYTES", 4 * DIM * 10)

@@ -30,7 +30,7 @@ def bits(array):
 
 
 def assert_holds(index, rows, ids=None):
-    """Assert that an index has these rows, bit for bit, and these ids, and searches like any other."""
+    """Assert that an index has these ids and, bit for bit, these rows, and searches like any other index."""
     assert index.dtype == rows.dtype
     assert np.array_equal(bits(index.embeddings()), bits(rows))
     assert index.has_ids == (ids is not None)

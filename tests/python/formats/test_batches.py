@@ -44,7 +44,7 @@ def test_fewer_rows_than_announced_are_refused():
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory in use from /proc")
 def test_files_larger_than_memory(tmp_path):
-    # Round trip of 64 MiB of rows from file to file, with a limit of 32 MiB on further memory.
+    # Round trip of 64 MiB of rows from file to file, with a limit of 32 MiB on additional memory.
     script = textwrap.dedent(f"""
         import os, resource, sys
         import numpy as np, pyarrow.parquet, relkt
@@ -81,7 +81,7 @@ def test_files_larger_than_memory(tmp_path):
     """)
     environment = {
         "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "MALLOC_ARENA_MAX": "1",  # a thread that starts late would reserve an arena of its own
+        "MALLOC_ARENA_MAX": "1",  # a thread that starts late would reserve another arena
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": ":".join(sys.path),
     }

@@ -84,7 +84,7 @@ def test_a_failed_import_keeps_the_old_file(tmp_path, through):
 
 
 def test_one_row_and_wide_rows(tmp_path):
-    # A batch has at least one row, of any width.
+    # A batch has at least one row, however wide.
     for rows in (normal(1, 1, 3), normal(1, 3, 500), normal(1, 10, DIM), normal(1, 11, DIM)):
         for through in IMPORTS:
             assert_holds(through(tmp_path, rows, None, tmp_path / "index.relkt"), rows)
@@ -187,7 +187,7 @@ def test_a_failed_export_keeps_the_old_file(tmp_path, monkeypatch, export):
     assert len(asked) == 16
     assert path.read_bytes() == before
     assert names(tmp_path) == ["exported"]
-    # A file is replaced; a folder is not replaced, and a missing folder is not made.
+    # An export replaces a file. It replaces no folder and creates no missing folder.
     other = relkt.Index(normal(2))
     export(other, path)
     assert path.read_bytes() != before

@@ -18,14 +18,14 @@ def normal(seed, rows, dim, dtype=np.float32):
 
 
 def small(seed, rows, dim=DIM, dtype=np.float32):
-    """Rows of small whole numbers: sums of products are exact, so a score has one value, and ties abound."""
+    """Rows of small whole numbers: sums of products are exact, in any order of summation, and many scores tie."""
     values = np.random.default_rng(seed).integers(-2, 3, (rows, dim))
     values[:, -1] = 1  # No row of zeros.
     return values.astype(dtype)
 
 
 def brute_force(queries, passages, k, rows=None):
-    """The definition, of ``rows`` only: higher score first, then lower row. Exact for :func:`small` rows."""
+    """The definition, over ``rows`` only: higher score first, then lower row. Exact for :func:`small` rows."""
     rows = np.arange(len(passages)) if rows is None else np.unique(np.asarray(rows, dtype=np.int64))
     q, p = queries.astype(np.float64), passages[rows].astype(np.float64)
     norms = np.sqrt((q * q).sum(axis=1))[:, None] * np.sqrt((p * p).sum(axis=1))

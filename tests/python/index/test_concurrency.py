@@ -33,14 +33,14 @@ def test_pickling_is_by_path(tmp_path, monkeypatch):
     index.save("index.relkt")
     opened = relkt.Index.open("index.relkt")
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")  # The file is where it was.
+    monkeypatch.chdir(tmp_path / "elsewhere")  # The file has not moved.
     for each in (index, opened):
         pickled = pickle.dumps(each)
         assert len(pickled) < 1000
         found = pickle.loads(pickled)
         assert_holds(found, rows, index.ids.tolist())
         assert found.path.absolute() == tmp_path / "index.relkt"
-    # Removing nothing changes nothing; all else does.
+    # Removing no rows leaves the index unchanged; any other change prevents pickling.
     opened.remove([])
     pickle.dumps(opened)
     opened.remove(["id-0"])
@@ -88,7 +88,7 @@ def together(*works):
 
 @pytest.fixture
 def impatient():
-    """Threads that take turns as often as they can."""
+    """Makes threads take turns as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -164,7 +164,7 @@ def test_additions_and_removals_from_many_threads():
             index.remove([i], threads=1)
 
     def search():
-        # The passage is found by its id in any row.
+        # The filter finds the passage by its id in any row.
         expected = relkt.search(rows[160:161], rows[180:181], 1)
         for _ in range(300):
             hits = index.search(rows[160:161], 1, allow=[180], threads=1)
@@ -240,7 +240,7 @@ def test_a_short_search_does_not_wait_for_a_long_one():
 
     thread = threading.Thread(target=search_long)
     thread.start()
-    # Enough work for two threads each time; all of it ends before the long search does.
+    # Each search has enough work for two threads; all five end before the long search.
     for _ in range(5):
         small.search(queries[:64], threads=2)
     assert not done.is_set()

@@ -48,7 +48,7 @@ def test_a_flipped_bit_in_a_section(saved):
                 saved.write_bytes(damaged)
                 told = f'the section "{name}" was altered: its checksum differs'
                 if name.startswith("id_") or name in ("scales", "errors", "mean"):
-                    # Texts that are no longer UTF-8, ends out of order, numbers where there is no row, or none at all.
+                    # Damage may give invalid UTF-8, ends out of order, numbers in padding rows, or NaN.
                     told += "|its sections do not fit its shape"
                 with pytest.raises(relkt.IndexFileError, match=told):
                     relkt.Index.open(saved, verify=True)

@@ -38,7 +38,7 @@ def without_privileges():
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="this system has other permissions")
 def test_no_permission():
-    with tempfile.TemporaryDirectory() as name:  # pytest's folders are not readable for other users.
+    with tempfile.TemporaryDirectory() as name:  # Other users cannot read pytest's folders.
         folder = Path(name)
         folder.chmod(0o777)
         index = relkt.Index(GOOD)
@@ -55,7 +55,7 @@ def test_no_permission():
                 assert refused.value.filename == str(folder / "new.relkt")
         folder.chmod(0o755)
         assert names(folder) == ["index.relkt"]
-    assert index.path == folder / "index.relkt"  # Not the one that could not be written.
+    assert index.path == folder / "index.relkt"  # A failed save does not change the path.
 
 
 def test_folders_that_are_missing_or_in_the_way(tmp_path):

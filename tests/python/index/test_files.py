@@ -88,7 +88,7 @@ def test_the_file_that_is_open_can_be_replaced(tmp_path):
     first, second = relkt.Index(normal(0, 3000, 20)), relkt.Index(normal(1, 50, 6), ids=range(50))
     first.save(path)
     opened = relkt.Index.open(path)
-    opened.save(path)  # From and to the same file.
+    opened.save(path)  # Saves to the file that it maps.
     assert_same_index(opened, first)
     second.save(path)
     assert_same_index(opened, first)  # It still maps the old file.

@@ -192,7 +192,7 @@ def test_removal():
         assert_holds(index, ROWS, NAMES)
     index.remove(["c", "a", "c"])
     assert_holds(index, ROWS[[1, 3]], ["b", "d"])
-    index.add(ROWS[:1], ids=["a"])  # Free again.
+    index.add(ROWS[:1], ids=["a"])  # The id is free again.
     assert_holds(index, ROWS[[1, 3, 0]], ["b", "d", "a"])
     by_row = relkt.Index(ROWS)
     by_row.remove(np.array([0]))
@@ -208,7 +208,7 @@ def test_embeddings(dtype):
         found = index.embeddings(wanted)
         assert found.dtype == dtype
         assert np.array_equal(bits(found), bits(rows[np.asarray(wanted, dtype=int)]))
-    index.embeddings()[:] = 0  # A copy.
+    index.embeddings()[:] = 0  # Changes a copy only.
     assert np.array_equal(bits(index.embeddings()), bits(rows))
     for wanted, error in (
         ([50], ValueError),

@@ -13,7 +13,7 @@ from .cases import FLOATS, names, run
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits memory as Linux counts it")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_larger_than_memory(tmp_path, dtype):
-    """64 MiB of rows, with 16 MiB of memory in addition to the loaded libraries: built, searched, filtered."""
+    """Builds, searches and filters 64 MiB of rows with 16 MiB of memory beyond the loaded libraries."""
     dim = 256
     size = (64 << 20) // (dim * np.dtype(dtype).itemsize)
     path, found = tmp_path / "index.relkt", tmp_path / "hits.npz"

@@ -81,7 +81,7 @@ def test_results_are_the_same_bits_for_every_kernel_thread_count_and_batch(monke
     st.integers(1, 40),
 )
 def test_ties_go_to_the_lower_row(passages, queries, k):
-    # Few distinct rows, so that most scores tie; the fourth column keeps rows off zero.
+    # Few distinct rows, so that most scores tie; the fourth column keeps every row nonzero.
     p = np.column_stack([passages, np.ones(len(passages))]).astype(np.float32)
     q = np.column_stack([queries, np.ones(len(queries))]).astype(np.float32)
     k = min(k, len(p))

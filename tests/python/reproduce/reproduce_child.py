@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from relkt.reproduce import Progress, Run, reproduce
 
-# As in the tests that compare with these results.
+# The tests that compare with these results do the same.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 

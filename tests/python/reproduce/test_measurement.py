@@ -50,7 +50,7 @@ def test_bm25_measured(test_data: RetrievalData) -> None:
     assert values[Level.PASSAGE][0].tolist() == [0, 1, 1, 1]
     assert values[Level.PASSAGE][3].tolist() == [0.5, 1, 1, 1]
     assert values[Level.BEST_PASSAGE][0].tolist() == [0, 1, 1, 1]
-    # As one text, A has both words of "ship, moon" and B one.
+    # As one text, A has both words of "ship, moon", and B has one.
     assert values[Level.DOCUMENT][0].tolist()[1:] == [1, 1, 1]
 
 

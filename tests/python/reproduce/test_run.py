@@ -165,7 +165,7 @@ def test_the_same_call_again_does_nothing(
     assert (progress.planned, progress.started) == ([(4, 4)], [])
     assert (copy / "results.md").read_bytes() == written
     assert (copy / "results.json").read_bytes() == (finished.path / "results.json").read_bytes()
-    # Some rows; then one seed more.
+    # First some rows, then one more seed.
     fewer = reproduce(data, rows=rows[:2], **arguments)
     assert [row.name for row in fewer.rows] == ["bm25", "plain"]
     assert not list((copy / "plots").glob("learning-curves*"))

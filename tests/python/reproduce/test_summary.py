@@ -120,13 +120,13 @@ def test_paired_tests_by_hand(result: Reproduction) -> None:
     compared = result.comparison("plain", "tuned", Level.PASSAGE)
     assert set(compared.p_values) == {"en", "de", "th", "hi", *(mean.value for mean in Mean)}
     assert compared.differences["en"] == pytest.approx(1 - 0.75)
-    # The two English questions differ by 0 and .5, so d = .25. A resample draws three of three questions; the third has
-    # no English version. Of the 27 draws, 1 has no English question. In 2 x 7 of the other 26, only one of the English
-    # questions is drawn, so d* is 0 or .5, and |d* - d| = |d|; in the others, |d* - d| is smaller.
+    # The two English questions differ by 0 and .5, so d = .25. A resample draws 3 of 3 questions, with repeats; the
+    # third has no English version. Of the 27 draws, 1 has no English question. In 2 x 7 of the other 26, only one
+    # English question is drawn, so d* is 0 or .5, and |d* - d| = |d|; in the others, |d* - d| is smaller.
     assert compared.p_values["en"] == pytest.approx(14 / 26, abs=0.03)
     assert compared.p_values["hi"] == 1.0
     assert compared.differences["hi"] == 0.0
-    # BM25 is compared in English alone.
+    # BM25 is compared in English only.
     assert set(result.comparison("bm25", "plain", Level.DOCUMENT).p_values) == {"en"}
     assert len(result.comparisons) == 3 * 3 * 5
 
@@ -211,7 +211,7 @@ def test_runs_on_different_machines_are_listed_by_machine() -> None:
     assert "A CPU, 2 cores, 1 thread used, no GPU used; python 3.11, relkt 1 (tuned, seed 1).\n" in text
     assert "B CPU, 1 core, 4 threads used, G; python 3.11, relkt 1 (tuned, seed 2).\n" in text
     assert "Paired bootstrap" not in text
-    assert not re.search(r"\| \*\*", text)  # a single row is not the best of anything
+    assert not re.search(r"\| \*\*", text)  # a single row is never marked as the best
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_band_by_hand() -> None:
-    # The second curve stops at step 4; at step 2 the first one is half-way between its points.
+    # The second curve stops at step 4; at step 2 the first curve is half-way between its points.
     steps, mean, low, high = band([[(0, 0.2), (4, 0.4), (8, 0.6)], [(0, 0.4), (2, 0.5), (4, 0.8)]])
     assert steps == [0, 2, 4, 8]
     assert mean == pytest.approx([0.3, 0.4, 0.6, 0.6])

@@ -33,7 +33,7 @@ def test_steps_are_counted_over_all_stages(tmp_path: Path) -> None:
             ("warmup", 4, 0.5, {}),
             ("warmup", 8, 0.375, {}),
             ("warmup", 9, None, {}),
-            ("transfer", 0, 0.5, {}),  # the weights of the first stage: not drawn again
+            ("transfer", 0, 0.5, {}),  # the first stage's final weights: not drawn again
             ("transfer", 3, 0.125, {}),
         ],
     )

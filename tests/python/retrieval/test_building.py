@@ -151,7 +151,7 @@ def test_a_killed_build_is_resumed(passages, tmp_path, after):
     killed = subprocess.run([*command, after, json.dumps(passages)], capture_output=True, text=True)
     assert killed.returncode == 9, killed.stderr
     assert (tmp_path / "w.relkt.building").is_dir()
-    if after == "half":  # only leftovers: the index is complete, and is kept without overwrite
+    if after == "half":  # the index is complete: without overwrite, the next build would refuse
         assert Retriever.open(path).search("¿Qué causa las mareas?")[0].passage.id == "tides"
         path.unlink()
     done = subprocess.run([*command, "nothing", json.dumps(passages)], capture_output=True, text=True)

@@ -45,7 +45,7 @@ def test_tables_give_the_same_passages(json_lines, passages, tmp_path, kind):
         writer.writerows(passages)
     store = read_store(read_passages(path))
     assert [p.text for p in store] == [p["text"] for p in passages]
-    assert [p.fields["year"] for p in store] == ["2020", "2021", "2021", ""]  # nothing in CSV says that it is a number
+    assert [p.fields["year"] for p in store] == ["2020", "2021", "2021", ""]  # CSV has no numbers, only text
     assert store[3].title is None
 
 

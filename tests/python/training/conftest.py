@@ -135,7 +135,7 @@ def prepared_of() -> Callable[..., Prepared]:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> TrainConfig:
-    """Each stage improves on its start, and not only in its last step."""
+    """A configuration with which each stage improves before its last step."""
     return TrainConfig.from_dict(
         {
             "stages": ["warmup", "teacher", "contrastive", "distillation", "transfer"],

@@ -19,7 +19,7 @@ from relkt.training.loop.trainer import StageTrainer
 from relkt.training.records import run_directory
 from relkt.training.records.run_directory import RunDirectory
 
-# As in the tests that compare with this program.
+# The tests that compare with this program do the same.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 
@@ -29,7 +29,7 @@ def die() -> NoReturn:
 
 
 class Killed(Progress):
-    """Kills the process in a stage: at a step, or when an activity starts for the given time."""
+    """Kills the process in a stage: at a step, or at the ``times``-th start of an activity."""
 
     def __init__(self, stage: str, step: int = 0, activity: str = "", times: int = 1) -> None:
         self._stage, self._step, self._activity, self._times = stage, step, activity, times

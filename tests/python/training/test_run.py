@@ -182,7 +182,7 @@ def test_the_models_prompts_are_prepended(
         return preprocess(inputs, prompt=prompt, **kwargs)
 
     monkeypatch.setattr(model, "preprocess", recording)
-    # Spans of passages would be passages as questions.
+    # Spans of passages would be encoded as questions.
     config = replace(
         tiny_config,
         contrastive=replace(tiny_config.contrastive, pseudo_questions=0),

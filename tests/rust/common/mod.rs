@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// Cosines in double precision, summed in the order that defines a score. A test in `kernels.rs` compares that order with a
+/// Cosines in double precision, summed in the order that defines a score. A test in `kernels.rs` compares them with a
 /// plain loop.
 pub(crate) fn cosines(queries: &[f32], passages: &[f32], dim: usize) -> Vec<Vec<f64>> {
     let scalar = Kernel::by_name("scalar").expect("always there");

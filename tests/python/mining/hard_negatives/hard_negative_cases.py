@@ -102,9 +102,9 @@ def make_texts(count: int, seed: int) -> list[str]:
 
 def make_dataset(kind: str = "pairs", count: int = 30) -> Dataset:
     anchors, positives = make_texts(count, 1), make_texts(count, 2)
-    # A positive shares words with its anchor, so that margins leave something.
+    # A positive shares words with its anchor, so that margins leave some negatives.
     positives = [f"{p} {a} {a}" for a, p in zip(anchors, positives, strict=True)]
-    if kind == "several":  # anchors with several positives apart, a pair twice, a positive of two anchors
+    if kind == "several":  # positives of an anchor in separate rows, a repeated pair, a shared positive
         order = [*range(count), 3, 7, 3, 11]
         passages = [*range(count), 5, 8, 9, 11]
         anchors, positives = [anchors[i] for i in order], [positives[i] for i in passages]
@@ -130,7 +130,7 @@ def assert_same(got: Dataset, expected: Dataset) -> None:
 
 
 class PlaneModel:
-    """Texts as given angles in degrees; notes how it was called."""
+    """Embeds each text at a given angle in degrees; records its calls."""
 
     similarity_fn_name = "cosine"
 

@@ -68,13 +68,13 @@ def test_statistics_are_printed_as_by_sentence_transformers(
             expected = capsys.readouterr().out.splitlines()
             mine_hard_negatives(make_dataset("several"), model, **call)
             got = capsys.readouterr().out.splitlines()
-            if output_format == "labeled-pair":  # they count a repeated pair as missing
+            if output_format == "labeled-pair":  # sentence-transformers counts a repeated pair as missing
                 expected, got = ([line for line in lines if "Could not" not in line] for lines in (expected, got))
             assert got == expected
 
 
 def test_statistics_of_conditions_inside_the_search(capsys: pytest.CaptureFixture[str]) -> None:
-    # From q at 0 degrees, p at 10 (positive): n at 5, 15, 35, 80 degrees.
+    # q is at 0 degrees, its positive p at 10, the corpus at 5, 15, 35 and 80.
     plane = PlaneModel({"q": 0, "p": 10, "a": 5, "b": 15, "c": 35, "d": 80})
     dataset = Dataset.from_dict({"x": ["q"], "y": ["p"]})
     relkt_rows(dataset, plane, corpus=["a", "b", "c", "d"], num_negatives=3, absolute_margin=0.1, verbose=True)

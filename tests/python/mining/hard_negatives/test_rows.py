@@ -26,7 +26,7 @@ from sentence_transformers import SentenceTransformer
 
 from relkt.mining.hard_negatives import mine_hard_negatives
 
-# Options under which sentence-transformers, on these few passages, does not run out.
+# Options with which sentence-transformers does not run out of these few passages.
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "one": {"num_negatives": 1},
@@ -108,7 +108,7 @@ def reference(
     range_min: int,
     allowed: Callable[[float, float], bool],
 ) -> dict[str, list[str]]:
-    """The definition on the full matrix of scores: ``allowed`` takes a score and the lowest positive's."""
+    """The definition on the full matrix of scores: ``allowed`` takes a score and the lowest positive score."""
     passages = list(dict.fromkeys(corpus + list(dataset["answer"])))
     embeddings = model.encode_document(passages, normalize_embeddings=True).astype(np.float64)
     negatives = {}

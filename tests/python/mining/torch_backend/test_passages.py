@@ -46,7 +46,7 @@ def definition(queries, passages, lists, positives, exclude, groups, limit):
 
 @contextlib.contextmanager
 def budgets(chunk, pairs):
-    """Bytes for chunks, and for pairs that are scored at a time."""
+    """Bytes for chunks, and for pairs scored at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "budget", lambda _: chunk)
         patch.setattr("relkt.mining.torch_backend.rows.PAIR_BUDGET", pairs)
@@ -90,7 +90,7 @@ def test_equals_the_definition(device, data):
     )
     q, p = embeddings(rng, kind, size, dim), embeddings(rng, kind, rows, dim)
     if kind == "half":
-        # Passages only, or both.
+        # float16 passages, with float16 or float32 queries.
         p, q = p.astype(np.float16), q.astype(draw(st.sampled_from([np.float16, np.float32]), label="dtype"))
     scores = cosines(q, p)
 
@@ -186,7 +186,7 @@ def test_by_hand(device):
     assert (passages.rows, passages.dim) == (6, 2)
     eight = np.array([np.float64(np.float32(0.8))])
     semi, hard = passages.mine(q, [(2, minus, eight), (3, eight, plus)], csr([[1]]))
-    assert semi[0].tolist() == [[3, 4]]  # 0.8 itself is neither
+    assert semi[0].tolist() == [[3, 4]]  # a score of exactly 0.8 is in neither list
     assert semi[2].tolist() == [2]  # rows 0 and 2; row 1 is the positive
     assert hard[0].tolist() == [[0, -1, -1]]
     assert hard[1][0, 0] == 1
@@ -263,7 +263,7 @@ def test_arguments_are_not_changed(device):
     for array in arrays:
         array.flags.writeable = False
     first = q.clone(), p.clone()
-    # Any strides, and tensors that ask for gradients.
+    # Strided tensors, and tensors that require gradients.
     strided = p.t().contiguous().t().requires_grad_()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -304,7 +304,7 @@ BAD[1500, 2], BAD[1700] = float("nan"), 0
 def test_bad_passages(passages, error, message):
     with pytest.raises(error, match=message):
         TorchPassages(passages)
-    if isinstance(passages, torch.Tensor) and error is ValueError:  # the core says the same
+    if isinstance(passages, torch.Tensor) and error is ValueError:  # the core raises the same error
         with pytest.raises(error, match=message):
             relkt.search(np.ones((1, passages.shape[1]), np.float32), passages.numpy(), 1)
 
@@ -332,7 +332,7 @@ def test_bad_arguments(change, error, message):
     passages = TorchPassages(torch.ones(5, 3))
     with pytest.raises(error, match=message):
         passages.mine(**arguments)
-    if isinstance(arguments["queries"], torch.Tensor) and "starts" not in message:  # the core says the same
+    if isinstance(arguments["queries"], torch.Tensor) and "starts" not in message:  # the core raises the same error
         arguments = {"exclude": None, "groups": None, "max_positive_similarity": None, "threads": 1} | arguments
         arguments["queries"] = arguments["queries"].numpy()
         with pytest.raises(error, match=message):

@@ -14,7 +14,7 @@ on_devices = pytest.mark.parametrize("device", DEVICES)
 
 
 def cosines(a, b):
-    """(len(a), len(b)) float32: products and sums in double precision, over 16 sums that are folded in halves."""
+    """(len(a), len(b)) float32: products and sums in double precision, with 16 partial sums folded in halves."""
 
     def dot(x, y):
         sums = np.zeros((*np.broadcast_shapes(x.shape[:-1], y.shape[:-1]), 16))

@@ -19,7 +19,7 @@ from relkt.training.distributed.encoding import encode_passages, encode_queries
 from relkt.training.distributed.processes import from_all, from_rank_0, join_job, num_processes, rank, sum_gradients
 from relkt.training.loop.gradient_cache import CachedForward, make_chunks
 
-# As in the tests that compare with this program.
+# The tests that compare with this program do the same.
 torch.cpu._is_avx512_bf16_supported = lambda: False
 
 LANGUAGES = ("en", "de", "th")

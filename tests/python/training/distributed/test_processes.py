@@ -42,7 +42,7 @@ class Job:
         (folder / "data.pickle").write_bytes(pickle.dumps(data))
 
     def exit_codes(self, work: str, **arguments: Any) -> list[int | None]:
-        """Run a function of the child program in both processes; their exit codes by rank."""
+        """Run a function of the child program in both processes; return the exit codes by rank."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -70,7 +70,7 @@ class Job:
         return [process.exitcode for process in processes]
 
     def found(self, work: str, **arguments: Any) -> list[dict[str, Any]]:
-        """Run a function of the child program in both processes; their results by rank."""
+        """Run a function of the child program in both processes; return the results by rank."""
         assert self.exit_codes(work, **arguments) == [0, 0]
         return [torch.load(self._folder / f"found.{number}", weights_only=False) for number in range(2)]
 
@@ -115,12 +115,12 @@ def test_two_processes_give_the_model_of_one(
     job = Job(tmp_path, model, tiny_data)
     zero, one = job.found("run", config=str(tmp_path / "config.toml"), output_dir=str(tmp_path / "two"))
     assert all(torch.equal(zero["weights"][name], one["weights"][name]) for name in zero["weights"])
-    assert zero["random"] != one["random"]  # dropout would differ
+    assert zero["random"] != one["random"]  # so dropout would differ between ranks
 
     progress = Losses()
     alone = train(model, tiny_data, output_dir=tmp_path / "alone", config=config, progress=progress).state_dict()
     assert zero["losses"] == pytest.approx(progress.values, rel=1e-3)
-    assert one["losses"] == []  # rank 0 reports
+    assert one["losses"] == []  # only rank 0 reports
     assert all(torch.allclose(zero["weights"][name], alone[name], atol=5e-4) for name in alone)
     dev = [
         [
@@ -175,7 +175,7 @@ def test_collective_operations(
     embedding = model(model.preprocess([tiny_data.passages[0].text]))["sentence_embedding"]
     (embedding * torch.arange(16.0)).sum().backward()
     for name, weights in model.named_parameters():
-        if "word_embeddings" in name or weights.grad is None:  # in neither process
+        if "word_embeddings" in name or weights.grad is None:  # no gradient in either process
             assert zero["gradients"][name] is one["gradients"][name] is None
         else:
             assert torch.equal(zero["gradients"][name], one["gradients"][name])

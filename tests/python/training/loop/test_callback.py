@@ -74,7 +74,7 @@ def test_metrics_have_the_documented_lines(
         assert all(set(r) == {"stage", "epoch", "step", "loss", "learning_rate"} for r in training)
         steps = [r["step"] for r in training]
         assert steps == sorted(set(steps))
-        # Every fourth step, and wherever dev was evaluated.
+        # Every fourth step and every dev evaluation has a training line.
         assert set(steps) == {r["step"] for r in dev[1:]} | set(range(4, steps[-1] + 1, 4))
 
 
@@ -101,7 +101,7 @@ def test_a_stage_that_improves_nothing_changes_nothing(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData, tmp_path: Path
 ) -> None:
     start = {k: v.clone() for k, v in tiny_model.state_dict().items()}
-    # Enough to move weights, and not enough to change a ranking.
+    # This learning rate moves weights but changes no ranking.
     config = TrainConfig.from_dict({"stages": ["transfer"], "transfer": {"epochs": 2, "learning_rate": 1e-6}})
     progress = Recorder(tiny_model)
     train(tiny_model, tiny_data, output_dir=tmp_path / "run", config=config, progress=progress)

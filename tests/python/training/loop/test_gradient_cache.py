@@ -1,4 +1,4 @@
-"""Chunks of a micro-batch: their texts, and a gradient that equals the one of the whole."""
+"""Chunks of a micro-batch: their texts, and a gradient equal to the whole micro-batch's."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def run(
     tiny_data: RetrievalData,
     tiny_config: TrainConfig,
 ) -> Path:
-    """Trained in two of three languages, one of which is English."""
+    """Trained in English and one of the two other languages."""
     model = model_of(prompts={"query": "query : "})
     note_origin(model, "/home/me/secret/tiny-bert")
     stage = replace(tiny_config.warmup, epochs=1)

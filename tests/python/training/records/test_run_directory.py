@@ -122,7 +122,7 @@ def test_incomplete_checkpoints_are_deleted(tmp_path: Path, damage: str) -> None
 
 
 def test_a_checkpoint_of_an_earlier_revision_within_an_epoch_is_refused(tmp_path: Path) -> None:
-    """Its examples have another name: without them, others would be made for the rest of the epoch."""
+    """Its examples file has another name; without it, the rest of the epoch would use other examples."""
     run = start(tmp_path)
     make_checkpoint(run, 1)
     incomplete = make_checkpoint(run, 2)

@@ -22,7 +22,7 @@ CONDITIONS = {"num_negatives": 2, "relative_margin": 0.02}
 
 
 class Spy(TrainerCallback):
-    """Notes the rows and the embeddings at the start of each epoch, and the random states around the mining."""
+    """Records the rows and the embeddings at the start of each epoch, and the random states around the mining."""
 
     def __init__(self, remine: RemineCallback, states: list[object]) -> None:
         self.remine, self.states = remine, states
@@ -44,7 +44,7 @@ def texts(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 
 def expected(rows, embedded, **conditions) -> list[list[str]]:
-    """The negatives of each row by a call of relkt.mine."""
+    """The negatives of each row from a call of relkt.mine."""
     anchors, passages = (list(dict.fromkeys(row[name] for row in rows)) for name in ("anchor", "positive"))
     positives = [[passages.index(row["positive"]) for row in rows if row["anchor"] == anchor] for anchor in anchors]
     mined = relkt.mine(*embedded, positives, **conditions)

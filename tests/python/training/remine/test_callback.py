@@ -38,10 +38,10 @@ def test_each_epoch_has_the_negatives_of_its_start(tmp_path, tiny_model, pairs):
         assert [(row["anchor"], row["positive"]) for row in rows] == list(
             zip(pairs["anchor"], pairs["positive"], strict=True)
         )
-    assert before.rows[0] == after.rows[0]  # mined when made, with the same weights
+    assert before.rows[0] == after.rows[0]  # the callback mines when made, with the initial weights
     assert before.rows[1] != after.rows[1]
     assert before.rows[2] == after.rows[1]
-    # Embedding is in between, and leaves no trace.
+    # Embedding between two states changes no random state.
     for place in range(0, len(states), 4):
         assert states[place : place + 2] == states[place + 2 : place + 4]
     entries = [entry for entry in trainer.state.log_history if "remine_negatives" in entry]
@@ -71,7 +71,7 @@ def test_the_training_is_otherwise_the_same(tmp_path, model_of, pairs):
     ids=["workers", "accumulation"],
 )
 def test_variants_of_loading(tmp_path, model_of, pairs, arguments):
-    """Worker processes see what the main process sees; accumulation starts no epoch of its own."""
+    """Worker processes see what the main process sees; accumulation starts no extra epoch."""
     seen = []
     for number, more in enumerate([{}, arguments]):
         model = model_of(dropout=0.0)
@@ -89,7 +89,7 @@ def test_variants_of_loading(tmp_path, model_of, pairs, arguments):
 
 
 def test_no_duplicates_in_a_dict_with_prompts(tmp_path, model_of, pairs, monkeypatch, caplog):
-    """The sampler and the collator read current texts, wherever in a dict the data set is."""
+    """The sampler and the collator read current texts, even if a dict contains the data set."""
     model = model_of(prompts={"query": "query : ", "document": ""})
     remine = RemineCallback(pairs, model, **CONDITIONS)
     spy = Spy(remine, [])
@@ -136,7 +136,7 @@ def test_no_duplicates_in_a_dict_with_prompts(tmp_path, model_of, pairs, monkeyp
 
 
 def test_triplets_drawn_at_random(tmp_path, tiny_model, pairs):
-    """Each epoch draws with a seed of its own."""
+    """Each epoch draws with its own seed."""
     conditions = {"num_negatives": 1, "strategy": "random", "range_min": 1, "range_max": 8}
     remine = RemineCallback(pairs, tiny_model, seed=5, **conditions)
     spy = Spy(remine, [])
@@ -275,7 +275,7 @@ def test_every_process_has_the_negatives_of_rank_0(tmp_path, tiny_model, pairs):
 
 
 def word_vectors(texts: Iterable[str]) -> SentenceTransformer:
-    """A random vector for each word, of which a text has the mean."""
+    """A random vector for each word; a text's embedding is the mean over its words."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["[UNK]"]))

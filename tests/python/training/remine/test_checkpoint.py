@@ -22,7 +22,7 @@ def test_resuming_from_a_checkpoint(tmp_path, model_of, pairs, every, step):
     remine = RemineCallback(pairs, model, every=every, **CONDITIONS)
     whole = Spy(remine, [])
     trainer = train(tmp_path, model, None, remine.dataset, callbacks=[remine, whole], **arguments)
-    assert trainer.state.max_steps == 15  # five an epoch
+    assert trainer.state.max_steps == 15  # five per epoch
     checkpoint = tmp_path / f"checkpoint-{step}"
     assert (checkpoint / CHECKPOINT_FILE).is_file()
 

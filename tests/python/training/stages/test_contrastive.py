@@ -33,7 +33,7 @@ def stage_of(
 
 
 def distinct(data: RetrievalData) -> RetrievalData:
-    """Without two questions of equal text."""
+    """The data with a distinct text for each question."""
     return replace(data, queries=tuple(replace(q, text=f"{q.text} {q.id}") for q in data.queries))
 
 

@@ -49,7 +49,7 @@ def test_targets_are_the_teachers_embeddings_of_the_english_versions(
     tiny_model: SentenceTransformer, tiny_data: RetrievalData
 ) -> None:
     questions = tuple(replace(q, text=f"{q.text} {q.id}") for q in tiny_data.queries)
-    tiny_data = replace(tiny_data, queries=questions)  # no two of equal text
+    tiny_data = replace(tiny_data, queries=questions)  # with distinct texts
     stage = stage_of(tiny_model, tiny_data, languages_per_question=3, segment_share=1.0, passage_share=1.0)
     batch = stage.batch(stage.examples(0))
     english = {q.parallel: q.text for q in tiny_data.queries if q.language == "en"}
@@ -91,7 +91,7 @@ def test_the_loss_is_the_sum_of_its_terms(tiny_model: SentenceTransformer, tiny_
     stage = stage_of(tiny_model, tiny_data, languages_per_question=3, **stage)
     batch = stage.batch(stage.examples(0))
     torch.manual_seed(0)
-    with torch.no_grad():  # away from the teacher
+    with torch.no_grad():  # moves the student away from the teacher
         for weights in tiny_model.parameters():
             weights += 0.05 * torch.randn_like(weights)
     features = [tiny_model.preprocess(texts) for texts in (batch.queries, batch.passages)]

@@ -139,7 +139,7 @@ def test_translations_of_passages_follow_the_passages(
     ]
     extra = 1000 * sum(errors) / (1 if reduction is Reduction.SUM else 5)
     torch.testing.assert_close(loss.loss(queries, passages, targets), plain + extra)
-    # The losses of micro-batches add up to that of the batch.
+    # The micro-batch losses add up to the batch loss.
     if reduction is Reduction.SUM:
         parts = [
             loss.loss(queries[part], passages[used], transfer.batch(rows[part]).targets)
@@ -201,7 +201,7 @@ def test_a_run_ends_in_the_teachers_space(
     start = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert (start["step"], start["epoch"]) == (0, 0)
     share = found_with_the_teachers_index(model, wide, tiny_data)
-    # A topic has two passages, of eight topics: by chance 1 / 16.
+    # Eight topics have two passages each: by chance, P@1 is 1 / 16.
     assert share > 0.3
 
     texts = [p.text for p in tiny_data.passages]
