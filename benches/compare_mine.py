@@ -12,14 +12,15 @@ are checked against relkt's for all queries: a peer's negatives must be the firs
 
 Times: "selecting" is the choice of negatives, from embeddings in memory to rows and scores. For sentence-transformers
 it ends with the line "Negative candidates mined, preparing dataset..."; for relkt it is the whole call of relkt.mine.
-"whole" is the whole call, from texts to a data set; for relkt, of relkt.mine_hard_negatives (the peer relkt-dataset).
-"window" is the time of relkt.mine / the time of a plain search right after it, both on a prepared index, for the same
-number of passages, or up to the end of the range. Memory: the peak resident memory of a process during the call, minus
-its output and its memory just before the call (with embeddings, texts and modules loaded, after a small run).
+"whole" is the whole call, from texts to a data set; for relkt, relkt.mine_hard_negatives (the peer relkt-dataset).
+"window" is the time of relkt.mine / the time of a plain search right after it, both on a prepared index. The search
+returns as many passages as mining does, or all up to the end of the range. Memory: the peak resident memory of a
+process during the call, minus its output and its memory just before the call (with embeddings, texts and modules
+loaded, after a small run).
 
 Cases: the 5 best negatives without a condition ("top"), with a relative margin of 5% ("margin"), with an absolute
-margin of 0.2 ("wide margin"), with a maximum score of 0.5 ("ceiling") or of 0.1, in the bulk of the scores ("low
-ceiling"), and 5 drawn from ranks 10 to 100 ("range"). A query is served if it gets all 5. FlagEmbedding's procedure
+margin of 0.2 ("wide margin"), with a maximum score of 0.5 ("ceiling") or 0.1 ("low ceiling": in the bulk of the
+scores), and 5 drawn from ranks 10 to 100 ("range"). A query is served if it gets all 5. FlagEmbedding's procedure
 supports only ranges. If it is timed with the first queries only (--few), its time is extrapolated to all queries,
 because it searches 64 queries at a time.
 
@@ -58,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "smoke": {"queries": 500, "rows": 5000, "dim": 64, "threads": [1], "cases": ["margin", "range"], "repeats": 1},
 }
-# Peers that are measured in --slow-cases only, and those that get the first --few queries.
+# Peers that run only the --slow-cases, and peers that get only the first --few queries.
 SLOW, FEW = ("st-faiss", "st-torch"), ("flag-faiss",)
 
 
@@ -87,7 +88,7 @@ class Group:
         for peer in self.args.peers:
             if peer != "relkt":
                 self.measure_peer(relkt, peer)
-        # Last, because its index stays in memory.
+        # Measured last, because the index stays in memory.
         for name in self.args.cases:
             self.windows[name] = [relkt.ask("window", CASES[name]) for _ in range(self.args.repeats)]
         relkt.stop()

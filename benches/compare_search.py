@@ -12,7 +12,7 @@ their indexes is not timed. Slow peers have fewer repeats, see --patience.
 
 The headline ratio is to the fastest of tuned faiss, NumPy and torch. Tuned faiss has OPENBLAS_CORETYPE=SkylakeX,
 because faiss' OpenBLAS uses an SSE kernel on newer processors, and faiss.cvar.distance_compute_blas_threshold = 1 for
-more than one query, because it otherwise scans query by query below 20.
+more than one query, because faiss otherwise scans up to 19 queries one by one.
 
 Data: "random"; "clustered" (around 1,000 centres); "real": encoded sentences and questions. The texts are from XQuAD in
 all languages if --texts or the environment variable RELKT_XQUAD is its folder, otherwise from relkt-mini.
@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # Seconds from which the first run of a search is timed, too.
 LONG = 1.0
-# Number of queries of the search that building is compared with, and of searches in an opened index.
+# Number of queries in the search that index building is compared with, and in searches of an opened index.
 BUILDING_QUERIES = 256
 OPENED_QUERIES = (1, 256)
 

@@ -35,7 +35,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 WARM = 3
 # A unit in the last place of a float32 below 1.
 ULP = 2.0**-24
-# Further rows of the reference after the top k, for equal scores.
+# Number of extra reference rows after the top k, for equal scores.
 SPARE = 8
 # Fields of a child's report, in order.
 USED = ("peak_rss", "anonymous", "of_files", "major_faults", "read")

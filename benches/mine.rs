@@ -1,5 +1,6 @@
-//! Mining compared with a plain search of as many results: a window far below the best passages, hard and semi-hard negatives
-//! around good positives, and around poor ones, where many passages are close to the window's limits.
+//! Mining compared with a plain search for as many results: a window far below the best passages, and hard and
+//! semi-hard negatives around good and around poor positives. Around poor positives, many passages score close to the
+//! window's limits.
 //!
 //!     cargo bench -p relkt-core --bench mine
 

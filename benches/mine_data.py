@@ -15,14 +15,14 @@ TOPIC, FIELD = 50, 40
 HALF = 0.5**0.5
 # Shape of the gamma distribution from which the sizes of topics are drawn.
 UNEVEN = 1.5
-# Ranges of the length of the noise that is added to a topic's centre for a query or passage, and to a query for its
-# positive; the centre (the query) has length 1.
+# Ranges of the length of noise vectors. A topic's centre plus noise is a query or passage; a query plus noise is its
+# positive. Centres and queries have length 1.
 OFF_TOPIC, OFF_QUERY = (0.4, 1.6), (0.5, 1.6)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Conditions of a case, named like in sentence-transformers."""
+    """Conditions of a case, named as in sentence-transformers."""
 
     name: str
     num_negatives: int = 5
@@ -43,7 +43,7 @@ class Case:
         return replace(self, num_negatives=self.ranked, range_min=0, sampling_strategy="top")
 
     def arguments(self, strategy: str = "sampling_strategy") -> dict[str, Any]:
-        """Arguments of a call whose parameter for the strategy has this name."""
+        """Arguments of a call; ``strategy`` is the name of its strategy parameter."""
         given = {name: value for name, value in vars(self).items() if name not in ("name", "sampling_strategy")}
         return {**given, strategy: self.sampling_strategy}
 
@@ -125,6 +125,6 @@ def drawn(queries: int, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray, np
 
     passages, asked = on_topics(rows), on_topics(queries)
     positives = rng.permutation(rows)[:queries]
-    # A unit row times this has the length of independent standard normal columns.
+    # The factor gives unit rows the length of rows of independent standard normal values.
     passages[positives] = near(asked * np.float32(dim**0.5), OFF_QUERY)
     return passages, asked, positives

@@ -35,7 +35,7 @@ PEERS = tuple(MODULES)
 # Line that sentence-transformers prints after selecting negatives, before it makes a data set.
 MINED = "Negative candidates mined"
 QUERY, PASSAGE = "query ", "passage "
-# Number of queries, and of passages, of the warm-up run.
+# Number of queries, and number of passages, in the warm-up run.
 WARM_UP = 256
 # Number of queries per search in FlagEmbedding's procedure.
 FLAG_BATCH = 64
@@ -224,7 +224,7 @@ class FlagEmbedding:
 
 
 def table_of(queries: list[int], rows: list[int], count: int, case: Case) -> np.ndarray:
-    """(count, num_negatives) int64, the rows found for each query in their order, then -1."""
+    """(count, num_negatives) int64, each query's rows in the order found, padded with -1."""
     found = np.bincount(queries, minlength=count)
     table = np.full((count, case.num_negatives), -1)
     table[np.arange(case.num_negatives) < found[:, None]] = np.array(rows)[np.argsort(queries, kind="stable")]

@@ -1,5 +1,5 @@
-//! Whole searches by number of queries, width, k and threads, in (query, row) pairs per second: among all rows, among one
-//! percent of them, and by the gemm crate with a selection from each row of its scores (always on one thread).
+//! Whole searches by number of queries, width, k and threads, in (query, row) pairs per second: among all rows, among
+//! one percent of them, and by the gemm crate with a selection from each row of its scores (always on one thread).
 //!
 //!     cargo bench -p relkt-core --bench search
 

@@ -14,7 +14,7 @@ import numpy as np
 
 SEED = 7
 CENTRES, NOISE = 1000, 0.5
-# Where a sentence ends; Thai ends one with a space.
+# Where a sentence ends; in Thai, at a space.
 SENTENCE = re.compile(r"(?<=[.!?؟।])\s+|(?<=[。！？])|(?<=[\u0e00-\u0e7f])\s+(?=[\u0e00-\u0e7f])|\n+")
 SHORTEST = 15
 
@@ -29,7 +29,7 @@ class Source:
         texts: XQuAD's folder for "real"; None for relkt-mini.
         model: Encoder for "real".
         embeddings: .npy file with the rows of "given".
-        asked: .npy file with its queries; None takes some of its rows as queries.
+        asked: .npy file with the queries of "given"; None takes some of the rows instead.
     """
 
     kind: str

@@ -170,7 +170,7 @@ class Relkt:
 
 
 def work(peer: str, data: Data, threads: int, pipe: Connection) -> None:
-    """Answers messages until None: ("search", queries, k, wanted) with (seconds, hits); relkt answers further ones."""
+    """Answers messages until None: ("search", queries, k, wanted) with (seconds, hits); relkt also answers others."""
     asked = np.load(data.asked_file)
     if peer == "relkt":
         relkt = Relkt(data, threads)
@@ -252,6 +252,6 @@ def check(peer: str, expected: Found, hits: Found) -> None:
         if len(set(found[query].tolist())) < found.shape[1]:
             raise SystemExit(f"{peer}: query {query} has a row more than once")
         for row, score in zip(found[query].tolist(), got[query].tolist(), strict=True):
-            # A row that relkt does not return may only have the score of its last row.
+            # A row that relkt does not return must not score above relkt's last row.
             if abs(known.get(row, min(score, float(scores[query, -1]))) - score) > TOLERANCE:
                 raise SystemExit(f"{peer}: query {query} has row {row} with score {score}, which relkt does not return")

@@ -33,8 +33,8 @@ def every(peers: list[str], seconds: dict[str, float]) -> str:
 
 
 def rates(group: dict[str, Any], cell: dict[str, Any]) -> dict[str, float]:
-    """Read bandwidth and throughput of relkt, as if each code were read and multiplied once (in 10^9 per second, and as
-    shares of the machine's peaks), and the share of rows that are scored exactly."""
+    """Read bandwidth and throughput of relkt (in 10^9 per second, and as shares of the machine's peaks), with each code
+    counted once; and the share of rows that are scored exactly."""
     rows, dim, seconds = group["rows"], group["dim"], cell["seconds"]["relkt"]
     read = rows * (-(-dim // COLUMNS) * COLUMNS + OVERHEAD) / seconds / 1e9
     operations = 2 * cell["queries"] * rows * dim / seconds / 1e9

@@ -1,5 +1,5 @@
-//! The top k of a stream of scores with bounded errors: `TopK` against a binary heap, selection and sorting, which get exact
-//! scores.
+//! The top k of a stream of scores with bounded errors: `TopK` against a binary heap, selection and sorting, which get
+//! exact scores.
 //!
 //!     cargo bench -p relkt-core --bench top_k
 
@@ -40,7 +40,7 @@ fn top_k(criterion: &mut Criterion) {
                 let mut exact = List(&hits);
                 let mut top = TopK::new(k, Window::ALL);
                 for hit in black_box(&hits) {
-                    // Kernels pass on only what their limit lets through.
+                    // Kernels drop rows whose upper bound is below the threshold.
                     if hit.score + ERROR >= top.threshold() {
                         let (lower, upper) = (hit.score - ERROR, hit.score + ERROR);
                         top.push(Candidate { row: hit.row, lower, upper }, &mut exact);

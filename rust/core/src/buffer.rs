@@ -18,8 +18,8 @@ const UNLABELLED: &str = "memory";
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
-/// A vector of numbers. In memory it starts at a multiple of 64 bytes; it may also be a part of a mapped file, or memory
-/// borrowed from the caller.
+/// A vector of numbers. In memory it starts at a multiple of 64 bytes; it may also be a part of a mapped file, or
+/// memory borrowed from the caller.
 #[derive(Debug)]
 pub struct Buffer<T> {
     storage: Storage,
@@ -120,7 +120,7 @@ impl<T: Pod> Buffer<T> {
         Ok(())
     }
 
-    /// Writes the first values without zeroing the memory before, because large copies are bound by memory bandwidth.
+    /// Writes the first values without zeroing the memory first, because memory bandwidth limits large copies.
     fn fill_with(&mut self, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let (whole, rest) = bytes.as_chunks::<ALIGN>();

@@ -23,8 +23,8 @@ impl Error {
         }
     }
 
-    /// Labels a memory error with `what`, the argument that needed the memory. Buffers do not know whose values they hold, so
-    /// the function that does adds the label.
+    /// Labels a memory error with `what`, the argument that needed the memory. A buffer does not know whose values it
+    /// holds, so its caller adds the label.
     #[must_use]
     pub fn of(self, what: &'static str) -> Self {
         match self {
@@ -245,7 +245,7 @@ pub enum Error {
     /// Codes that contradict the rows, which only happens in a damaged file.
     #[error("passages: codes and rows contradict each other: the index file is damaged (open it with verify=True)")]
     Damaged,
-    /// The number or the kind of ids differs from the one announced.
+    /// The number or the kind of ids is not as announced.
     #[error("ids: expected {expected} values, one for each passage, got {got}")]
     IdCount {
         /// Number of rows.

@@ -1,8 +1,8 @@
 //! Exact top-k search and hard-negative mining over passage embeddings.
 //!
-//! A scan of 8-bit codes, whose error is bounded ([`quantize`]), decides which (query, passage) pairs can matter. Only those
-//! are scored again, with double-precision accumulation in one fixed order. So the result is the true top-k by cosine and does
-//! not depend on the kernel, the number of threads or the batch of queries.
+//! A scan of 8-bit codes, whose error is bounded ([`quantize`]), decides which (query, passage) pairs can matter. Only
+//! those are scored again, with double-precision accumulation in one fixed order. So the result is the true top-k by
+//! cosine and does not depend on the kernel, the number of threads or the batch of queries.
 //!
 //! Layers, from top to bottom; a module only uses those of its own layer and below:
 //!

@@ -1,5 +1,5 @@
-//! Memory that relkt does not allocate (a mapped file, or bytes borrowed from the caller), and advice to the system about
-//! memory. Outside the kernels, this is the only unsafe code of the core.
+//! Memory that relkt does not allocate (a mapped file, or bytes borrowed from the caller), and advice to the system
+//! about memory. Outside the kernels, this is the only unsafe code of the core.
 
 #![allow(unsafe_code)]
 
@@ -13,10 +13,10 @@ pub(crate) struct Mapping(memmap2::Mmap);
 
 impl Mapping {
     pub(crate) fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: The map is read only and private to this process. Its bytes are only read as plain numbers, for which every
-        // bit pattern is valid, and every length is checked against the map. A program that changes the file in place can
-        // therefore make results wrong, but cannot break memory safety (relkt itself only ever replaces index files). A file
-        // that is truncated while it is mapped ends the process with SIGBUS, as with every mapped file.
+        // SAFETY: The map is read only and private to this process. Its bytes are only read as plain numbers, for which
+        // every bit pattern is valid, and every length is checked against the map. A program that changes the file in
+        // place can therefore make results wrong, but cannot break memory safety (relkt itself only ever replaces index
+        // files). A file that is truncated while it is mapped ends the process with SIGBUS, as with every mapped file.
         unsafe { memmap2::Mmap::map(file) }.map(Self)
     }
 
@@ -40,7 +40,7 @@ impl Mapping {
 #[cfg(target_os = "linux")]
 const LARGE: usize = 8 << 20;
 
-/// Asks the system to back memory that is about to be filled with huge pages, which are faster to allocate than thousands of
+/// Asks the system to use huge pages for memory that will soon be filled. They are faster to allocate than thousands of
 /// small pages, and faster to read at random. Only advice: correctness does not depend on it.
 pub(crate) fn advise_writes<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
@@ -50,7 +50,8 @@ pub(crate) fn advise_writes<T>(memory: &mut [T]) {
         let start = memory.as_mut_ptr().cast::<u8>();
         let skipped = start.addr().wrapping_neg() % PAGE;
         let len = (size_of_val(memory) - skipped) / PAGE * PAGE;
-        // SAFETY: skipped + len bytes lie within `memory`, which is borrowed mutably; the advice does not change its contents.
+        // SAFETY: skipped + len bytes lie within `memory`, which is borrowed mutably; the advice does not change its
+        // contents.
         unsafe {
             libc::madvise(start.add(skipped).cast(), len, libc::MADV_HUGEPAGE);
         }
@@ -69,9 +70,9 @@ impl Borrowed {
     /// Bytes that `owner` keeps alive.
     ///
     /// # Safety
-    /// The bytes stay readable at the same address until `owner` is dropped. An owner in another language may write to them
-    /// in the meantime; that can make results wrong, but the bytes are only read as plain numbers, for which every bit pattern
-    /// is valid.
+    /// The bytes stay readable at the same address until `owner` is dropped. An owner in another language may write to
+    /// them in the meantime; that can make results wrong, but the bytes are only read as plain numbers, for which every
+    /// bit pattern is valid.
     #[must_use]
     pub unsafe fn new(bytes: &[u8], owner: Box<dyn Any + Send + Sync>) -> Self {
         // SAFETY: guaranteed by the caller; `bytes` is not handed out for longer than `self` lives.

@@ -204,7 +204,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Drops the rows from row `rows` on.
+    /// Keeps only the first `rows` rows.
     pub(crate) fn truncate(&mut self, rows: usize) -> Result<()> {
         self.norms.resize(rows)?;
         match &mut self.values {
@@ -267,8 +267,8 @@ pub(crate) fn check_shape(name: &'static str, rows: usize, dim: usize) -> Result
     Ok(())
 }
 
-/// The cosine of two rows: products and sums in double precision and in one fixed order, divided by both norms, rounded once
-/// to float32. relkt never returns any other score.
+/// The cosine of two rows: products and sums in double precision and in one fixed order, divided by both norms, rounded
+/// once to float32. All scores that relkt returns are computed here.
 pub(crate) fn cosine(kernel: Kernel, queries: &Matrix, query: usize, passages: &Matrix, row: usize) -> f32 {
     let dot = kernel.dot_f64(queries.row(query), passages.row(row));
     // Scores are ordered by their bits. Adding zero turns -0.0, which an underflow can produce, into 0.0.

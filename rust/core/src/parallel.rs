@@ -117,13 +117,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Number of idle pools to keep. The most recently used ones are kept; others are dropped, so that idle threads do not pile up.
+/// Number of idle pools to keep. The most recently used pools are kept; others are dropped, so that idle threads do not
+/// pile up.
 const KEPT: usize = 2;
 
-/// The idle thread pools of one process. Each operation takes a pool for itself, so that operations never wait for each other.
+/// The idle thread pools of one process. Each operation takes a pool for itself, so that operations never wait for each
+/// other.
 ///
-/// A forked child inherits the parent's memory, perhaps with a locked mutex, but not its threads. So the child never touches
-/// the parent's pools: it chains its own table to the parent's.
+/// A forked child inherits the parent's memory, perhaps with a locked mutex, but not its threads. So the child never
+/// touches the parent's pools: it chains its own table to the parent's.
 struct Pools {
     process: u32,
     idle: Mutex<Vec<ThreadPool>>,

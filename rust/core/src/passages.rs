@@ -26,7 +26,8 @@ impl Passages {
         Ok(Self { matrix, codes, sketch: None })
     }
 
-    /// Adds a sketch of the rows if it is expected to make searches faster. Building it pays off only over many searches.
+    /// Adds a sketch of the rows if it is expected to make searches faster. Building it pays off only over many
+    /// searches.
     ///
     /// # Errors
     /// [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
@@ -84,7 +85,8 @@ impl Passages {
     /// Appends rows of the same width and type; on an error nothing has changed.
     ///
     /// # Errors
-    /// [`Error::DimMismatch`], [`Error::TooManyRows`], [`Error::Memory`], [`Error::Interrupted`], [`Error::ThreadPool`].
+    /// [`Error::DimMismatch`], [`Error::TooManyRows`], [`Error::Memory`], [`Error::Interrupted`],
+    /// [`Error::ThreadPool`].
     pub fn append(&mut self, more: &Matrix, execution: &Execution) -> Result<()> {
         if more.dim() != self.dim() {
             return Err(Error::DimMismatch { name: NAME, expected: self.dim(), got: more.dim() });

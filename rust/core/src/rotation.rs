@@ -1,13 +1,15 @@
 //! A fixed rotation that spreads single large coordinates over many, for data on which plain codes have large errors.
 //!
-//! It consists of two rounds of random signs and Walsh-Hadamard transforms. A transform works on blocks whose lengths are
-//! powers of two; the second round reverses the order of the blocks, so that every coordinate mixes with many others for any
-//! width. The rotation is orthogonal, so it preserves dot products, and it is the same for all indexes of one width.
+//! It consists of two rounds of random signs and Walsh-Hadamard transforms. A transform works on blocks whose lengths
+//! are powers of two; the second round reverses the order of the blocks, so that every coordinate mixes with many
+//! others for any width. The rotation is orthogonal, so it preserves dot products, and it is the same for all indexes
+//! of one width.
 //!
 //! # Rounding
-//! A stage of a transform adds and subtracts pairs, which rounds each value by at most u = 2^-24 of itself, so the error of a
-//! vector grows by at most u times its norm. Each of the two rounds has at most 17 stages and one scaling, whose factor is
-//! itself rounded up to twice. With the rounding of the input to float32, the total error is below 41 u: [`SLACK`] = 48 u.
+//! A stage of a transform adds and subtracts pairs, which rounds each value by at most u = 2^-24 of itself, so the
+//! error of a vector grows by at most u times its norm. Each of the two rounds has at most 17 stages and one scaling,
+//! whose factor is rounded at most twice. With the rounding of the input to float32, the total error is below 41 u,
+//! which [`SLACK`] covers.
 
 /// Maximum distance between the rotation of a unit vector and its computed value.
 pub(crate) const SLACK: f64 = 48.0 / (1 << 24) as f64;

@@ -38,8 +38,8 @@ const SAMPLE_STRIDE: usize = 24;
 const SAMPLE_MIN_K: usize = 32;
 const SAMPLE_MIN_QUERIES: usize = 8;
 
-/// The `k` passages of highest cosine for each query, in order of descending score, then ascending row. With `allow`, only
-/// allowed rows are considered; if they are fewer than `k`, all of them are returned.
+/// The `k` passages of highest cosine for each query, in order of descending score, then ascending row. With `allow`,
+/// only allowed rows are considered; if they are fewer than `k`, all of them are returned.
 ///
 /// # Errors
 /// [`Error::DimMismatch`], [`Error::KOutOfRange`], [`Error::AllowLength`], [`Error::Memory`], [`Error::Interrupted`],
@@ -92,7 +92,7 @@ fn search_block(request: Scan<'_>, block: Range<usize>, rows: usize, hits: &mut 
     let position = estimate_position(request.passages.dim());
     let lists = scan(request, &all, |query| Shortlist::new(k, estimates[query - first], position))?;
     let found = best_of(request, first, lists, k)?;
-    // An estimated threshold that was too high may have lost results; those queries are searched again with proven ones.
+    // If an estimated threshold was too high, results may be missing: search these queries with proven thresholds.
     let missed = |&query: &usize| {
         let found = &found[query - first];
         found.hits.get(k - 1).is_none_or(|worst| worst.score < found.threshold)
@@ -125,8 +125,8 @@ fn search_block(request: Scan<'_>, block: Range<usize>, rows: usize, hits: &mut 
     Ok(())
 }
 
-/// For each query, a score that the k-th best row probably reaches: the score at [`Sample::rank`] of a sample. Minus infinity
-/// if sampling does not pay.
+/// For each query, a score that the k-th best row probably reaches: the score at [`Sample::rank`] of a sample. Minus
+/// infinity if sampling does not pay.
 fn estimate(request: Scan<'_>, queries: &[usize], k: usize, rows: usize) -> Result<Vec<f32>> {
     let Some(sample) = Sample::of(request.passages, queries.len(), k, rows) else {
         return Ok(vec![f32::NEG_INFINITY; queries.len()]);
@@ -154,8 +154,8 @@ impl Sample {
 
     /// A rank in the sample. The k-th best of all rows very probably reaches the score at this rank.
     pub(crate) fn rank(self, k: usize) -> usize {
-        // The number of top-k rows in the sample is roughly Poisson distributed, with a slightly larger variance, because
-        // neighbouring rows are often similar.
+        // The number of top-k rows in the sample is roughly Poisson distributed, with a slightly larger variance,
+        // because neighbouring rows are often similar.
         let expected = k as f64 / self.stride as f64;
         (expected + 4.0 * expected.sqrt()).ceil() as usize + 1
     }

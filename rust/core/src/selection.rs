@@ -19,7 +19,8 @@ pub struct Allow {
 const _: () = assert!(BLOCK_ROWS == u16::BITS as usize);
 
 impl Allow {
-    /// The rows whose byte is not zero. Bytes rather than `bool`s, because a mask from another language may hold any byte.
+    /// The rows whose byte is not zero. Bytes rather than `bool`s, because a mask from another language may hold any
+    /// byte.
     #[must_use]
     pub fn mask(allowed: &[u8]) -> Self {
         let bits = |block: &[u8]| block.iter().rev().fold(0, |mask, &row| mask << 1 | u16::from(row != 0));

@@ -1,11 +1,12 @@
 //! The rows that may be among a query's top k, found from bounds of their scores alone, and then rescored together.
 //!
 //! # Estimated scores
-//! A row's score lies between two bounds, nearly always close to their midpoint. The bounds allow for a coding error parallel
-//! to the other vector. The direction of the error is nearly random in `dim` dimensions, so the product of both is typically
-//! 1 / √dim of this worst case. The *estimate* of a score is therefore a likely lower bound, slightly below the midpoint. The
-//! k-th highest estimate is the threshold; rows below it are dropped. The threshold is valid if k rows reach it in the end:
-//! then dropped rows, which score less, are not among the top k. Otherwise the query is searched again with proven thresholds.
+//! A row's score lies between two bounds, nearly always close to their midpoint. The bounds allow for a coding error
+//! parallel to the other vector. The direction of the error is nearly random in `dim` dimensions, so its product with
+//! that vector is typically 1 / √dim of this worst case. The *estimate* of a score is therefore a likely lower bound,
+//! slightly below the midpoint. The k-th highest estimate is the threshold; rows below it are dropped. The threshold is
+//! valid if k rows reach it in the end: then dropped rows, which score less, are not among the top k. Otherwise the
+//! query is searched again with proven thresholds.
 
 use crate::error::Result;
 use crate::matrix::cosine;
@@ -13,7 +14,7 @@ use crate::parallel;
 use crate::scan::{Collector, Scan, SharedThreshold};
 use crate::top_k::{Candidate, Exact, Hit, TopK, Window, rank};
 
-/// The estimate is below the midpoint by DOUBT/√dim of the half-width.
+/// The estimate is DOUBT/√dim half-widths below the midpoint of the bounds.
 const DOUBT: f32 = 4.0;
 /// Number of rows that may stay on a list in addition to 2 k.
 const ROOM: usize = 768;
@@ -170,7 +171,8 @@ impl Listing {
         merged
     }
 
-    /// The threshold of the listing; rows that score less are missing. If k rows are listed, the k-th best probably reaches it.
+    /// The threshold of the listing; rows that score less are missing. If k rows are listed, the k-th best probably
+    /// reaches it.
     pub(crate) fn threshold(&self) -> f32 {
         self.threshold
     }
@@ -240,8 +242,8 @@ fn score(request: Scan<'_>, first: usize, lists: Vec<Listing>, k: usize) -> Resu
     Ok(best)
 }
 
-/// The rows to rescore, each with the position of its list. They are in order of the rows, so that a row on many lists is read
-/// from memory once. With few pairs and many rows, the order is approximate.
+/// The rows to rescore, each with the position of its list. They are in order of the rows, so that a row on many lists
+/// is read from memory once. With few pairs and many rows, the order is approximate.
 fn in_row_order(rows: usize, lists: &[Listing]) -> Vec<(u32, u32)> {
     let total: usize = lists.iter().map(|list| list.pending().count()).sum();
     let shift = (rows / (2 * total + 1)).checked_ilog2().map_or(0, |bits| bits + 1);
@@ -346,7 +348,7 @@ mod tests {
         };
         let lists = [list(&[7, 3, 9]), list(&[]), list(&[9, 0, 3])];
         assert_eq!(in_row_order(10, &lists), [(0, 2), (3, 0), (3, 2), (7, 0), (9, 0), (9, 2)]);
-        // Among many rows, in order of ranges of rows.
+        // With many rows, only the ranges of rows are in order.
         let order: Vec<u32> = in_row_order(10_000, &[list(&[9000, 5, 4000, 9999])]).iter().map(|pair| pair.0).collect();
         assert_eq!(order, [5, 4000, 9000, 9999]);
     }

@@ -81,9 +81,9 @@ const PREFETCH_DISTANCE: usize = 4;
 
 /// Keeps the best k rows whose exact score lies in a window, given bounds of their scores.
 ///
-/// Candidates stay pending until there are many. Then they are rescored exactly, in descending order of their upper bounds,
-/// until no remaining candidate can be among the best. So only a small part of a stream is scored exactly, and memory is
-/// O(k).
+/// Candidates stay pending until there are many. Then they are rescored exactly, in descending order of their upper
+/// bounds, until no remaining candidate can be among the best. So only a small part of a stream is scored exactly, and
+/// memory is O(k).
 #[derive(Debug)]
 pub struct TopK {
     k: usize,

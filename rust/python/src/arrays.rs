@@ -81,9 +81,9 @@ pub(crate) fn borrowed(
 fn borrow<T: numpy::Element + bytemuck::Pod + Sync>(name: &str, array: PyReadonlyArray2<'_, T>) -> PyResult<Borrowed> {
     let bytes: *const [u8] = bytemuck::cast_slice(contiguous(name, &array)?);
     let owner: Py<PyArray2<T>> = array.as_unbound().clone_ref(array.py());
-    // SAFETY: NumPy neither moves nor frees the memory of an array while another reference to it exists, and `owner` is one.
-    // The exceptions are `resize(refcheck=False)` and writes by Python code during the call. The documentation of `relkt.mine`
-    // forbids both, as does any library that reads arrays without the GIL.
+    // SAFETY: NumPy neither moves nor frees the memory of an array while another reference to it exists, such as
+    // `owner`. Python code can break this with `resize(refcheck=False)`, and can write to the array during the call.
+    // The documentation of `relkt.mine` forbids both, as usual for libraries that read arrays without the GIL.
     Ok(unsafe { Borrowed::new(&*bytes, Box::new(owner)) })
 }
 
@@ -94,8 +94,8 @@ fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a PyReadonlyArray2<'_,
     Ok(array.as_slice()?)
 }
 
-/// Copies the bytes of a mask. A NumPy array of dtype bool may hold any byte (`(flags & 4).view(bool)`), whereas a Rust `bool`
-/// other than 0 or 1 is undefined behaviour, so the values must not be read as `bool`: compare the bytes with 0.
+/// Copies the bytes of a mask. A NumPy array of dtype bool may hold any byte (`(flags & 4).view(bool)`), whereas a Rust
+/// `bool` other than 0 or 1 is undefined behaviour, so the values must not be read as `bool`: compare the bytes with 0.
 pub(crate) fn mask_bytes(mask: &PyReadonlyArray1<'_, bool>) -> PyResult<Vec<u8>> {
     let bytes: PyReadonlyArray1<'_, u8> = mask.call_method1("view", ("uint8",))?.extract()?;
     Ok(bytes.as_array().to_vec())

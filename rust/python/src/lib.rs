@@ -1,5 +1,5 @@
-//! The extension module `relkt._relkt`: the FFI boundary around relkt-core. It checks and copies arguments and maps errors;
-//! the algorithms are in the core.
+//! The extension module `relkt._relkt`: the FFI boundary around relkt-core. It checks and copies arguments and maps
+//! errors; the algorithms are in the core.
 
 mod arrays;
 mod errors;
@@ -23,8 +23,8 @@ fn available_kernels() -> Vec<&'static str> {
     Kernel::available().into_iter().map(Kernel::name).collect()
 }
 
-/// The execution of one call: on `threads` threads, with the kernel that the environment variable RELKT_KERNEL names, or the
-/// fastest one.
+/// The execution of one call: on `threads` threads, with the kernel that the environment variable RELKT_KERNEL names,
+/// or the fastest kernel.
 fn execution(threads: Option<usize>) -> PyResult<Execution> {
     let kernel = match std::env::var("RELKT_KERNEL") {
         Ok(name) if !name.is_empty() => Kernel::by_name(&name),

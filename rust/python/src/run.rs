@@ -14,15 +14,15 @@ use crate::errors::to_python;
 /// Interval at which the waiting thread checks for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Number of operations that take a fraction of a second on any machine, so that starting a thread would be a large part of
-/// the time.
+/// Work with fewer operations than this takes a fraction of a second on any machine. Starting a thread could be a large
+/// part of that time.
 const SHORT: usize = 1 << 30;
 
 /// Stack size of the working thread, Rust's default.
 const STACK: usize = 2 << 20;
 
-/// Runs `work`, of roughly `operations` multiply-adds, without the GIL. Short work runs on this thread; long work runs on a new
-/// thread, while this one waits for its end or for a signal.
+/// Runs `work`, of roughly `operations` multiply-adds, without the GIL. Short work runs on this thread; long work runs
+/// on a new thread, while this one waits for its end or for a signal.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     execution: &Execution,
@@ -39,8 +39,8 @@ fn here<T>(work: impl FnOnce() -> Result<T>) -> PyResult<T> {
     }
 }
 
-/// If the system refuses to start a thread, the work runs on this thread, and signals wait for its end. If there is no memory
-/// for a thread's stack, this is a memory error, because the work itself needs more.
+/// If the system refuses to start a thread, the work runs on this thread, and signals wait for its end. If there is no
+/// memory for the thread's stack, the result is a memory error, because the work itself needs more memory.
 fn on_a_thread<T: Send>(execution: &Execution, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     // Taken by the new thread, or by this one if there is none.
     let work = Mutex::new(Some(work));

@@ -23,7 +23,7 @@ BODY = {"question": "ice", "k": 1}
 
 @pytest.fixture
 def guarded(guarded_app: FastAPI) -> TestClient:
-    """Without a session."""
+    """A client without a session."""
     return TestClient(guarded_app, follow_redirects=False)
 
 

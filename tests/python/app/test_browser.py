@@ -1,6 +1,6 @@
 """The page in a browser, served by the command.
 
-``RELKT_SCREENSHOT=docs/serve.png pytest tests/python/app/test_browser.py -k screenshot`` makes the picture of the
+``RELKT_SCREENSHOT=docs/serve.png pytest tests/python/app/test_browser.py -k screenshot`` takes the screenshot for the
 documentation.
 """
 

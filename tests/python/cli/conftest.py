@@ -109,7 +109,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def index(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it in the current folder, with its passages."""
+    """A copy of the built index, with its passages, in the current folder."""
     for file in built.iterdir():
         shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -78,7 +78,7 @@ def test_encode_touches_no_other_file(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} == {"lines.txt", "x.npy", "x.npy.partial"}
     assert (tmp_path / "x.npy.partial").read_text() == "mine"
-    # With the permissions of any new file.
+    # The file has the permissions of any new file.
     assert (tmp_path / "x.npy").stat().st_mode == (tmp_path / "lines.txt").stat().st_mode
 
 

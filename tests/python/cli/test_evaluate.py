@@ -134,7 +134,7 @@ def test_lareqa_is_measured_by_mean_average_precision(run, tmp_path):
     (report,) = json.loads((tmp_path / "r.json").read_text())  # of passages only
     assert "| language | queries | mAP | P@1 |" in result.stdout
     assert (report["level"], report["num_candidates"]) == ("passage", 22)
-    # The texts are the same in every language: the 11 sentences about ice are equal, and nearer than the others.
+    # All languages have the same texts: the 11 sentences about ice are equal, and nearer than the other sentences.
     assert report["averages"]["mAP"]["all"]["value"] == 1
     plain = run("evaluate", "muse", "--data", "relkt-mini", "--level", "passage", "--languages", "th", "--full-ranking")
     assert "| language | queries | mAP | P@1 |" in plain.stdout

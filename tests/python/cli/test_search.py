@@ -36,7 +36,7 @@ def test_json_has_every_field(run, index):
     assert best["text"] == "Brot wird aus Mehl gebacken."
     assert best["fields"] == {"year": 2021, "tags": ["x"]}
     expected = relkt.Retriever.open(index, device="cpu").search("Wie backt man Brot?")
-    # Questions are encoded together here, and one by one there.
+    # The command encodes both questions together; the retriever encodes one question.
     assert [p["score"] for p in second["passages"]] == pytest.approx([result.score for result in expected], abs=1e-6)
 
 

@@ -89,8 +89,8 @@ fn temporary_file(path: &Path) -> Result<(PathBuf, File)> {
     Err(file_error("write", path, &io::Error::from(io::ErrorKind::AlreadyExists)))
 }
 
-/// Makes a rename survive a power failure, on systems that can sync folders. The file itself is complete either way, so errors
-/// are ignored.
+/// Makes a rename survive a power failure, on systems that can sync folders. The file itself is complete either way, so
+/// errors are ignored.
 fn sync_folder(path: &Path) {
     #[cfg(unix)]
     {

@@ -11,7 +11,7 @@ use crate::kernel::{BLOCK_ROWS, groups};
 /// Value of the metadata entry `format`, and the newest version of the format that this code reads.
 pub(super) const FORMAT: &str = "relkt";
 pub(super) const VERSION: u32 = 1;
-/// Prefixes of metadata entries: of the user's own, and of the checksums of sections.
+/// Prefixes of the user's metadata entries, and of checksum entries for sections.
 pub(super) const USER: &str = "user.";
 pub(super) const CHECKSUM: &str = "checksum.";
 /// Metadata entries that describe the frame of the codes. The radius of the rows is called `reach` in the file.
@@ -65,7 +65,8 @@ impl Layout {
     }
 }
 
-/// Declares the sections of a file: the name, and the type and shape for a layout (`None` if the file has no such section).
+/// Declares the sections of a file: the name, and the type and shape for a layout (`None` if the file has no such
+/// section).
 macro_rules! sections {
     ($($(#[$doc:meta])* $section:ident = $name:literal, $layout:pat => $spec:expr;)*) => {
         /// A section of a file. The order of the variants is the order in the file.
@@ -105,7 +106,7 @@ sections! {
     Errors = "errors", l => Some((Dtype::F32, vec![l.padded()]));
     /// Euclidean norms of the rows.
     Norms = "norms", l => Some((Dtype::F64, vec![l.padded()]));
-    /// The vector that rows are coded relative to, zeros for none; padded to a multiple of 16 values.
+    /// The mean that is subtracted from rows before coding, or zeros; padded to a multiple of 16 values.
     Mean = "mean", l => Some((Dtype::F32, vec![l.dim.next_multiple_of(ALIGN / size_of::<f32>())]));
     /// Like `codes`, for the projections on the directions of the sketch.
     SketchCodes = "sketch_codes", l => l.sketch.map(|width| (Dtype::U8, l.codes(width)));

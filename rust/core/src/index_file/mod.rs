@@ -2,12 +2,13 @@
 //! memory-mapped.
 //!
 //! The sections and their order are declared in `layout`; each starts at a multiple of 64 bytes. Files without a sketch
-//! ([`crate::sketch`]) or without ids do not have their sections. The metadata holds `format` ("relkt"), `version`, `rows`,
-//! `dim`, the frame of the codes ([`crate::quantize`]): `rotated` (0 or 1) and `reach` (the radius of the rows, as the bits of
-//! a float32), an XXH3 checksum of each section and of the header, and the user's entries, prefixed with `user.`.
+//! ([`crate::sketch`]) or without ids lack the corresponding sections. The metadata holds `format` ("relkt"),
+//! `version`, `rows`, `dim`, `rotated` (0 or 1) and `reach` (the radius of the rows, as the bits of a float32) for the
+//! frame of the codes ([`crate::quantize`]), an XXH3 checksum of each section and of the header, and the user's
+//! entries, prefixed with `user.`.
 //!
-//! A damaged file gives an error when it is opened, or wrong results, but never undefined behaviour: every section is checked
-//! against the layout, and its values are read as plain numbers.
+//! A damaged file gives an error when it is opened, or wrong results, but never undefined behaviour: every section is
+//! checked against the layout, and its values are read as plain numbers.
 
 #[cfg(target_endian = "big")]
 compile_error!("index files are little-endian and searched in place");

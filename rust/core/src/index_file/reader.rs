@@ -26,8 +26,8 @@ use crate::sketch::{Basis, Sketch};
 /// Largest valid radius of rows in their frame: 2, with some room for rounding.
 const MAX_RADIUS: f32 = 2.1;
 
-/// Opens an index file: checks its header and maps its sections, which are read on demand. With `verify`, reads every byte and
-/// compares it with the checksums.
+/// Opens an index file: checks its header and maps its sections, which are read on demand. With `verify`, reads every
+/// byte and compares it with the checksums.
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::IndexFile`] if the file is not an index, is damaged, or has a newer version.
@@ -59,7 +59,7 @@ pub fn open(path: &Path, verify: bool, execution: &Execution) -> Result<IndexFil
     Ok(IndexFile { passages, ids, metadata: user.collect() })
 }
 
-/// The problem of a header that cannot be parsed.
+/// Says why a header cannot be parsed.
 fn unreadable(error: &SafeTensorError) -> String {
     match error {
         SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
@@ -69,7 +69,7 @@ fn unreadable(error: &SafeTensorError) -> String {
     }
 }
 
-/// Checks format, version and checksum; the error is the problem.
+/// Checks format, version and checksum; the error describes the problem.
 fn check_header(header: &Metadata, entries: &HashMap<String, String>) -> std::result::Result<(), String> {
     if entries.get("format").map(String::as_str) != Some(FORMAT) {
         return Err("it is a safetensors file, but not an index written by relkt".into());
@@ -101,8 +101,8 @@ fn ids_are_valid(ends: &[i64], texts: &[u8]) -> bool {
     ends.is_sorted() && ends.iter().all(boundary) && ends.last().is_some_and(|&end| end as usize == texts.len())
 }
 
-/// Finds the sections of a mapped file. Methods return `None` if a section is missing, or does not have the type and shape of
-/// the layout.
+/// Finds the sections of a mapped file. Methods return `None` if a section is missing, or does not have the type and
+/// shape of the layout.
 struct Reader<'a> {
     map: &'a Arc<Mapping>,
     header: &'a Metadata,
@@ -121,7 +121,7 @@ impl Reader<'_> {
         self.map.bytes().get(self.data + start..self.data + end)
     }
 
-    /// The layout that the header describes, whose numbers are within the limits of a matrix.
+    /// The layout that the header describes; `None` if its numbers exceed the limits of a matrix.
     fn layout(&self) -> Option<Layout> {
         let (rows, dim) = (number(self.entries, "rows")?, number(self.entries, "dim")?);
         check_shape("passages", rows, dim).ok()?;

@@ -179,7 +179,7 @@ struct Part {
     section: Section,
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Start after the header, and length, in bytes.
+    /// Start (counted from the end of the header) and length, in bytes.
     start: usize,
     len: usize,
     written: usize,

@@ -115,8 +115,8 @@ unsafe fn dpbusd(sums: __m256i, rows: [__m256i; 2], query: [__m256i; 2]) -> __m2
 pub(super) const NAME: &str = "avx2";
 /// Tile sizes, in queries, largest first.
 pub(super) const TILES: &[usize] = &[4, 2, 1];
-/// Largest code of a query. Six bits keep the sum of four products within 16 bits. Coarser codes have larger errors and let more
-/// rows survive, which costs less than widening the products twice as often.
+/// Largest code of a query. Six bits keep the sum of four products within 16 bits. Coarser codes have larger errors and
+/// let more rows survive, which costs less than widening the products twice as often.
 pub(super) const LEVELS: i8 = 31;
 const _: () = assert!(4 * 255 * (LEVELS as i32) < 1 << 15);
 /// Bias of stored codes in the sums.

@@ -2,25 +2,27 @@
 
 use super::values::Value;
 
-/// Adding this to a float32 of magnitude below 2^22 rounds it to a whole number, which is then in the low bits of the sum.
+/// Adding this to a float32 of magnitude below 2^22 rounds it to a whole number, which is then in the low bits of the
+/// sum.
 const ROUND: f32 = 12_582_912.0;
 /// Number of partial sums.
 const LANES: usize = 16;
-/// Values are scaled in single precision if the largest lies in this range, in which the factor is a normal float32.
+/// Values are scaled in single precision if the largest lies in this range, where the factor is a normal float32.
 const SMALLEST: f64 = 1e-30;
 const LARGEST: f64 = 1e30;
 /// These cover the last roundings of the error, and the rounding of the norm that the values are divided by.
 const RELATIVE_SLACK: f64 = 1.0 + 1e-9;
 const ABSOLUTE_SLACK: f64 = 1e-11;
 
-/// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that for x = values / norm,
-/// |x - scale · codes| <= error. The scale is the least-squares one, so the residual is orthogonal to the codes.
+/// Fills `codes` with whole numbers from `-levels` to `levels` and returns (scale, error) such that for x = values /
+/// norm, |x - scale · codes| <= error. The scale minimizes |x - scale · codes|, so the residual is orthogonal to the
+/// codes.
 ///
-/// With s the scale and c the codes, |x - s c|² = x · x - s (2 x · c - s c · c). The sums are accumulated in double precision.
-/// Products of a value with a value or a code are exact, and so is c · c. A sum of n = ⌈dim / 16⌉ terms in each of 16 lanes
-/// has an error of at most (n + 16) ε times the sum of magnitudes (ε = 2^-53), and dividing by the norm adds at most 4 ε. Since
-/// |s c| <= |x|, the errors of the sums are at most (n + 20) ε |x|² and 2 (n + 21) ε |x|², and the remaining operations add at
-/// most 20 ε |x|²: together less than (4 n + 128) ε |x|².
+/// Let s be the scale and c the codes: |x - s c|² = x · x - s (2 x · c - s c · c). The sums are accumulated in double
+/// precision. Products of a value with a value or a code are exact, and so is c · c. A sum of n = ⌈dim / 16⌉ terms in
+/// each of 16 lanes has an error of at most (n + 16) ε times the sum of magnitudes (ε = 2^-53), and dividing by the
+/// norm adds at most 4 ε. Since |s c| <= |x|, the errors of the sums are at most (n + 20) ε |x|² and 2 (n + 21) ε |x|²,
+/// and the remaining operations add at most 20 ε |x|²: together less than (4 n + 128) ε |x|².
 #[inline(always)]
 pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: f32, codes: &mut [i8]) -> (f32, f32) {
     // One instruction, unlike `f32::max`, which handles NaN.
@@ -52,8 +54,8 @@ pub(super) fn quantize<T: Value>(values: &[T], norm: f64, levels: f32, codes: &m
     let squared = (length - s * (2.0 * product - s * sums.codes)).max(0.0);
     let error = (squared + rounding).sqrt() * RELATIVE_SLACK + ABSOLUTE_SLACK;
     if !scale.is_finite() {
-        // All values look like zeros to this thread: it may flush subnormal values that the validating thread did not flush.
-        // Zero codes with the largest error make every bound hold.
+        // All values look like zeros to this thread: it may flush subnormal values that the validating thread did not
+        // flush. Zero codes with the largest error make every bound hold.
         codes.fill(0);
         return (0.0, 1.0f32.next_up());
     }

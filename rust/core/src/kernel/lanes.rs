@@ -1,10 +1,10 @@
 //! Vector operations that all kernels are written in.
 //!
 //! The algorithms ([`super::tile`], [`super::products`]) are written once over [`Lanes`]; a module per instruction set
-//! implements the trait and instantiates them. Methods are `#[inline(always)]` and have no `#[target_feature]` of their own,
-//! because a function with `#[target_feature]` is never inlined into a caller without it, and a call per instruction would
-//! cost more than the instruction. The instantiating function has the attribute instead: everything inlined into it is
-//! compiled for the instruction set.
+//! implements the trait and instantiates them. Methods are `#[inline(always)]` and have no `#[target_feature]` of their
+//! own, because a function with `#[target_feature]` is never inlined into a caller without it, and a call per
+//! instruction would cost more than the instruction. The instantiating function has the attribute instead: everything
+//! inlined into it is compiled for the instruction set.
 
 use super::BLOCK_ROWS;
 

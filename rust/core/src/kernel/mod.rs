@@ -1,7 +1,7 @@
 //! Scoring kernels and the choice among them.
 //!
-//! A [`Kernel`] exists only for an instruction set that the processor has, so holding one proves that its functions may be
-//! called.
+//! A [`Kernel`] exists only for an instruction set that the processor has, so holding a `Kernel` proves that its
+//! functions may be called.
 
 #![allow(unsafe_code)]
 
@@ -48,8 +48,8 @@ pub struct Kernel(Isa);
 /// Names of all kernels, on any processor.
 pub const NAMES: [&str; 5] = ["avx512", "avxvnni", "avx2", "neon", "scalar"];
 
-/// Evaluates an expression with `$isa` bound to the module of the kernel's instruction set. The modules have the same items,
-/// so this is the only place that lists them.
+/// Evaluates an expression with `$isa` bound to the module of the kernel's instruction set. The modules have the same
+/// items, so this is the only place that lists them.
 macro_rules! dispatch {
     ($kernel:expr, $isa:ident => $expression:expr) => {
         match $kernel.0 {
@@ -158,8 +158,8 @@ impl Kernel {
         dispatch!(self, isa => isa::ROW_ZERO)
     }
 
-    /// Scores a panel against a block of queries and appends the pairs whose bound is above the query's limit; pairs of one
-    /// query come in ascending order of rows. Pairs that score above the query's window are only counted.
+    /// Scores a panel against a block of queries and appends the pairs whose bound is above the query's limit; pairs of
+    /// one query come in ascending order of rows. Pairs that score above the query's window are only counted.
     ///
     /// # Panics
     /// If queries and rows have different numbers of groups, or the queries are arranged for another kernel.
@@ -182,9 +182,9 @@ impl Kernel {
         dispatch!(self, isa => isa::score_block(single, panel, bounds))
     }
 
-    /// All dot products of the rows of `a` with the rows of `b`, each of `dim` values, in float32: `out[i * (rows of b) + j]`
-    /// is the product of row i with row j. The error of each is at most (dim / 4 + 24) 2^-24 Σ |a b|: every kernel keeps 4 to
-    /// 16 partial sums, and at most fifteen columns remain for the end.
+    /// All dot products of the rows of `a` with the rows of `b`, each of `dim` values, in float32. The product of row i
+    /// with row j is `out[i * (rows of b) + j]`. Its error is at most (dim / 4 + 24) 2^-24 Σ |a b|: every kernel keeps
+    /// 4 to 16 partial sums, and at most fifteen columns remain for the end.
     ///
     /// # Panics
     /// If the lengths are inconsistent.

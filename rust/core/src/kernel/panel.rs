@@ -1,7 +1,7 @@
 //! Blocks of row codes, as the kernels read them, and the pairs that survive a scan.
 
-/// Rows per block. A block stores the first four columns of its 16 rows, then the next four columns of the 16 rows, and so
-/// on:
+/// Rows per block. A block stores the first four columns of its 16 rows, then the next four columns of the 16 rows, and
+/// so on:
 ///
 /// ```text
 ///              row 0       row 1               row 15
@@ -11,10 +11,10 @@
 /// group G-1 | columns 4G-4 .. 4G-1 of each row     |      64 bytes
 /// ```
 ///
-/// Numbers in the drawing are columns; each is one byte. A group of a block is one cache line: one AVX-512 register, two AVX2
-/// registers, or four NEON registers. Every 32-bit lane holds four columns of one row, which is the operand of the integer
-/// dot-product instructions, so one layout serves all kernels. `G` = [`groups`]`(dim)` is even, because kernels take two groups
-/// per step; codes of columns past `dim` are zero.
+/// Numbers in the drawing are columns; each is one byte. A group of a block is one cache line: one AVX-512 register,
+/// two AVX2 registers, or four NEON registers. Every 32-bit lane holds four columns of one row, which is the operand of
+/// the integer dot-product instructions, so one layout serves all kernels. `G` = [`groups`]`(dim)` is even, because
+/// kernels take two groups per step; codes of columns past `dim` are zero.
 pub const BLOCK_ROWS: usize = 16;
 
 /// Bytes of one group (four columns) of a block.
@@ -40,8 +40,8 @@ pub struct Survivor {
     pub query: u32,
     /// Row of the passage.
     pub row: u32,
-    /// scale of the query · scale of the row · (sum of products of codes) + slope of the query · error of the row, after
-    /// at most four roundings.
+    /// scale of the query · scale of the row · (sum of products of codes) + slope of the query · error of the row,
+    /// after at most four roundings.
     pub bound: f32,
 }
 

@@ -2,12 +2,12 @@
 
 use super::lanes::Lanes;
 
-/// Sets `out[i * (rows of b) + j]` to the dot product of row i of `a` and row j of `b`, in tiles of `A` by `B` products. Each
-/// product has `N` partial sums, each over every `N`-th column, which are added at the end.
+/// Sets `out[i * (rows of b) + j]` to the dot product of row i of `a` and row j of `b`, in tiles of `A` by `B`
+/// products. Each product has `N` partial sums, each over every `N`-th column, which are added at the end.
 ///
 /// # Safety
-/// The processor has the instruction set of `L`; `a` and `b` are whole rows of `dim` values, and `out` has a place for each
-/// product (`Kernel::products` checks).
+/// The processor has the instruction set of `L`; `a` and `b` are whole rows of `dim` values, and `out` has a place for
+/// each product (`Kernel::products` checks).
 #[inline(always)]
 pub(super) unsafe fn products<L: Lanes, const A: usize, const B: usize>(
     a: &[f32],

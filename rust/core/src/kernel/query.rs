@@ -12,8 +12,8 @@ pub struct QueryCodes {
 }
 
 impl QueryCodes {
-    /// `codes` holds four codes for each group; those past the last column are zero. `scale` multiplies the codes, `slope` the
-    /// errors of the rows.
+    /// `codes` holds four codes for each group; those past the last column are zero. `scale` multiplies the codes,
+    /// `slope` the errors of the rows.
     ///
     /// # Panics
     /// If there are more than [`MAX_DIM`] codes, or an odd number of groups.
@@ -25,7 +25,7 @@ impl QueryCodes {
         Self { codes, sum, scale, slope }
     }
 
-    /// The factor of the rows' errors.
+    /// The factor that multiplies the rows' errors.
     #[must_use]
     pub fn slope(&self) -> f32 {
         self.slope
@@ -142,7 +142,8 @@ impl QueryBlock {
         self.set_window(query, limit, limit, f32::INFINITY);
     }
 
-    /// Lets bounds above `always` survive, and bounds above `limit` for which bound - 2 · slope · error is below `below`.
+    /// Lets bounds above `always` survive, and bounds above `limit` for which bound - 2 · slope · error is below
+    /// `below`.
     pub fn set_window(&mut self, query: usize, limit: f32, always: f32, below: f32) {
         let thresholds = &mut self.thresholds[query];
         (thresholds.limit, thresholds.always, thresholds.below) = (limit, always, below);

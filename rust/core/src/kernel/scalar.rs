@@ -1,4 +1,4 @@
-//! The portable reference: plain arithmetic on arrays of the lanes of one block of rows, no instruction set assumed.
+//! The portable reference: plain arithmetic on arrays with one lane for each row of a block, on any processor.
 #![allow(unsafe_code)]
 
 use std::array::from_fn;

@@ -1,17 +1,17 @@
 //! The scoring kernels, written once over [`Lanes`].
 //!
-//! The lanes of a vector are rows: a vector holds four codes of each of `N` rows, and four codes of a query are broadcast to
-//! all of them. One loop over the columns leaves the integer dot products of `V * N` rows and `Q` queries in registers. There
-//! they become upper bounds of scores and are compared with the queries' limits, and only survivors are stored. Rows are read
-//! in memory order, at the speed of memory.
+//! The lanes of a vector are rows: a vector holds four codes of each of `N` rows, and four codes of a query are
+//! broadcast to all of them. One loop over the columns leaves the integer dot products of `V * N` rows and `Q` queries
+//! in registers. There they become upper bounds of scores and are compared with the queries' limits, and only survivors
+//! are stored. Rows are read in memory order, at the speed of memory.
 
 use super::lanes::{self, Lanes};
 use super::query::SingleQuery;
 use super::values::prefetch_line;
 use super::{BLOCK_ROWS, GROUP_BYTES, Panel, QueryBlock, Survivor, Survivors};
 
-/// Scores a panel against all tiles of the queries. Tiles have 1, 2, `QB` or `QA` queries. Rows come in steps of `V` vectors, or
-/// of `V1` vectors (one block) at the end of the panel.
+/// Scores a panel against all tiles of the queries. Tiles have 1, 2, `QB` or `QA` queries. Rows come in steps of `V`
+/// vectors, or of `V1` vectors (one block) at the end of the panel.
 ///
 /// # Safety
 /// The processor has the instruction set of `L`; `V1 * L::N` is [`BLOCK_ROWS`] and `V` a multiple of `V1`; panel and
@@ -96,8 +96,8 @@ unsafe fn rows<L: Lanes, const V: usize, const V1: usize, const Q: usize, const 
 /// ```
 ///
 /// The sums never leave the registers, and a score that is dropped is never written to memory. Q and V are chosen per
-/// instruction set so that the sums fill most of the registers: every loaded row is then used Q times, every broadcast V
-/// times, and the multiplier is the bottleneck instead of the loads.
+/// instruction set so that the sums fill most of the registers: every loaded row is then used Q times, every broadcast
+/// V times, and the multiplier is the bottleneck instead of the loads.
 ///
 /// # Safety
 /// As for [`scan`]; rows row..row + V * N lie in the panel.
@@ -112,8 +112,8 @@ unsafe fn score<L: Lanes, const V: usize, const Q: usize, const P: usize>(
     // Each tile prefetches its share of the next panel: P cache lines for every step over two groups.
     let ahead = (at * panel.rows() + row) / (V * L::N) * (groups / 2 * P * GROUP_BYTES);
     let ahead = panel.codes.as_ptr().wrapping_add(panel.codes.len() + ahead % panel.codes.len());
-    // SAFETY: row + V * N <= panel.rows(), so every pointer below stays inside the panel's codes, scales and errors, the tile's
-    // Q * groups * 4 codes, and the queries' biases and thresholds, as the caller guarantees.
+    // SAFETY: row + V * N <= panel.rows(), so every pointer below stays inside the panel's codes, scales and errors,
+    // the tile's Q * groups * 4 codes, and the queries' biases and thresholds, as the caller guarantees.
     unsafe {
         let mut sums = [[L::splat_integer(0); V]; Q];
         for (q, sums) in sums.iter_mut().enumerate() {
@@ -172,8 +172,8 @@ unsafe fn epilogue<L: Lanes, const V: usize, const Q: usize>(
                 let bound = L::mul_add(score, L::splat(thresholds.scale), error);
                 let mut above = L::greater(bound, L::splat(thresholds.limit));
                 if above != 0 {
-                    // Only mining has windows. Its rows above the window are as common as negatives are rare, so they are
-                    // dropped here, and only counted.
+                    // Only mining has windows. Many rows may score above a window, so they are only counted here, and
+                    // dropped.
                     if thresholds.below < f32::INFINITY {
                         let lower = L::mul_add(error, L::splat(-2.0), bound);
                         let wanted = L::greater(L::splat(thresholds.below), lower)
@@ -191,12 +191,13 @@ unsafe fn epilogue<L: Lanes, const V: usize, const Q: usize>(
 /// Number of independent sums per row of one block, so that an addition does not wait for the previous one.
 const APART: usize = 4;
 
-/// Scores one block of rows against one query; bit i of the result is set where `bounds[i]` is above the limit. A single query
-/// has no other queries to share loads with, so this kernel hides latency with [`APART`] independent sums instead of a tile.
+/// Scores one block of rows against one query; bit i of the result is set where `bounds[i]` is above the limit. A
+/// single query has no other queries to share loads with, so this kernel hides latency with [`APART`] independent sums
+/// instead of a tile.
 ///
 /// # Safety
-/// The processor has the instruction set of `L`; `V * L::N` is [`BLOCK_ROWS`]; the panel is one block with the query's number
-/// of groups (`Kernel::score_block` checks).
+/// The processor has the instruction set of `L`; `V * L::N` is [`BLOCK_ROWS`]; the panel is one block with the query's
+/// number of groups (`Kernel::score_block` checks).
 #[inline(always)]
 pub(super) unsafe fn score_block<L: Lanes, const V: usize>(
     query: SingleQuery<'_>,
@@ -205,8 +206,8 @@ pub(super) unsafe fn score_block<L: Lanes, const V: usize>(
 ) -> u32 {
     const { assert!(lanes::is_block::<L, V>()) }
     let pairs = panel.groups / 2;
-    // SAFETY: the panel has BLOCK_ROWS rows of 2 * pairs groups and the query has eight codes for each pair, as the caller
-    // guarantees.
+    // SAFETY: the panel has BLOCK_ROWS rows of 2 * pairs groups and the query has eight codes for each pair, as the
+    // caller guarantees.
     unsafe {
         let mut sums = [[L::splat_integer(0); V]; APART];
         sums[0] = [L::splat_integer(query.bias); V];

@@ -26,8 +26,8 @@ impl F16 {
 }
 
 impl Value for F16 {
-    /// Uses only arithmetic that every instruction set has vectors for. No subnormal float32 occurs on the way, because a
-    /// process may flush those to zero. Infinities and NaN have been rejected before.
+    /// Uses only arithmetic that every instruction set has vectors for. No subnormal float32 occurs on the way, because
+    /// a process may flush subnormal values to zero. Infinities and NaN have been rejected before.
     #[inline(always)]
     fn widen(self) -> f32 {
         let bits = u32::from(self.0);
@@ -79,12 +79,13 @@ impl Row<'_> {
     }
 }
 
-/// Lanes of the double-precision dot product. They are part of its definition, so that every kernel adds in the same order.
+/// Lanes of the double-precision dot product. They are part of its definition, so that every kernel adds in the same
+/// order.
 const LANES_F64: usize = 16;
 
-/// The dot product with exact products and double-precision sums in one fixed order: column c is added to sum c mod 16, in
-/// order of the columns, and the sums are folded in halves. Plain code, compiled once for each instruction set. The product
-/// of two float32 is exact in double precision, so fusing it with the addition does not change the result.
+/// The dot product with exact products and double-precision sums in one fixed order: column c is added to sum c mod 16,
+/// in order of the columns, and the sums are folded in halves. Plain code, compiled once for each instruction set. The
+/// product of two float32 is exact in double precision, so fusing it with the addition does not change the result.
 #[inline(always)]
 pub(super) fn dot_f64<A: Value, B: Value>(a: &[A], b: &[B]) -> f64 {
     let mut sums = [0.0f64; LANES_F64];

@@ -8,7 +8,7 @@ use crate::top_k::{Candidate, Conditions, Exact, Hit, TopK, Window, rank};
 const KEPT_REJECTED: usize = 256;
 const KEPT_REJECTED_PER_K: usize = 4;
 
-/// The best k rows of one query in a window, with counts of the rows above the window and of the rejected ones.
+/// The best k rows of one query in a window, with counts of the rows above the window and of the rejected rows.
 #[derive(Debug)]
 pub(super) struct CountingTopK {
     top: TopK,
@@ -28,7 +28,7 @@ impl CountingTopK {
         Self { top: TopK::new(k, window), counts: Counts::default() }
     }
 
-    /// Starts from an estimated threshold, as [`TopK::with_estimate`].
+    /// Starts from an estimated threshold, like [`TopK::with_estimate`].
     pub(super) fn with_estimate(self, estimate: f32) -> Self {
         Self { top: self.top.with_estimate(estimate), ..self }
     }
@@ -159,8 +159,8 @@ impl Rejected {
         self.overflowed |= other.overflowed;
     }
 
-    /// Number of rejected rows that rank before `last`, the last row of the top k. If the top k is incomplete (`last` is
-    /// `None`), all rejected rows count. Returns `None` if there were too many rejected rows to keep.
+    /// Number of rejected rows that rank before `last`, the last row of the top k. If the top k is incomplete (`last`
+    /// is `None`), all rejected rows count. Returns `None` if there were too many rejected rows to keep.
     pub(super) fn before(&self, last: Option<&Hit>) -> Option<u64> {
         match last {
             None => Some(self.count),

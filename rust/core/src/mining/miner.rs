@@ -100,7 +100,7 @@ impl Collector for Miner<'_> {
             }
             return;
         }
-        // The kernel counts all rows above the window, excluded or not, so these are counted too.
+        // The kernel also counts excluded rows above the window, so these rows must be counted here.
         for list in &mut self.lists {
             let below = list.window().below;
             if f64::from(lower) >= below || f64::from(upper) >= below && f64::from(exact.score(row)) >= below {

@@ -1,9 +1,9 @@
-//! Mining of negatives: the best passages of each query that meet all conditions. The conditions are applied inside the search,
-//! so a query gets its negatives whenever they exist.
+//! Mining of negatives: the best passages of each query that meet all conditions. The conditions are applied inside the
+//! search, so a query gets its negatives whenever they exist.
 //!
-//! A candidate is a passage that is not a positive of the query, not in the group (document) of a positive, not excluded, and
-//! not a near-duplicate of a positive. A list holds the best candidates whose score lies in a window. The caller translates
-//! margins, limits, hard and semi-hard negatives into windows.
+//! A candidate is a passage that is not a positive of the query, not in the group (document) of a positive, not
+//! excluded, and not a near-duplicate of a positive. A list holds the best candidates whose score lies in a window. The
+//! caller translates margins, limits, hard and semi-hard negatives into windows.
 
 mod counting;
 mod miner;
@@ -47,8 +47,8 @@ pub struct MiningOptions<'a> {
     pub max_positive_similarity: Option<f64>,
 }
 
-/// One list of every query: entries q * num to (q + 1) * num belong to query q, in order of descending score, then ascending
-/// row. Missing entries have row -1 and score NaN.
+/// One list of every query: entries q * num to (q + 1) * num belong to query q, in order of descending score, then
+/// ascending row. Missing entries have row -1 and score NaN.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Negatives {
     /// Rows of the passages.
@@ -57,8 +57,8 @@ pub struct Negatives {
     pub scores: Vec<f32>,
     /// For each query, the number of passages other than positives that score at least the window's upper limit.
     pub above_window: Vec<i64>,
-    /// For each query, the number of passages in the window that were rejected as near-duplicates of a positive and rank
-    /// before the last negative. If fewer than `num` negatives were found, all rejected passages count.
+    /// For each query, the number of passages in the window that were rejected as near-duplicates of a positive and
+    /// rank before the last negative. If fewer than `num` negatives were found, all rejected passages count.
     pub near_positive: Vec<i64>,
 }
 
@@ -120,7 +120,7 @@ pub fn mine(
     let miner = |query: usize| Miner::new(request, options, query);
     let outcomes = scan(request, &all, |query| miner(query).with_estimates(&estimates[query]))?;
     let mut found: Vec<Vec<Found>> = outcomes.into_iter().map(|parts| combine(parts, options)).collect();
-    // An estimated threshold that was too high may have lost negatives; those queries are searched again without one.
+    // If an estimated threshold was too high, negatives may be missing: search these queries without an estimate.
     let missed = |&query: &usize| {
         let lists = found[query].iter().zip(options.lists).zip(&estimates[query]);
         lists.into_iter().any(|((found, list), &estimate)| {
@@ -146,8 +146,8 @@ pub fn mine(
     Ok(mined)
 }
 
-/// For each query and list, the number of near-duplicates of positives that rank before the last negative. If too many were
-/// rejected to keep them all, the query is searched again, now that its last negative is known.
+/// For each query and list, the number of near-duplicates of positives that rank before the last negative. If there
+/// were too many rejected rows to keep, the query is searched again, with its last negative known.
 fn count_near_positives(request: Scan<'_>, options: &MiningOptions<'_>, found: &[Vec<Found>]) -> Result<Vec<Vec<u64>>> {
     let last = |query: usize, list: usize| found[query][list].best.get(options.lists[list].num - 1);
     let known = |query: usize, list: usize| found[query][list].rejected.before(last(query, list));

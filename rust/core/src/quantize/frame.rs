@@ -6,8 +6,8 @@ use crate::kernel::{Kernel, ROW_LEVELS, Row};
 use crate::matrix::Matrix;
 use crate::rotation::{self, Rotation};
 
-/// Maximum distance between x̂ - μ and its value computed in float32: the rounding of x̂, of length 1, plus the rounding of the
-/// difference, of length at most 2.
+/// Maximum distance between x̂ - μ and its value computed in float32: the rounding of x̂, of length 1, plus the
+/// rounding of the difference, of length at most 2.
 const CENTRING_SLACK: f64 = 4.0 / (1 << 24) as f64;
 
 /// The coordinates in which rows are coded: relative to a mean, and rotated.
@@ -26,7 +26,7 @@ pub(super) struct Coded {
     pub(super) length: f32,
 }
 
-/// Number of rows from which the mean is computed, and of rows that are coded to compare frames.
+/// Number of rows that give the mean, and number of rows that are coded to compare frames.
 const SAMPLE: usize = 2048;
 const TRIAL: usize = 128;
 /// Smallest share of the error that a mean, or a rotation, must remove to be used.
@@ -127,7 +127,7 @@ impl Frame {
         let mut slack = CENTRING_SLACK;
         if let Some(rotation) = &self.rotation {
             rotation.apply(values);
-            // The rotation's slack is for unit vectors; these are up to twice as long.
+            // The rotation's slack is for unit vectors; these vectors are up to twice as long.
             slack += 2.0 * rotation::SLACK;
         }
         let up = |x: f64| (x as f32).next_up();

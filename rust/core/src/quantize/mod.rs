@@ -1,32 +1,34 @@
 //! Codes of rows and queries, and the proof of their error bound.
 //!
 //! # The bound
-//! Let x̂ = x / |x| and q̂ = q / |q| be a row and a query. Let μ be a vector shared by all rows of an index: close to their mean
-//! if the rows have much in common, otherwise zero. A row is coded as y = x̂ - μ. Let c and a be the codes (whole numbers) of
-//! y and q̂, s and t their scales, and eₓ ≥ |y - s c|, e_q ≥ |q̂ - t a| their errors. The sum of products D = a · c is exact in
-//! 32 bits. Then q̂ · x̂ = q̂ · μ + q̂ · y, and
+//! Let x̂ = x / |x| and q̂ = q / |q| be a row and a query. Let μ be a vector shared by all rows of an index: close to
+//! their mean if the rows have much in common, otherwise zero. A row is coded as y = x̂ - μ. Let c and a be the codes
+//! (whole numbers) of y and q̂, s and t their scales, and eₓ ≥ |y - s c|, e_q ≥ |q̂ - t a| their errors. The sum of
+//! products D = a · c is exact in 32 bits. Then q̂ · x̂ = q̂ · μ + q̂ · y, and
 //!
 //! > |q̂ · y - t s D| = |q̂ · (y - s c) + (q̂ - t a) · s c| ≤ |q̂| |y - s c| + |q̂ - t a| |s c| ≤ eₓ + e_q (r + eₓ)
 //!
-//! by Cauchy-Schwarz, since |q̂| = 1 and |s c| ≤ |y| + eₓ. The radius r is at least the largest |y| of the index (1 if μ is
-//! zero, and never above 2). So the cosine is at most
+//! by Cauchy-Schwarz, since |q̂| = 1 and |s c| ≤ |y| + eₓ. The radius r is at least the largest |y| of the index (1 if
+//! μ is zero, and never above 2). So the cosine is at most
 //!
 //! > q̂ · μ + t s D + (1 + e_q) eₓ + e_q r.
 //!
-//! A kernel computes `bound` = t s D + slope · eₓ with slope = 1 + e_q; the remaining terms are added once per query. The scale
-//! is the least-squares one, so the residual never exceeds the vector: eₓ ≤ r and e_q ≤ 1, up to rounding.
+//! A kernel computes `bound` = t s D + slope · eₓ with slope = 1 + e_q; the remaining terms are added once per query.
+//! The scale minimizes the residual, which is therefore never longer than the vector: eₓ ≤ r and e_q ≤ 1, up to
+//! rounding.
 //!
-//! If single coordinates of the rows are so large that the codes of the others become coarse, y and q̂ are rotated before they
-//! are coded (`crate::rotation`). For a rotation R, q̂ · y = R q̂ · R y.
+//! If single coordinates of the rows are so large that the codes of the others become coarse, y and q̂ are rotated
+//! before they are coded (`crate::rotation`). For a rotation R, q̂ · y = R q̂ · R y.
 //!
 //! # Rounding
-//! Let u = 2^-24. The term t s D has a magnitude of at most |t a| |s c| ≤ (1 + e_q)(r + eₓ) ≤ 8 and is rounded at most three
-//! times: when D is converted to float32, and in the multiplications by s and t. The term slope · eₓ ≤ 4 is rounded once, and
-//! so is the sum, of magnitude ≤ 12. The total is less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u with terms of second order.
-//! The slope and r are rounded up. The bound is compared with a score: a cosine with a double-precision error below
-//! 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17, rounded by at most u. The error of q̂ · μ has the same limit. Underflow of a product in
-//! the kernel adds less than 2^-124. `SLACK` = 64 u covers all of this. e is computed in double precision from the stored codes
-//! and scale and rounded up (`kernel::codes`), plus the rounding of y and R y (`CENTRING_SLACK`, `rotation::SLACK`).
+//! Let u = 2^-24. The term t s D has a magnitude of at most |t a| |s c| ≤ (1 + e_q)(r + eₓ) ≤ 8 and is rounded at most
+//! three times: when D is converted to float32, and in the multiplications by s and t. The term slope · eₓ ≤ 4 is
+//! rounded once, and so is the sum, of magnitude ≤ 12. The total is less than 3 · 8 u + 4 u + 12 u = 40 u, and 41 u
+//! with terms of second order. The slope and r are rounded up. The bound is compared with a score: a cosine with a
+//! double-precision error below 2 (d + 4) 2^-53 < 2^-34 for d ≤ 2^17, rounded by at most u. The error of q̂ · μ has the
+//! same limit. Underflow of a product in the kernel adds less than 2^-124. `SLACK` = 64 u covers all of this. An error
+//! e is computed in double precision from the stored codes and scale, and rounded up (`kernel::codes`); it includes the
+//! rounding of y and R y (`CENTRING_SLACK`, `rotation::SLACK`).
 
 mod frame;
 mod query;
@@ -111,15 +113,15 @@ impl Codes {
         Ok(())
     }
 
-    /// Codes rows up to row `rows`, in tasks of [`CHUNK`] blocks. `encode` receives its first row and the places of its codes,
-    /// scales and errors. On an error nothing has changed.
+    /// Codes rows up to row `rows`, in tasks of [`CHUNK`] blocks. `encode` receives the first row of a task and the
+    /// places for its codes, scales and errors. On an error nothing has changed.
     pub(crate) fn extend_with(
         &mut self,
         rows: usize,
         execution: &Execution,
         encode: impl Fn(usize, &mut [u8], &mut [f32], &mut [f32]) + Sync + Send,
     ) -> Result<()> {
-        // Rows of the last block are coded again, since it may have had room for more.
+        // The last block is coded again, because it may have been incomplete.
         let first = self.rows / BLOCK_ROWS;
         let blocks = rows.div_ceil(BLOCK_ROWS);
         let block_bytes = self.groups * GROUP_BYTES;
@@ -145,7 +147,7 @@ impl Codes {
         Ok(())
     }
 
-    /// Drops the rows from row `rows` on.
+    /// Keeps only the codes of the first `rows` rows.
     pub(crate) fn truncate(&mut self, rows: usize) -> Result<()> {
         self.resize(rows.div_ceil(BLOCK_ROWS))?;
         let from = rows.min(self.scales.len());
@@ -241,8 +243,8 @@ pub(crate) struct StoredCodes {
     pub(crate) errors: Buffer<f32>,
 }
 
-/// Fills whole blocks with the codes, scales and errors of `rows` rows. Padding rows get zero codes, a zero scale, and an error of
-/// minus infinity, so their bound is never above a limit.
+/// Fills whole blocks with the codes, scales and errors of `rows` rows. Padding rows get zero codes, a zero scale, and
+/// an error of minus infinity, so their bound is never above a limit.
 pub(crate) fn put_codes(
     dim: usize,
     rows: usize,

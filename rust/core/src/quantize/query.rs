@@ -31,9 +31,10 @@ impl CodedQuery {
         ((f64::from(threshold) - self.offset - self.slack) as f32).next_down()
     }
 
-    /// The upper limit of a window for a kernel: rows whose bound - 2 · slope · error is at or above it score at least `below`.
+    /// The upper limit of a window for a kernel: rows whose bound - 2 · slope · error is at or above it score at least
+    /// `below`.
     pub(crate) fn window_limit(&self, below: f64) -> f32 {
-        // The kernel's difference, of numbers of magnitude below 16, adds one more rounding.
+        // The kernel's subtraction of numbers below 16 in magnitude adds one more rounding.
         ((below - self.offset + self.slack + SLACK) as f32).next_up()
     }
 

@@ -15,18 +15,19 @@ pub(super) enum Pass {
     Full,
 }
 
-/// Recent cost per block of both passes. How much a sketch rules out depends on the queries, on how far their thresholds have
-/// risen, and on where the codes are in memory, so it is measured. Only speed depends on the choice, never the result.
+/// Recent cost per block of both passes. How much a sketch rules out depends on the queries, on how far their
+/// thresholds have risen, and on where the codes are in memory, so it is measured. Only speed depends on the choice,
+/// never the result.
 #[derive(Debug, Default)]
 pub(super) struct CostModel {
-    /// Seconds per block of either pass; 0 before its first panel.
+    /// Seconds per block of each pass; 0 before the first panel of that pass.
     sketch: f64,
     full: f64,
     since_trial: usize,
 }
 
 impl CostModel {
-    /// The cheaper pass, or from time to time the other one, to update its cost.
+    /// The cheaper pass, or from time to time the other pass, to update its cost.
     pub(super) fn choose(&mut self) -> Pass {
         let cheaper = if self.sketch <= self.full { Pass::Sketch } else { Pass::Full };
         self.since_trial += 1;

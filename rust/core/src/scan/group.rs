@@ -18,7 +18,7 @@ use crate::top_k::{Candidate, Exact};
 const PANEL: usize = 256 << 10;
 /// Maximum number of (query, row) pairs in a panel; all of them may survive.
 const PAIRS: usize = 2 << 20;
-/// Blocks in the first panel, which sets the initial thresholds; panel sizes are multiples of it.
+/// Blocks in the first panel, which sets the initial thresholds; panel sizes are multiples of this number.
 const FIRST_BLOCKS: usize = 4;
 /// Maximum number of queries for which blocks are prefetched, because few queries rarely share a block.
 const FEW_QUERIES: usize = 32;

@@ -1,5 +1,5 @@
-//! A scan of many rows for many queries. Every panel of rows stays in the cache while a group of queries is scored against it.
-//! The queries are divided among the threads; if they are few, the rows are.
+//! A scan of many rows for many queries. Every panel of rows stays in the cache while a group of queries is scored
+//! against it. The queries are divided among the threads, or the rows if there are few queries.
 
 mod cost;
 mod gathered;
@@ -36,8 +36,8 @@ pub(crate) trait Collector {
     type Output: Send;
     /// Rows whose score is certainly less than this need not be pushed.
     fn threshold(&self) -> f32;
-    /// For collectors with upper limits on scores: rows that reach the score `.0` are always pushed, other rows only if they
-    /// may score below `.1`.
+    /// For collectors with upper limits on scores: rows that reach the score `.0` are always pushed, other rows only if
+    /// they may score below `.1`.
     fn window(&self) -> Option<(f32, f64)> {
         None
     }
@@ -65,8 +65,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) execution: &'a Execution,
 }
 
-/// Pushes to the collector of each query the rows that may matter to it. Returns, for each query, the outcomes of all parts of
-/// the rows: one, unless rows are split over threads.
+/// Pushes the rows that may matter to a query to its collector. Returns, for each query, the outcomes of all parts of
+/// the rows: one outcome, unless rows are split over threads.
 pub(crate) fn scan<C: Collector>(
     scan: Scan<'_>,
     queries: &[usize],
@@ -77,7 +77,7 @@ pub(crate) fn scan<C: Collector>(
     let execution = if work < PARALLEL_MIN { scan.execution.single_threaded() } else { scan.execution.clone() };
     let (groups, ranges) = plan(queries.len(), scan.selection.len(), execution.threads());
     let thresholds: Vec<SharedThreshold> = queries.iter().map(|_| SharedThreshold::new()).collect();
-    // A thread takes one range of rows after another and keeps its collectors, and so their thresholds, between them.
+    // A thread takes one range of rows after another. It keeps its collectors and their thresholds.
     let workers = execution.threads().min(ranges.len());
     let taken: Vec<AtomicUsize> = groups.iter().map(|_| AtomicUsize::new(0)).collect();
     let tasks = groups.iter().zip(&taken).flat_map(|task| std::iter::repeat_n(task, workers));

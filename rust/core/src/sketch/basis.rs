@@ -8,12 +8,12 @@ use crate::matrix::Matrix;
 use crate::parallel::{self, Execution};
 use crate::quantize::{CodedQuery, put_codes};
 
-/// Number of rows from which directions are computed; number of rows on which they are tried; and number of probe queries
-/// among the latter.
+/// Number of rows from which directions are computed; number of rows on which directions are tried; and number of tried
+/// rows that act as probe queries.
 const SAMPLE: usize = 3072;
 const TRIAL: usize = 4096;
 const PROBES: usize = 48;
-/// Rank, among all rows, to which a search's threshold typically corresponds mid-scan.
+/// Typical rank, among all rows, of a search's threshold in the middle of a scan.
 const TYPICAL_RANK: usize = 30;
 /// Numbers of directions to try.
 const WIDTHS: [usize; 6] = [32, 64, 96, 128, 192, 256];
@@ -21,15 +21,15 @@ const WIDTHS: [usize; 6] = [32, 64, 96, 128, 192, 256];
 const MAX_WIDTH: usize = WIDTHS[WIDTHS.len() - 1];
 /// Rounds of subspace iteration.
 const ROUNDS: usize = 4;
-/// Cost of scoring the full codes of one block for a single query, relative to its share of a scan for many queries; and the
-/// fixed cost of a sketch. Both are measured, and only decide whether a sketch is made.
+/// Cost of scoring the full codes of one block for a single query, relative to the cost per query of a scan for many
+/// queries; and the fixed cost of a sketch. Both are measured, and only decide whether a sketch is made.
 const REFINE_COST: f64 = 3.0;
 const OVERHEAD: f64 = 0.1;
 /// Typical coding error.
 const MARGIN: f32 = 0.02;
 /// A sketch is made if it promises to take less than this share of the time.
 const MAX_COST: f64 = 0.8;
-/// The search for directions stops if those after [`FIRST_ROUNDS`] promise a cost above this.
+/// The search for directions stops if the directions after [`FIRST_ROUNDS`] promise a cost above this.
 const MAX_FIRST_COST: f64 = 2.0;
 const FIRST_ROUNDS: usize = 1;
 
@@ -44,8 +44,8 @@ pub(crate) struct Basis {
 }
 
 impl Basis {
-    /// Directions read from an index file; `None` if they are not nearly orthonormal, or more than relkt ever writes. The limit
-    /// bounds the time that checking a file takes, which is quadratic in the width.
+    /// Directions read from an index file; `None` unless they are nearly orthonormal and at most [`MAX_WIDTH`]. The
+    /// limit bounds the time that checking a file takes, which is quadratic in the width.
     pub(crate) fn new(values: Buffer<f32>, width: usize, dim: usize, kernel: Kernel) -> Option<Self> {
         let fits = (1..=MAX_WIDTH).contains(&width) && dim > 0 && width.checked_mul(dim) == Some(values.len());
         if !fits || values.as_slice().iter().any(|v| !v.is_finite()) {
@@ -104,7 +104,7 @@ impl Basis {
         Ok(Self { values: self.values.duplicate()?, ..*self })
     }
 
-    /// Codes the projections of the rows from `first_row` on into whole blocks.
+    /// Fills whole blocks with codes of the rows' projections, starting at `first_row`.
     pub(super) fn encode(
         &self,
         matrix: &Matrix,
@@ -163,8 +163,8 @@ struct Projection {
     tail: f64,
 }
 
-/// Upper bound of |y - P x̂|. The error of each of the `width` coordinates is at most (dim / 4 + 24) 2^-24 Σ |p x| for the sum
-/// (`Kernel::products`) plus 2^-24 Σ |p x| for the rounding of x̂ to float32, and Σ |p x| ≤ |p| |x̂|, about 1.
+/// Upper bound of |y - P x̂|. The error of each of the `width` coordinates is at most (dim / 4 + 24) 2^-24 Σ |p x| for
+/// the sum (`Kernel::products`) plus 2^-24 Σ |p x| for the rounding of x̂ to float32, and Σ |p x| ≤ |p| |x̂|, about 1.
 fn rounding(width: usize, dim: usize) -> f64 {
     (width as f64).sqrt() * (dim as f64 / 4.0 + 25.0) * 0.5f64.powi(24) * 1.01
 }
@@ -181,8 +181,8 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     turned
 }
 
-/// The principal directions of a sample, without centring, by subspace iteration. Returns fewer than `width` directions if the
-/// sample spans fewer, and `None` if the directions after [`FIRST_ROUNDS`] do not look promising.
+/// The principal directions of a sample, without centring, by subspace iteration. Returns fewer than `width` directions
+/// if the sample spans fewer, and `None` if the directions after [`FIRST_ROUNDS`] do not look promising.
 fn principal_directions(
     sample: &[f32],
     dim: usize,
@@ -254,8 +254,8 @@ pub(super) fn orthonormalize(basis: &mut Vec<f32>, dim: usize, kernel: Kernel) {
     basis.truncate(kept * dim);
 }
 
-/// A trial of directions: some rows of a sample act as probe queries, and the trial counts the rows that the directions would
-/// rule out for them.
+/// A trial of directions: some rows of a sample act as probe queries, and the trial counts the rows that the directions
+/// would rule out for them.
 struct SketchTrial<'a> {
     sample: &'a [f32],
     dim: usize,
@@ -288,8 +288,8 @@ impl<'a> SketchTrial<'a> {
         products
     }
 
-    /// For ascending numbers of directions, the estimated time of a search, in units of the time without a sketch; with the
-    /// numbers.
+    /// For ascending numbers of directions: the estimated time of a search relative to a search without a sketch, and
+    /// the number of directions.
     fn costs(&self, basis: &[f32], widths: &[usize]) -> Vec<(f64, usize)> {
         let (dim, rows) = (self.dim, self.sample.len() / self.dim);
         // Each wider sketch adds its further directions to the products, and subtracts them from the squared tails.

@@ -1,5 +1,5 @@
-//! Sketches: codes of the rows' projections on a few directions in which the data varies most. On data with such directions
-//! they rule out most rows at a fraction of the cost of the full codes.
+//! Sketches: codes of the rows' projections on a few directions in which the data varies most. On data with such
+//! directions they rule out most rows at a fraction of the cost of the full codes.
 //!
 //! # The bound
 //! Let P be m directions (rows of a matrix) with P Pᵀ = I + E, ‖E‖ ≤ ε ≤ 1/2. With the polar decomposition
@@ -8,7 +8,7 @@
 //!
 //! > q̂ · x̂ = u_q · uₓ + q⊥ · x⊥, and |q⊥ · x⊥| ≤ |q⊥| |x⊥| by Cauchy-Schwarz.
 //!
-//! The stored code is ŷ = s c of y, the computed projection P x̂. Since |P x̂ - u| ≤ ‖(I + E)^½ - I‖ ≤ ε,
+//! Let y be the computed projection P x̂, and ŷ = s c its decoded code. Since |P x̂ - u| ≤ ‖(I + E)^½ - I‖ ≤ ε,
 //!
 //! > |ŷ - u| ≤ |ŷ - y| + |y - P x̂| + ε =: a and |x⊥| = √(1 - |u|²) ≤ √(1 - (|y| - |y - P x̂| - ε)²) =: b,
 //!
@@ -17,10 +17,10 @@
 //!
 //! > t s D + (1 + a_q) aₓ + b_q bₓ + a_q ≤ t s D + slope · (bₓ + aₓ / τ) + a_q, slope = max(b_q, τ (1 + a_q)),
 //!
-//! for any τ > 0, up to rounding. With τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so the rounding error of a kernel's
-//! bound is below 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of [`crate::quantize`]'s bound, with
-//! bₓ + aₓ / τ as the row's error, and the same kernels scan it. The bound holds for any directions; good directions only rule
-//! out more rows.
+//! for any τ > 0, up to rounding. With τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so the rounding error of
+//! a kernel's bound is below 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of
+//! [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same kernels scan it. The bound holds for
+//! any directions; good directions only rule out more rows.
 
 mod basis;
 #[cfg(test)]

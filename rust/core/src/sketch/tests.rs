@@ -30,8 +30,8 @@ fn reals(seed: u64, count: usize) -> Vec<f32> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
-    /// For any directions, no score is above its bound: rows inside and outside their span, equal and opposite to the query,
-    /// of any magnitude.
+    /// For any directions, no score is above its bound: rows inside and outside their span, equal and opposite to the
+    /// query, of any magnitude.
     #[test]
     fn the_bound_holds(
         seed in any::<u64>(), dim in 2usize..60, share in 0.0f64..1.0, magnitude in prop::sample::select(vec![1.0f32, 1e-38, 1e30]),

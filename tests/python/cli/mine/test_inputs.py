@@ -83,7 +83,7 @@ def test_all_input_formats_give_the_same_output(run, tmp_path):
     further = {row["text"] for row in FURTHER}
     assert {row["negative_id"] is None for row in first if row["negative"] in further} == {True}
     assert {row["negative_id"] for row in found["beir"]} & {f"c{i}" for i in range(8)}
-    # One part of the folder.
+    # One split of the folder.
     assert run("beir", "--output", "train.jsonl", "--ids", "--split", "train").exit_code == 0
     assert read_jsonl(tmp_path / "train.jsonl") == [
         row for row in found["beir"] if row["query_id"] in {r["query_id"] for r in rows[:10]}

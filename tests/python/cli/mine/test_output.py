@@ -107,7 +107,7 @@ def test_formats(run, tmp_path, encoder):
         for label, texts in ((1, [p for q, p in pairs if q == query]), (0, of[query]))
         for text in texts
     ]
-    # Scores are those of the model, the positive's first.
+    # Scores equal the model's scores; the positive's score comes first.
     model = load_encoder(encoder)
     score = lambda q, p: float(encode_queries(model, [q])[0] @ encode_passages(model, [p])[0])  # noqa: E731
     for row in tables["triplet", True]:
