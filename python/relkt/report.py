@@ -22,7 +22,7 @@ _STAGES = {
     "transfer": "Transfer",
 }
 RESULT_NAMES = {"before": "before"} | {stage: f"after {name.lower()}" for stage, name in _STAGES.items()}
-"""Names in tables of the results before the first stage and after each stage."""
+"""Names that tables give to the results before the first stage and after each stage."""
 _AVERAGES = {
     Average.TRAINED: "Mean, trained on",
     Average.UNTRAINED: "Mean, not trained on",
@@ -60,7 +60,7 @@ def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
         ]
         for name, report in reports.items()
     }
-    # Compared as printed, so that equal numbers in a column are equally bold.
+    # Values are compared as printed, so that equal numbers in a column are equally bold.
     best = [max(round(e.value, 3) for e in column) for column in zip(*rows.values(), strict=True)]
     trained = set(first.trained_languages or ())
     heads = [f"{language}\\*" if language in trained else language for language in first.languages]
@@ -94,20 +94,20 @@ def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Pat
         The paths of the PNG and the SVG file.
 
     Raises:
-        ValueError: If the file has no dev evaluation, or a malformed line; names the line.
+        ValueError: If the file has no dev evaluation or a malformed line; the message names the line.
         FileNotFoundError: If the file does not exist.
     """
     stages = _read_metrics(Path(metrics))
     figure = new_figure(width=3.2 * len(stages) + 0.8, height=4.6)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", height_ratios=(3, 2))
-    for score_axes in grid[0, 1:]:  # shared before drawing, so that the limits fit every stage
+    for score_axes in grid[0, 1:]:  # axes are shared before drawing, so that the limits fit every stage
         score_axes.sharey(grid[0, 0])
         score_axes.tick_params(labelleft=False)
     for column, (stage, lines) in enumerate(stages.items()):
         score_axes, loss_axes = grid[0, column], grid[1, column]
         _draw_scores(score_axes, [line for line in lines if "dev_p1" in line])
         losses = [(line["epoch"], line["loss"]) for line in lines if "loss" in line]
-        if losses:  # with markers: a short stage may log one point
+        if losses:  # with markers, because a short stage may log only one point
             loss_axes.plot(*zip(*losses, strict=True), color=VERMILION, linewidth=1.4, marker=".", markersize=4)
         score_axes.set_title(_STAGES.get(stage, stage), fontweight="bold", fontsize=11)
         loss_axes.set_xlabel("epoch")
@@ -202,7 +202,7 @@ def _groups(report: Report) -> list[tuple[list[str], Average]]:
 
 
 def _mean(report: Report, metric: str, average: Average, languages: Sequence[str]) -> Estimate:
-    """Average over a group of languages, without an interval if the report has other groups."""
+    """Average over a group of languages; without an interval if the report has no average over this group."""
     same = report.trained_languages is not None and average in report.averages[metric]
     if average is Average.ALL or (same and set(report.languages_of(average)) == set(languages)):
         return report.average(metric, average)

@@ -18,7 +18,7 @@ from relkt.index import Index
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 SECONDS = 0.5
-"""Minimum total time of the repetitions of a search; there are at least three."""
+"""Minimum total time for which a search is repeated; it runs at least three times."""
 PEERS = ("relkt", "NumPy", "faiss")
 
 
@@ -50,14 +50,14 @@ def random_rows(rows: int, dim: int, *, seed: int = 0) -> NDArray[np.float32]:
 def time_search(
     index: Index, queries: Embeddings, *, counts: Sequence[int], k: int, threads: int | None = None
 ) -> Iterator[Timing]:
-    """Time the search of an index, and of the same rows by NumPy and, if it is installed, by faiss.
+    """Time the search of an index, and of the same rows with NumPy and, if installed, with faiss.
 
     Args:
         index: The index. The peers search a copy of its rows in memory, scaled to length 1.
         queries: (q, d) Queries, at least as many as the largest of ``counts``.
         counts: Numbers of queries per call.
         k: Number of results per query.
-        threads: Number of threads of relkt and faiss. NumPy uses its BLAS's own number of threads.
+        threads: Number of threads of relkt and faiss. NumPy uses the number of threads of its BLAS.
 
     Yields:
         A :class:`Timing` for each system and count.

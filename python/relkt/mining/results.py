@@ -19,11 +19,11 @@ class Skipped:
     """Number of passages skipped for ``indices``, per query and reason; each (q,) int64.
 
     Attributes:
-        excluded: Passages other than positives that ``exclude`` or the groups of the positives exclude.
-        too_similar: Passages other than positives that score above the upper limit, the lowest of ``max_score`` and the
-            limits of the margins.
-        near_positive: Candidates rejected by ``max_positive_similarity`` that would rank before the last candidate
-            considered.
+        excluded: Passages, positives not counted, that ``exclude`` or the groups of the positives exclude.
+        too_similar: Passages, positives not counted, that score above the upper limit, i.e. the lowest of ``max_score``
+            and the limits of the margins.
+        near_positive: Candidates that rank before the last candidate considered, but that ``max_positive_similarity``
+            rejects.
         range_min: Candidates skipped because they are among the top ``range_min``.
     """
 
@@ -43,7 +43,8 @@ class MinedNegatives:
         counts: (q,) int64, number of negatives of each query in ``indices``.
         hard_indices: (q, num_hard) int64, rows of passages that score above the query's positive.
         hard_scores: (q, num_hard) float32.
-        semi_hard_indices: (q, num_semi_hard) int64, rows of passages that score less than ``margin`` below it.
+        semi_hard_indices: (q, num_semi_hard) int64, rows of passages that score less than ``margin`` below the
+            positive.
         semi_hard_scores: (q, num_semi_hard) float32.
         positive_scores: (q,) float32, the lowest score among each query's positives; NaN without positives.
         skipped: Number of passages skipped for ``indices``, by reason.
@@ -83,7 +84,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """The arguments of a call that all of its blocks share.
+    """The arguments that all blocks of a call share.
 
     Attributes:
         conditions: The conditions.
@@ -172,7 +173,7 @@ def _fill(
     rows: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:
-    """Copies a block's rows and scores into the leading columns; with few passages, the others stay empty."""
+    """Copies a block's rows and scores into the leading columns; other columns, if any, stay empty."""
     table[0][block, : rows.shape[1]] = rows
     table[1][block, : scores.shape[1]] = scores
 

@@ -40,8 +40,7 @@ class RowLists:
 
         Raises:
             TypeError: If the argument is something else, or a row is not an integer.
-            ValueError: If the number of entries is not that of the queries, or a row is out of range; the message names
-                the query.
+            ValueError: If there is not one entry per query, or a row is out of range; the message names the query.
         """
         lists = without_tensor(lists)
         if not isinstance(lists, Sequence | np.ndarray) or isinstance(lists, str | bytes):
@@ -162,6 +161,6 @@ def count_excluded(positives: RowLists, exclude: RowLists | None, groups: Groups
 
 
 def _distinct(numbers: Integers) -> Integers:
-    """The distinct numbers, ascending. Nearly sorted numbers sort much faster than they hash."""
+    """The distinct numbers, ascending. Sorting nearly sorted numbers is much faster than hashing them."""
     ordered = np.sort(numbers)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if ordered.size else ordered

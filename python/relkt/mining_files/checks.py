@@ -1,4 +1,4 @@
-"""Checks before a run starts, and of its results."""
+"""Checks of a run's paths and of its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NoNegativesError(ArgumentMessage, RuntimeError):
 
 
 def check_apart(pairs: Path, output: Path, corpus: Path | None = None) -> None:
-    """Checks that the output and the work folder are apart from the inputs, also through links.
+    """Checks that the output and the work folder do not overlap the inputs, with links resolved.
 
     Args:
         pairs: The file of pairs, or a folder in the BEIR layout.
@@ -39,7 +39,7 @@ def check_found(mined: MinedPairs, options: MiningOptions, kind: OutputFormat) -
     """Checks that there are rows to write.
 
     Raises:
-        NoNegativesError: If no query has a negative, or in the format n-tuple no query has all its negatives.
+        NoNegativesError: If no query has a negative or, for n-tuple, no query has all its negatives.
     """
     wanted = options.conditions.num_negatives
     counts = (mined.negatives >= 0).sum(axis=1)

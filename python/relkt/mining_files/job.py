@@ -41,14 +41,14 @@ def mine_files(
     """Mines negatives for the pairs of a file.
 
     Finished work is kept in ``OUTPUT.work`` next to the output: embeddings in parts of 1,024 texts (or ``batch_size``,
-    if larger), then negatives in parts of 16,384 queries. Called again after a run was killed or interrupted, the
-    function resumes with the unfinished part and writes the same output, byte for byte (with the same versions of the
-    libraries and the same number of threads). The output appears once it is complete; then the folder is deleted.
-    ``OUTPUT.work.lock`` lets only one run at a time use the folder. If the output is a symbolic link, its target is
-    replaced and the folder is next to the target; ``OUTPUT.work`` may link to another folder.
+    if larger), then negatives in parts of 16,384 queries. After a kill or an interruption, the same call resumes with
+    the unfinished part and writes the same output, byte for byte (with the same versions of the libraries and the same
+    number of threads). The output appears once it is complete; then the folder is deleted. ``OUTPUT.work.lock`` lets
+    only one run at a time use the folder. If the output is a symbolic link, its target is replaced and the folder is
+    next to the target; ``OUTPUT.work`` may link to another folder.
 
     Args:
-        pairs: See :func:`~relkt.data.pair_files.read_pair_files`, also for the next four.
+        pairs: The pairs, see :func:`~relkt.data.pair_files.read_pair_files`.
         output: The ``.parquet`` or ``.jsonl`` file to write. An existing file is replaced; it must not be an input.
         corpus: Additional passages.
         columns: Names of the columns of ``pairs``.
@@ -61,15 +61,15 @@ def mine_files(
         scores: Add scores to the rows.
         ids: Add ids to the rows, if the inputs have ids; sentence-transformers would train on these columns as texts.
         threads: Number of threads of embedding and mining. Default: all that the process may use.
-        overwrite: Delete work with other inputs or options; embeddings are kept if only conditions differ.
+        overwrite: Delete work from other inputs or options, but keep embeddings if only conditions differ.
         stages: Opens a progress display for each stage. Default: none.
 
     Raises:
         ValueError: If an option is out of range or the output is an input (before any file is read or written).
         DataError: If the input cannot be used; see :func:`~relkt.data.pair_files.read_pair_files`.
         FolderError: If the work folder holds other work or files that relkt did not write, or another run uses it.
-        NoNegativesError: If no query has a negative, or in the format n-tuple no query has all its negatives; no output
-            is written.
+        NoNegativesError: If no query has a negative or, for n-tuple, no query has all its negatives; no output is
+            written.
         OSError: If the encoder cannot be loaded or a file cannot be written.
     """
     options = options or MiningOptions()

@@ -162,7 +162,7 @@ class Steps:
 def _missing(
     kind: str, items: int, size: int, has: Callable[[str, int, int], bool]
 ) -> tuple[list[tuple[str, int, int]], int]:
-    """Name, start and stop of each missing part, and the number of items in the others."""
+    """Name, start and stop of each missing part, and the number of items in the finished parts."""
     parts = [
         (name, part * size, min((part + 1) * size, items)) for part, name in enumerate(_part_names(kind, items, size))
     ]
@@ -178,7 +178,7 @@ def _part_names(kind: str, items: int, size: int) -> list[str]:
 def _cosines(
     queries: NDArray[np.float32], query_rows: NDArray[np.int64], index: Index, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The score of each pair, computed in float64; in parts, because both sides are copied."""
+    """The score of each pair, in float64; computed in parts to limit the memory for copies of the rows."""
     scores = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), _MAX_ROWS):
         stop = start + _MAX_ROWS

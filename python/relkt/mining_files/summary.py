@@ -31,9 +31,9 @@ class MiningSummary:
         too_similar: Number of passages skipped because of ``max_score`` or a margin.
         near_positive: Number of passages skipped as near-duplicates of a positive.
         range_min: Number of candidates skipped because of ``range_min``.
-        left_out: Number of pairs without a row in the output: in the format n-tuple those whose query has fewer
-            negatives than requested, in triplet and labeled-list those whose query has no negatives.
-        resumed: True if the run resumed the work of another.
+        left_out: Number of pairs without a row in the output: for n-tuple, pairs whose query has fewer negatives than
+            requested; for triplet and labeled-list, pairs whose query has no negatives.
+        resumed: True if the run resumed the work of an earlier run.
     """
 
     queries: int
@@ -65,7 +65,7 @@ class MiningSummary:
             skipped: Number of skipped passages, by the names of the attributes.
             kind: Format of the output.
             rows: Number of rows written.
-            resumed: True if the run resumed the work of another.
+            resumed: True if the run resumed the work of an earlier run.
         """
         pairs = mined.pairs
         counts = (mined.negatives >= 0).sum(axis=1)

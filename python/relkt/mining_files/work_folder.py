@@ -30,7 +30,7 @@ MINED = "mined"
 _MARK = {"relkt": "mining", "version": 3}
 _MANIFEST = "manifest.json"
 _STARTED = "output.started"
-"""Marks the unfinished output next to the output as relkt's."""
+"""A file that marks the temporary file of the output as written by relkt."""
 _MINED = re.compile(rf"{MINED}-\d{{6,}}\.npz({re.escape(PARTIAL)})?")
 _OWNED = (re.escape(_STARTED), rf"{MINED}-\d{{6,}}\.npz", r"(passages|queries)-\d{6,}\.npy", re.escape(INDEX))
 _PARAMETERS = ("conditions.", "embedding.", "columns.", "corpus_columns.", "split")
@@ -117,11 +117,11 @@ class WorkFolder:
         return found
 
     def has(self, name: str) -> bool:
-        """True if a file exists; it is complete then."""
+        """True if a file exists; every existing file is complete."""
         return (self.path / name).is_file()
 
     def has_array(self, name: str, rows: int, dim: int | None = None) -> bool:
-        """True if a file of :meth:`write_array` exists and is intact; deletes a damaged one.
+        """True if a file written by :meth:`write_array` exists and is intact; deletes a damaged one.
 
         Args:
             name: Name of the file.
@@ -145,7 +145,7 @@ class WorkFolder:
         return intact
 
     def has_arrays(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-        """True if a file of :meth:`write_arrays` exists and is intact; deletes a damaged one.
+        """True if a file written by :meth:`write_arrays` exists and is intact; deletes a damaged one.
 
         Args:
             name: Name of the file.
@@ -197,7 +197,7 @@ class WorkFolder:
         self.write(name, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def read_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Reads a file of :meth:`write_arrays`."""
+        """Reads a file written by :meth:`write_arrays`."""
         with (self.path / name).open("rb") as file:
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, Mapping):

@@ -33,7 +33,7 @@ class ExperimentFolder:
     ) -> ExperimentFolder:
         """Start an experiment in a new or empty folder, or resume the one in it.
 
-        Rows may be added to an experiment; its own rows must not change.
+        Rows may be added to an experiment; its existing rows must not change.
 
         Args:
             path: The folder.

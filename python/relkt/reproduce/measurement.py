@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Values = dict[Level, NDArray[np.float64]]
-"""Level -> (metrics, q): the metrics of each query, in the orders of ``METRICS`` and of the queries."""
+"""Level -> (metrics, q): each metric for each query, in the order of ``METRICS`` and of the queries."""
 
 _DEPTH = 10  # ranks that the deepest metric needs
 
@@ -46,7 +46,7 @@ class Measurement:
         languages: Languages of the test questions that the system answers.
         values: Level -> (metrics, q): each metric for each test question in these languages, in the order of the data
             set.
-        seconds: Wall time of loading, training and evaluation, without work that was lost to a kill.
+        seconds: Wall time of loading, training and evaluation, without work lost to a kill.
         finished: End of the run, UTC, ISO 8601.
         machine: The machine: ``cpu``, ``cores``, ``threads``, ``gpu`` (None without one), ``versions``.
         curve: The dev evaluations of a training run, as (optimizer steps since its start, P@1).
@@ -77,7 +77,7 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Measurement:
-        """The measurement with the values of :meth:`to_dict`.
+        """Restore a measurement from the values of :meth:`to_dict`.
 
         Raises:
             ValueError: If a value is missing or invalid.

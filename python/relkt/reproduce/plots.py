@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MEANS = {Mean.TRAINED: "trained on", Mean.OTHERS: "not trained on"}
-_HATCHES = ("", "///", "...")  # distinguish rows of the same colour, once all colours are used
+_HATCHES = ("", "///", "...")  # tell rows of the same colour apart when there are more rows than colours
 
 
 def plot_languages(reproduction: Reproduction, level: Level, out: str | Path) -> tuple[Path, Path]:
@@ -56,7 +56,7 @@ def plot_trained_untrained(reproduction: Reproduction, out: str | Path) -> tuple
         out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None, without writing, if no row has these means.
+        The PNG and the SVG written; None if no row has these means; then nothing is written.
     """
     shown = {mean: name for mean, name in _MEANS.items() if mean in reproduction.means} or {Mean.ALL: "all but English"}
     rows = [
@@ -94,7 +94,7 @@ def plot_learning_curves(reproduction: Reproduction, out: str | Path) -> tuple[P
         out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None, without writing, if no row was trained.
+        The PNG and the SVG written; None if no row was trained; then nothing is written.
     """
     trained = [(number, row) for number, row in enumerate(reproduction.rows) if row.config is not None]
     if not trained:
@@ -125,8 +125,7 @@ def band(
         curves: Points (step, value) of each curve, in the order of steps.
 
     Returns:
-        The steps of all points; and at each step the mean, the lowest and the highest value of the curves that reach
-        it.
+        The steps of all points, and the mean, lowest and highest value at each step of the curves that reach it.
     """
     steps = sorted({step for curve in curves for step, _ in curve})
     means, lows, highs = [], [], []

@@ -17,7 +17,7 @@ class Progress(TrainingProgress):
     """
 
     def runs_planned(self, total: int, finished: int) -> None:
-        """Called once, with the number of all runs and of those that were finished before."""
+        """Called once, with the number of runs and the number of runs finished earlier."""
 
     def run_started(self, run: Run) -> None:
         """Called when a run starts or resumes."""
@@ -27,11 +27,11 @@ class Progress(TrainingProgress):
 
 
 class TimedProgress(TrainingProgress):
-    """Forwards the progress of a training run, and notes the times up to which its work is saved.
+    """Forwards the progress of a training run, and reports when its work is saved.
 
     Args:
         to: Receives the progress.
-        reached: Called after each dev evaluation, which a checkpoint follows, and after each stage.
+        reached: Called after each dev evaluation (a checkpoint follows) and after each stage.
     """
 
     def __init__(self, to: TrainingProgress, reached: Callable[[], None]) -> None:
@@ -59,11 +59,11 @@ class TimedProgress(TrainingProgress):
         self._to.step(loss)
 
     def evaluated(self, dev: DevScore) -> None:
-        """Notes the time and forwards."""
+        """Calls ``reached`` and forwards."""
         self._reached()
         self._to.evaluated(dev)
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:
-        """Notes the time and forwards."""
+        """Calls ``reached`` and forwards."""
         self._reached()
         self._to.stage_finished(stage, best)

@@ -14,7 +14,7 @@ from relkt.reproduce.rows import Row, Run
 
 
 class Mean(str, Enum):
-    """The languages of a mean, with equal weights. English, the language of the passages, never counts."""
+    """The languages of a mean, all with equal weight. No mean includes English, the language of the passages."""
 
     TRAINED = "trained"
     OTHERS = "others"
@@ -28,7 +28,7 @@ class Cell:
     Args:
         value: The mean over the seeds.
         deviation: The standard deviation over the seeds (n - 1); None for a single run.
-        interval: 95 % bootstrap interval, over questions, of the mean over the seeds; None if no resample had a
+        interval: 95 % bootstrap interval of the mean over the seeds, resampling questions; None if no resample had a
             question in every language.
         by_run: The value of each run, by seed.
     """
@@ -47,7 +47,7 @@ class Comparison:
         rows: The names of the rows.
         level: The kind of candidates.
         metric: The metric.
-        differences: Column -> first row minus second row, for the columns of both rows.
+        differences: Column -> first row minus second row, for the columns that both rows have.
         p_values: Column -> two-sided p-value, not corrected for the number of tests; None if no resample had a question
             in every language.
     """
@@ -196,7 +196,7 @@ class Reproduction:
 
 
 def means_of(languages: Sequence[str], trained: Sequence[str]) -> dict[Mean, tuple[str, ...]]:
-    """The means over some languages, with the languages of each; means of no language are left out."""
+    """The languages of each mean; means without languages are left out."""
     foreign = [language for language in languages if language != "en"]
     groups = {
         Mean.TRAINED: tuple(language for language in foreign if language in trained),

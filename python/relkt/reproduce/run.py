@@ -59,9 +59,8 @@ def reproduce(
     resumes the experiment and writes the same results, except for times. Rows and seeds may be added.
 
     ``output_dir`` then holds ``results.md``, ``results.json`` and ``plots/`` of the given rows and seeds;
-    ``measured/``, the measurements from which they are made; ``experiment.json``, the rows and the data set; and
-    ``runs/``, the folders of the training runs (see :func:`relkt.train`), which are not needed once the runs are
-    measured.
+    ``measured/``, the measurements behind these results; ``experiment.json``, the rows and the data set; and ``runs/``,
+    the folders of the training runs (see :func:`relkt.train`), which are not needed once the runs are measured.
 
     Args:
         data: The data set. All its languages are measured; BM25 answers the English questions.

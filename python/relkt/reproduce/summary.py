@@ -32,8 +32,8 @@ def summarise(
 ) -> Reproduction:
     """Compute averages, intervals and tests.
 
-    A resample draws questions with all their translations, and is the same for every row. The values of a question are
-    averaged over the seeds first.
+    A resample draws questions with all their translations; all rows use the same resamples. First, the values of each
+    question are averaged over the seeds.
 
     Args:
         data: The test questions and the candidates.
@@ -50,7 +50,7 @@ def summarise(
     cells: dict[str, dict[Level, dict[str, dict[str, Cell]]]] = {row.name: {} for row in rows}
     comparisons: list[Comparison] = []
     for level in Level:
-        # Row -> column -> (metrics, num_resamples), for one level at a time, since they are large.
+        # Row -> column -> (metrics, num_resamples), for one level at a time, since the arrays are large.
         resampled: dict[str, dict[str, Array]] = {}
         for row in rows:
             runs = list(measurements[row.name].values())
@@ -95,7 +95,7 @@ class _Table:
     def __init__(self, data: RetrievalData, languages: Sequence[str], answered: Sequence[str]) -> None:
         self.answered = set(answered)
         self._languages = {language: row for row, language in enumerate(languages)}
-        # Numbered over all questions, so that one seed draws the same questions for every row.
+        # All questions are numbered, answered or not, so that one seed draws the same questions for every row.
         questions = {
             parallel: number for number, parallel in enumerate(dict.fromkeys(q.parallel for q in data.queries))
         }

@@ -41,7 +41,7 @@ def to_markdown(reproduction: Reproduction) -> str:
 
 
 def main_mean(reproduction: Reproduction) -> Mean | None:
-    """The mean over the trained languages, or else over all but English; None if there is only English."""
+    """The mean over the trained languages; if there are none, over all but English; None if only English is left."""
     return next(iter(reproduction.means), None)
 
 
@@ -129,7 +129,7 @@ def _spread(value: float, deviation: float | None) -> str:
 
 
 def _compared(reproduction: Reproduction) -> list[str]:
-    """The rows with the mean that is tested; empty if there are fewer than two."""
+    """The rows that have the tested mean; empty if there are fewer than two."""
     mean = main_mean(reproduction)
     if mean is None:
         return []
@@ -151,7 +151,7 @@ def _about_tests(reproduction: Reproduction) -> str:
 
 
 def _tests(reproduction: Reproduction, level: Level, names: Sequence[str]) -> str:
-    """A triangle: each row against those before it."""
+    """A triangular table: each row against the rows before it."""
     mean = main_mean(reproduction)
     assert mean is not None
     rows = []

@@ -25,10 +25,10 @@ class BuildState:
         inputs: What the build depends on: checksums of passages and encoder, and the settings.
 
     Attributes:
-        rows: Number of passages; None until all are in :attr:`texts`.
+        rows: Number of passages; None until :attr:`texts` holds all passages.
         dim: Dimension of the embeddings; None until the first is computed.
         encoded: Number of passages whose embeddings are in :attr:`vectors`.
-        truncated: Number of these that exceed the encoder's limit of tokens.
+        truncated: Number of encoded passages that exceed the encoder's token limit.
         texts_name: Name of the passages' file next to the index; empty until that file is about to be written.
     """
 
@@ -133,7 +133,7 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder; it is renamed first, so that a kill leaves no half of a build under its name."""
+    """Rename a folder, then remove it, so that a kill leaves no partial build under its name."""
     renamed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
     folder.replace(renamed)
     shutil.rmtree(renamed, ignore_errors=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CHUNK = 2048
-"""Passages between two saves; batches of similar length are formed within them."""
+"""Passages encoded between two saves; batches of texts of similar length are formed within a chunk."""
 BUILD_ROWS = 1 << 16
 """Rows handed to the index at once."""
 SUFFIX = ".relkt"
@@ -72,7 +72,7 @@ class IndexPaths:
         return next(name for name in names if not self.index.with_name(name).exists())
 
     def may_be_texts(self, name: str) -> bool:
-        """True if :meth:`new_texts` may have returned a name, for this index or an earlier one of the same name."""
+        """True if :meth:`new_texts` may have returned ``name``, for this index or an earlier index of the same name."""
         return re.fullmatch(re.escape(self._base) + r"\.passages(-\d+)?\.arrow", name) is not None
 
     @property
@@ -80,12 +80,12 @@ class IndexPaths:
         return self.index.name.removesuffix(SUFFIX)
 
     def texts_of_index(self) -> Path | None:
-        """The passages' file of the existing index; None without one, or if relkt would not have given it that name."""
+        """The passages' file of the existing index; None without an index, or if it names no file of relkt's."""
         try:
             name = Index.open(self.index).texts
         except (OSError, IndexFileError):
             return None
-        # An index may come from anywhere, and the file is deleted once the index is replaced.
+        # An index of unknown origin may name any file, and the named file is deleted once the index is replaced.
         return self.index.with_name(name) if name is not None and self.may_be_texts(name) else None
 
 
@@ -184,7 +184,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> IndexPaths
         try:
             Index.open(paths.index)
         except IndexFileError as error:
-            # It may be any file, even the passages' source.
+            # ``path`` may be any file, even the passages' source.
             problem = f"{paths.index} is not an index and is not overwritten: {error}"
             raise ArgumentExistsError("path", problem=problem) from error
     return paths
@@ -229,8 +229,8 @@ def _encode(
 def _write(paths: IndexPaths, state: BuildState, storage: Storage, build: str) -> None:
     """Put both files in place.
 
-    The passages get a new name, and an index that is replaced keeps its own until the new index is in place: at any
-    moment, the index and the passages it names are complete.
+    The passages' file gets a new name. The file of a replaced index is kept until the new index is in place, so the
+    index and the passages it names are complete at any moment.
     """
     assert state.dim is not None  # there is at least one passage
     before = paths.texts_of_index()

@@ -34,7 +34,7 @@ JSON_COLUMN = {b"relkt": b"json"}
 VERSION = 1
 """The version of the file layout."""
 BUILD = "build"
-"""The note that is equal in an index and in its passages' file."""
+"""The note that has the same value in an index and in its passages' file."""
 DIGEST = "texts_sha256"
 """The note in an index that holds the checksum of its passages."""
 
@@ -166,7 +166,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return self.to_table().column(TEXT)[start:stop].to_pylist()  # type: ignore[no-any-return]
 
     def digest(self) -> str:
-        """SHA-256 of all columns; the notes do not count."""
+        """SHA-256 of all columns, without the notes."""
         found = hashlib.sha256(repr(self._schema.names).encode())
         for batch in self._batches:
             found.update(batch.replace_schema_metadata(None).serialize())
@@ -177,7 +177,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return pa.Table.from_batches(self._batches, self._schema)
 
     def values(self, column: str, limit: int | None = None) -> dict[Any, int]:
-        """The values of a column with their numbers of passages, most frequent first (ties: first row first).
+        """The values of a column and the number of passages with each, most frequent first (ties: first row first).
 
         Args:
             column: The column.

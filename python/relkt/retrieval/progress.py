@@ -14,4 +14,4 @@ class IndexProgress:
         """Called when ``passages`` more passages are encoded."""
 
     def truncated(self, passages: int, limit: int) -> None:
-        """Called if ``passages`` passages exceed the encoder's ``limit`` of tokens, so that it drops their ends."""
+        """Called if ``passages`` passages exceed the encoder's ``limit`` of tokens and are truncated."""

@@ -58,14 +58,14 @@ class Retriever:
         index: The index.
         passages: One passage for each row of the index: the result of :meth:`PassageStore.open`, or passages as for
             :meth:`build`.
-        encoder: The encoder that embedded the passages. A name is loaded when it is first needed. Default: the name
-            noted in the passages' file.
+        encoder: The encoder that embedded the passages. An encoder given by name is loaded when first needed. Default:
+            the name noted in the passages' file.
         query_prompt: Put before each question; default: as noted in the passages' file, or the encoder's own.
         device: Device of an encoder given by name; default: a GPU if available.
 
     Raises:
         IndexFileError: If the passages belong to another index.
-        ValueError: If index and passages differ in number, or index and encoder in dimension.
+        ValueError: If index and passages differ in length, or index and encoder differ in dimension.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Retriever:
         for row, question in enumerate(questions):
             if not isinstance(question, str) or not question.strip():
                 raise ValueError(f"questions: expected a text in row {row}, got {question!r}")
-        # One thread at a time: fast tokenizers refuse a second one, and the encoder is loaded once.
+        # One thread at a time: fast tokenizers refuse a second thread, and the encoder is loaded only once.
         with self._lock:
             return encode_queries(self.encoder, questions, batch_size=batch_size, prompt=self._query_prompt)
 
@@ -282,7 +282,7 @@ class Retriever:
         ]
 
     def _check_rows(self, rows: NDArray[np.int64]) -> None:
-        """Check that rows still have their passages; in an index changed since it was opened, they may have moved."""
+        """Check that each row still has its passage; rows may have moved if the index changed after it was opened."""
         if self.passages.notes.get(BUILD) is None or self.index.path is not None:
             return
         ids = self.index.ids
@@ -299,7 +299,7 @@ def open_texts(index: Index, path: Path, *, verify: bool = False) -> PassageStor
 
     Args:
         index: The index.
-        path: Its file.
+        path: The index file.
         verify: Compare the passages with the checksum in the index.
 
     Raises:

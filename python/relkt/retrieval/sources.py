@@ -26,7 +26,7 @@ ENDINGS = (*JSON_LINES, *TABLES, *_PLAIN)
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns (or JSON keys) of a source; unnamed columns are kept as further fields.
+    """The columns (or JSON keys) of a source; columns not named here are kept as further fields.
 
     Args:
         text: The text to embed.
@@ -52,7 +52,7 @@ class Source:
 
     Args:
         records: Returns a new iterator over records and their places.
-        columns: The meaning of their keys.
+        columns: The meaning of the records' keys.
         fingerprint: Returns values that identify the current passages without reading them, e.g. paths, sizes and
             modification times.
         name: The source's name in messages.
@@ -75,10 +75,11 @@ def read_passages(
     Args:
         path: One file or several: JSON lines (``.jsonl``, ``.ndjson``), CSV with a header (``.csv``, or ``.tsv`` with
             tabs; all values are texts), Parquet (``.parquet``; columns of embeddings are dropped) or plain text
-            (``.txt``, ``.md``); or a folder. A folder with ``corpus.jsonl`` has the BEIR layout; of any other folder,
-            all tables are read in the order of their names, or all plain texts if it has no table.
+            (``.txt``, ``.md``); or a folder. A folder with ``corpus.jsonl`` has the BEIR layout; in any other folder,
+            all tables are read in the order of their names, or all plain texts if there are no tables.
         columns: The meaning of the columns. In the BEIR layout, ``document`` and ``language`` may be in ``metadata``.
-        unit: The passages of a plain text. Their document is the file name, and their id the file name and line.
+        unit: The unit of a plain text that becomes a passage. Its document is the file name; its id is the file name
+            and line.
 
     Raises:
         DataError: If a file does not exist or is of an unknown kind, or no file is given.
@@ -116,7 +117,7 @@ def from_passages(passages: Iterable[IndexedPassage | Passage | Mapping[str, Any
 
     Args:
         passages: Texts, mappings with the default keys of :class:`Columns`, or passage objects. An iterator is
-            exhausted.
+            consumed.
 
     Raises:
         TypeError: If an item is of another type.

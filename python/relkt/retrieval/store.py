@@ -68,7 +68,7 @@ def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
     Args:
         source: The passages.
         path: The file.
-        notes: Notes to store with the passages, as JSON can hold them.
+        notes: Notes to store with the passages, as JSON values.
 
     Returns:
         Number of passages.
@@ -174,7 +174,7 @@ def _batches(source: Source, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _records(source: Source) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """For each record: its place, all of its own columns, and its other columns."""
+    """For each record: its place, the values of :data:`OWN_COLUMNS`, and its other columns."""
     names = source.columns
     id_column = names.id
     for row, (where, record) in enumerate(source.records()):
@@ -198,7 +198,7 @@ def _records(source: Source) -> Iterator[tuple[str, dict[str, Any], dict[str, An
                 )
         metadata = record.get("metadata")
         if id_column == "_id" and isinstance(metadata, Mapping):
-            # The BEIR layout allows these in the metadata.
+            # The BEIR layout allows these columns in the metadata.
             for name in (DOCUMENT, LANGUAGE):
                 if own[name] is None:
                     own[name] = _optional(metadata, None, name, where)

@@ -85,8 +85,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new, empty folder that replaces ``path`` when the context ends without an error, and is deleted otherwise.
 
     On Linux, both names are exchanged in one step. Elsewhere the old folder is renamed first; if the process is killed
-    before the new one has its name, the next call restores the old one. Only one process at a time may write ``path``:
-    temporary folders of killed processes are deleted. Missing parent folders are made.
+    before the new folder is renamed, the next call restores the old folder. Only one process at a time may write
+    ``path``: temporary folders of killed processes are deleted. Missing parent folders are made.
 
     Raises:
         NotADirectoryError: If ``path`` exists and is not a folder.
@@ -113,7 +113,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             new.rename(target)
     finally:
         _restore(target, old)
-        # After an exchange, the old folder has the new one's temporary name.
+        # After an exchange, the old folder has the temporary name of the new folder.
         shutil.rmtree(new, ignore_errors=True)
     _sync(target.parent)
 
@@ -130,7 +130,7 @@ def is_temporary(name: str) -> str | None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Delete what killed processes left when they wrote ``path``, and restore an old folder without a successor.
+    """Delete what killed writers of ``path`` left, and restore an old folder that has no successor.
 
     Names that end in :data:`PARTIAL` are kept, since relkt may not have made them.
     """
@@ -156,7 +156,7 @@ def _restore(target: Path, old: Path) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    # Tested before links are resolved: /dev/stdout leads to a name that cannot be opened.
+    # Tested before links are resolved, because /dev/stdout resolves to a name that cannot be opened.
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -181,7 +181,7 @@ def _replaced(path: Path) -> IO[bytes]:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file's content, or a folder's names, to disk where the system can do that by name."""
+    """Flush a file's content, or a folder's names, to disk, if the system supports this."""
     if path.is_symlink():
         return
     with suppress(OSError):  # Windows opens no folders, and some file systems cannot flush them

@@ -21,9 +21,9 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``FOLDER.lock`` while the context lasts.
 
-    It is a lock of the operating system, which is released however the process ends, so the lock file of a killed
-    process does not block others. On a file system without locks, nothing is locked. A lock file that relkt made is
-    deleted at the end; an empty file that existed before also serves as a lock, and is kept.
+    The operating system releases the lock however the process ends, so the lock file of a killed process does not block
+    others. On a file system without locks, nothing is locked. A lock file that relkt made is deleted at the end; an
+    empty file that existed before also serves as a lock, and is kept.
 
     Args:
         folder: The folder that only one process may use; it need not exist.
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise
         if _is_at(file, path):
             break
-        file.close()  # its process has just ended and deleted it
+        file.close()  # the process that held it has just ended and deleted it
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """Manifests of resumable work.
 
 Work that can be resumed lies in a folder with a manifest: a JSON file that lists what the work depends on. A later call
-compares the manifest with its own arguments. Equal: it resumes. Different: the error lists each value that differs.
-Which files in the folder may be deleted follows from their names (:meth:`Manifest.owns`).
+compares the manifest with its own arguments. If they are equal, the call resumes the work; otherwise, the error lists
+each value that differs. Files that relkt may delete are recognised by their names (:meth:`Manifest.owns`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
         prefix: Put before each name.
 
     Returns:
-        The differences, in the order of the keys of ``was``, then of those that only ``now`` has.
+        The differences, in the order of the keys: first the keys of ``was``, then the keys that only ``now`` has.
     """
     found: list[Difference] = []
     for key in dict.fromkeys([*was, *now]):
@@ -74,8 +74,8 @@ class Manifest:
         folder: The folder; it need not exist.
         name: The manifest's file name.
         mark: Values that every manifest of this kind starts with, e.g. ``{"relkt": "mining", "version": 3}``. A file
-            whose first value is another is not a manifest of this kind; the others count as differences.
-        owned: Regular expressions of the other names that relkt writes into the folder.
+            with another first value is not a manifest of this kind; a difference in another value is reported.
+        owned: Regular expressions for the names of the other files that relkt writes into the folder.
     """
 
     folder: Path
@@ -89,7 +89,7 @@ class Manifest:
         return self.folder / self.name
 
     def exists(self) -> bool:
-        """True if the folder has a manifest, so that work was started in it."""
+        """True if the folder has a manifest, i.e. work was started in it."""
         return self.path.is_file()
 
     def read(self) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ class Manifest:
         return found
 
     def differences(self, values: Mapping[str, Any]) -> list[Difference]:
-        """The values that differ from those in the manifest, which must exist.
+        """The differences between the manifest, which must exist, and ``values``.
 
         Raises:
             FolderError: As for :meth:`read`.
@@ -120,7 +120,7 @@ class Manifest:
         """Write the mark and the values; makes the folder if it is missing.
 
         Args:
-            values: What the work depends on, as JSON can hold it.
+            values: What the work depends on, as JSON values.
             indent: As for :func:`json.dumps`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,16 +129,16 @@ class Manifest:
             file.write(text.encode())
 
     def owns(self, name: str) -> bool:
-        """True if relkt writes a file of this name into the folder, or a temporary file for one."""
+        """True if relkt gives this name to a file in the folder, or to the temporary file of one."""
         name = is_temporary(name) or name
         return name == self.name or any(re.fullmatch(pattern, name) for pattern in self.owned)
 
     def others(self) -> list[str]:
-        """The names in the folder that are not relkt's, sorted; folders are not, unless they are links."""
+        """The names in the folder, without relkt's files, sorted; all subfolders are included."""
         return sorted(path.name for path in self._paths() if not self._is_own(path))
 
     def remove_owned(self) -> None:
-        """Delete relkt's files; the manifest last, so that a folder that is left half deleted is still recognised."""
+        """Delete relkt's files, the manifest last, so that a half-deleted folder is still recognised."""
         for path in sorted(filter(self._is_own, self._paths()), key=lambda path: path.name == self.name):
             path.unlink(missing_ok=True)
 

@@ -110,7 +110,7 @@ class Block:
             self._exclude.mask(scores, start)
         if self._groups is None or self.call.groups is None:
             return
-        # After sorting, each group of the chunk is a run; only the runs of positives' groups are masked.
+        # After sorting, the rows of each group are contiguous; only the rows of positives' groups are masked.
         groups, order = self.call.groups[start : start + scores.shape[1]].sort()
         first = torch.searchsorted(groups, self._groups.columns)
         length = torch.searchsorted(groups, self._groups.columns, right=True) - first

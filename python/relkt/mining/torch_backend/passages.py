@@ -56,7 +56,7 @@ class TorchPassages:
 
         Raises:
             TypeError: If it is neither a tensor nor an array, or has another dtype.
-            ValueError: If it is empty, its width is not that of the passages, or a row is all zeros or not finite.
+            ValueError: If it is empty or has another width than the passages, or a row is all zeros or not finite.
         """
         if isinstance(queries, np.ndarray):
             queries = torch.tensor(as_rows("queries", queries))
@@ -69,7 +69,7 @@ class TorchPassages:
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
             positives: Rows of each query's positives.
-            threads: Ignored, because torch has its own setting; the core has this argument.
+            threads: Ignored, because torch has its own setting; accepted because the core has it.
 
         Returns:
             (b,) float32, NaN for a query without positives.
@@ -104,19 +104,19 @@ class TorchPassages:
 
         Args:
             queries: (b, d) float32 or float16, of any norm; moved to the device of the passages.
-            lists: One (num, above, below) per result: the ``num`` best candidates, 1 to n, with above < score < below,
-                both limits (b,) float64.
+            lists: One (num, above, below) per result: the best ``num`` (1 to n) candidates with above < score < below;
+                both limits are (b,) float64.
             positives: Rows of each query's positives; may be empty.
             exclude: Excluded rows of each query. Default: no rows.
             groups: (n,) int64, group of each passage. Default: no groups.
             max_positive_similarity: Maximum cosine of a candidate with a positive. Default: no limit.
-            threads: Ignored, because torch has its own setting; the core has this argument.
+            threads: Ignored, because torch has its own setting; accepted because the core has it.
 
         Returns:
             For each list: rows (b, num) int64, highest score first, ties by lower row, then -1; scores (b, num)
-            float32, then NaN; too_similar (b,) int64, number of passages other than positives that score ``below`` or
-            more; near_positive (b,) int64, number of passages inside the window that ``max_positive_similarity``
-            rejected before the last result in the ranking, or in the whole window if it has fewer than ``num`` results.
+            float32, then NaN; too_similar (b,) int64, number of passages, positives not counted, with score >= below;
+            near_positive (b,) int64, number of passages inside the window that ``max_positive_similarity`` rejected:
+            those that rank before the last result, or all if there are fewer than ``num`` results.
 
         Raises:
             TypeError: If queries are not a dense 2-D tensor of float32 or float16.

@@ -61,7 +61,7 @@ def _mine_block(block: Block, num_passages: int) -> list[Found]:
 def _count_near(
     block: Block, num_passages: int, which: Tensor, found: list[tuple[Tensor, Tensor, Tensor]], near: list[Tensor]
 ) -> None:
-    """Sets near_positive for the queries ``which`` of a block, in a second pass.
+    """Sets near_positive for the block's queries ``which``, in a second pass.
 
     A candidate inside the window that ranks before the last result was either returned or rejected as a near-duplicate.
     """

@@ -63,8 +63,8 @@ def over(limit: Tensor) -> Tensor:
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """Computes float32 matrix products without TF32, bfloat16 and autocast; restores all settings at the end."""
-    # torch 2.9 has one setting per operation besides the old global one. Reading the global one fails if they
-    # contradict each other, so the settings per operation are set first.
+    # torch 2.9 has a setting per operation besides the old global setting. Reading the global setting fails if it
+    # contradicts the others, so the settings per operation are set first.
     operations = [
         backend.matmul
         for backend in (torch.backends.cuda, torch.backends.mkldnn)

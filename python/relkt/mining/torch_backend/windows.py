@@ -57,7 +57,7 @@ class Best(_Window):
 
     def candidates(self, scores: Tensor) -> Tensor:
         """Cells that may be among the best."""
-        # Row numbers ascend, so a later row must exceed the threshold: it loses a tie.
+        # Row numbers ascend and later rows lose ties, so a later row must exceed the threshold.
         return self.possible(scores, torch.maximum(self.above, self._threshold))
 
     def count_too_similar(self, scores: Tensor, start: int) -> None:
@@ -80,7 +80,7 @@ class Best(_Window):
         self._merge(*self.inside(scores, cells, start))
 
     def _chunk_threshold(self, scores: Tensor) -> Tensor:
-        """A threshold for cells of the chunk: cells at or below it rank after num others of the chunk."""
+        """A threshold: cells at or below it rank after num other cells of the chunk."""
         # Let m be the minimum of num cells that are certainly in the window. Their exact scores are at least m - bound,
         # so a cell that ranks among them has an approximate score of at least m - 2 bound.
         best = torch.where(self.certain(scores, self.above), scores, NEVER).topk(self.num, dim=1, sorted=False).values
@@ -111,7 +111,7 @@ class Best(_Window):
 
 
 class End(_Window):
-    """Counts the rows inside a window that rank before the last result, or all if there are fewer than num results.
+    """Counts the rows in a window that rank before the last result, or all if there are fewer than num results.
 
     Args:
         rows, scores, number: Results of :meth:`Best.found` for the queries of the block.

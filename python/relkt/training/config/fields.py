@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 def from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
-    """Make a configuration from plain values; ``prefix`` is their table, for messages.
+    """Make a configuration from plain values; ``prefix`` names their table in messages.
 
     Raises:
         ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.

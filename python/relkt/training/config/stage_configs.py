@@ -41,16 +41,16 @@ class StageConfig:
         epochs: Maximum number of epochs; early stopping may end the stage sooner.
         learning_rate: Adam's learning rate.
         batch_size: Examples of one optimizer step. The last batch of an epoch may be smaller; none is dropped.
-        accumulation: Number of micro-batches of a batch, to save memory; the gradient is that of the whole batch.
+        accumulation: Number of micro-batches of a batch, to save memory; the gradient still covers the whole batch.
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         adam_epsilon: Adam's epsilon; 1e-7 is the default of Keras, which the authors used.
         max_grad_norm: Norm to which larger gradients are scaled down; 0 does not scale them.
         warmup_steps: Steps over which the learning rate rises linearly from 0.
         schedule: Learning rate after the warm-up steps.
         halve_lr_every: The learning rate is halved at the 1st, the ``n + 1``-th, the ``2 n + 1``-th ... consecutive
-            evaluation without a better dev P@1; 1 at each, 0 never.
-        evaluations_per_epoch: Dev evaluations per epoch, evenly spaced, the last one at its end. A checkpoint follows
-            each, so a killed run repeats at most the steps between two evaluations.
+            evaluation without a better dev P@1; 1 halves it at each, 0 never.
+        evaluations_per_epoch: Dev evaluations per epoch, evenly spaced, the last at the end of the epoch. A checkpoint
+            follows each, so a killed run repeats at most the steps between two evaluations.
         patience: Number of consecutive evaluations without a better dev P@1 after which the stage ends; 0 never ends it
             early.
         min_epochs: Number of epochs before which the stage never ends early.
@@ -172,10 +172,10 @@ class TeacherConfig(TripletConfig):
 class ContrastiveConfig(StageConfig):
     """The contrastive stage, not part of the paper: InfoNCE of a question against all passages of a batch of documents.
 
-    A batch consists of documents with all of their passages, so the passages hardest to tell from a question's
-    positive, those of the same document, are among its negatives. Anchors are the questions, and pseudo-questions:
+    A batch consists of documents with all of their passages, so a question's negatives include the passages that are
+    hardest to tell from its positive: those of the same document. Anchors are the questions and pseudo-questions, i.e.
     spans cut from the passages and their translations. An epoch has each question in each language at least once; it
-    goes through the documents as often as needed.
+    repeats the documents as often as needed.
 
     Args:
         batch_size: *Documents* of one optimizer step; the batches of an epoch differ in size by at most one.
@@ -191,7 +191,7 @@ class ContrastiveConfig(StageConfig):
         transfer_weight: Weight of the transfer of questions in ``parallel_languages``; a batch has each question in one
             of them. 0 excludes them.
         tuned_shares: After the last step, the weights w that the stage started from and the best weights v are
-            averaged, ``w + share * (v - w)``, with the share of the best dev P@1, the first of equals (WiSE-FT,
+            averaged, ``w + share * (v - w)``, with the share that gives the best dev P@1, the first in a tie (WiSE-FT,
             Wortsman et al., CVPR 2022). Each in (0, 1]; 1 is the stage's own result.
     """
 
@@ -226,8 +226,8 @@ class DistillationConfig(StageConfig):
     passages as P. A text in any language with the unit embedding u costs ``embedding_weight * |u - v|**2``, plus
     ``score_weight`` times the Kullback-Leibler divergence of ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all*
     passages, plus, for a labelled question, ``label_weight`` times InfoNCE of its passage against all others. This is
-    the paper's transfer (section 2.2) with the ranking instead of most of the distance, and with sentences of
-    translated passages as further texts. Each text has its own loss, so ``accumulation`` saves memory at no cost.
+    the paper's transfer (section 2.2), but the ranking replaces most of the distance, and sentences of translated
+    passages are further texts. Each text has its own loss, so ``accumulation`` saves memory at no cost.
 
     With parallel text (``relkt.train(..., parallel=...)``), translations follow the teacher's embeddings of their
     English texts in the same way, and P also holds up to 2,048 of these English texts.
@@ -242,8 +242,8 @@ class DistillationConfig(StageConfig):
         segment_share: Share of the passages' sentences in an epoch, each in one language, in [0, 1].
         passage_share: Share of the passages in an epoch, in [0, 1]; their targets are their own embeddings.
         parallel_pairs: Number of pairs of parallel text in an epoch, at most.
-        parallel_exponent: The share of a language with n pairs is proportional to n to this power: 1 keeps the sizes, 0
-            gives every language the same share. In [0, 1].
+        parallel_exponent: The share of a language with n pairs is proportional to n ** ``parallel_exponent``: 1 keeps
+            the sizes, 0 gives every language the same share. In [0, 1].
         tuned_shares: As for :class:`ContrastiveConfig`.
     """
 
@@ -287,12 +287,12 @@ class TransferConfig(StageConfig):
         scale: Factor of all three terms.
         reduction: Reduction over the batch; the authors average.
         include_english: True to train also on the English questions of the data set if English is not among the
-            training languages, which keeps their embeddings stable. The authors do not.
-        parallel_passages: True to pull the translation of a passage into the language of a question, if there is one,
+            training languages, to keep their embeddings stable. The authors do not.
+        parallel_passages: True to pull also the translation of a passage in the question's language, if it exists,
             towards the teacher's embedding of the passage, with the weight ``passage_passage``. The authors have no
             such term.
-        always_project: True to append a trained projection to the student for any other model as the teacher. By
-            default, the student gets one only if the numbers of dimensions differ.
+        always_project: True to append a trained projection to the student whenever the teacher is another model; False
+            to append it only if the numbers of dimensions differ.
         projection_ridge: Ridge of the least-squares fit that initializes the projection, relative to the variance of
             the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
     """

@@ -55,18 +55,17 @@ class TrainConfig:
         parallel_languages: Languages whose texts are used as translations of English texts, without their labels, in
             the vocabulary, contrastive and distillation stages. They do not count as trained.
         level: Level of positives and negatives: single passages, or documents (their passages joined, as the authors
-            did for XQuAD). The contrastive stage always contrasts passages; there, this is the level of the dev
-            evaluations.
+            did for XQuAD). The contrastive stage always contrasts passages; only its dev evaluations use this level.
         stages: The stages to run, in order. Default: the three of the paper.
         seed: Seed of all random choices. On CPU, runs with the same seed and number of threads are reproducible.
         precision: Number format of the forward pass in training.
-        freeze_embeddings: True to exclude the encoder's token embeddings (not those of positions) from training.
+        freeze_embeddings: True to exclude the encoder's token embeddings (but not position embeddings) from training.
             This is faster, and keeps the embeddings of tokens that do not occur in the training languages consistent.
         encode_batch_size: Texts encoded at once for mining and evaluation.
         chunk_tokens: Maximum number of tokens of a forward pass in training, padding included; 0 for no limit. The
             questions and the passages of a step (with ``accumulation``, of a micro-batch) are sorted by length and
-            split into chunks, which avoids padding; the gradient is that of the whole step. A longer text is a chunk by
-            itself.
+            split into chunks, which avoids padding; the gradient still covers the whole step. A longer text is a chunk
+            by itself.
         gradient_cache: True to keep the activations of only ``chunk_tokens`` tokens in memory, not those of the
             whole step. The other chunks are encoded again once the loss is known (Gao et al., RepL4NLP 2021), which
             takes a third more time. Only the embeddings then limit the size of a step.
@@ -135,7 +134,7 @@ class TrainConfig:
 
     @property
     def uses_translations(self) -> bool:
-        """True if the stages use translations of passages, if the data set has them."""
+        """True if the stages use translations of passages when the data set has them."""
         return (
             Stage.VOCABULARY in self.stages
             or (Stage.CONTRASTIVE in self.stages and self.contrastive.parallel_passages)

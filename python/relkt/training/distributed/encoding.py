@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from relkt import encoders
 from relkt.training.distributed.processes import largest_over_processes, num_processes, rank, sum_over_processes
 
-# Rows exchanged at once; bounds the GPU memory needed besides the model.
+# Number of rows exchanged at once; it bounds the GPU memory needed besides the model.
 _ROWS_AT_ONCE = 16384
 
 
@@ -32,7 +32,7 @@ def _shared(
 ) -> NDArray[Any]:
     if num_processes() == 1:
         return encode(model, texts, batch_size=batch_size)
-    # Dealt out by length, so that all processes have about the same work.
+    # Texts are dealt out by length, so that all processes have about the same work.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     own = order[rank() :: num_processes()]
     embeddings = encode(model, [texts[row] for row in own], batch_size=batch_size)
