@@ -64,7 +64,7 @@ def check_texts(
         seed: Seed of the choice of held-out pairs.
 
     Raises:
-        TypeError: If one of them has another type.
+        TypeError: If an argument has the wrong type.
         ValueError: If both are None, or there are too few pairs.
     """
     if data is not None and not isinstance(data, RetrievalData):
@@ -101,7 +101,7 @@ def open_run(
     Nothing is written. Arguments as for :func:`relkt.training.train`.
 
     Raises:
-        ValueError: If they differ from those of the run to resume, or between the processes of a job.
+        ValueError: If the arguments differ from the run to resume, or between the processes of a job.
         FileExistsError: If the folder is not empty and ``resume`` is False.
     """
     identity = {
@@ -113,7 +113,7 @@ def open_run(
     check_same({**identity, "output_dir": str(path.resolve()), "config": config, "resume": resume})
     run = RunDirectory.open(path, config, identity, resume=resume)
     if run.config.uses_translations:
-        # Runs that do not use translations can be resumed with other ones.
+        # Runs that do not use translations can be resumed with other translations.
         translations = {"translations": translations_checksum(data)}
         check_same(translations)
         run.require(translations)
@@ -132,7 +132,7 @@ def prepare(
     Arguments as for :func:`relkt.training.train`.
 
     Raises:
-        ValueError: If the run cannot be done with them.
+        ValueError: If the run cannot use them.
     """
     _check_stages(config, teacher, parallel)
     train = data.select(split=Split.TRAIN)
@@ -173,7 +173,7 @@ def _check_stages(config: TrainConfig, teacher: SentenceTransformer | None, para
     """Check that the stages use the teacher and the parallel text.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If no stage uses the teacher, or none uses the parallel text.
     """
     stages = ", ".join(stage.value for stage in config.stages)
     if teacher is not None and not set(_WITH_TEACHER) & set(config.stages):
@@ -204,7 +204,7 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
     """Check that a model can be trained on its device with the configured precision.
 
     Raises:
-        ValueError: If the device does not support the precision; if the model is on another GPU than the first, in a
+        ValueError: If the device does not support the precision; if the model is on a GPU other than the first, in a
             job of one process; or if its weights are not float32.
     """
     if config.precision is Precision.FLOAT16 and model.device.type != "cuda":
@@ -225,7 +225,7 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
 
 
 def _check_english(training_set: TrainingSet, config: TrainConfig) -> None:
-    """Check that the stages that learn from English questions have some; warn if some are missing.
+    """Check that stages that learn from English questions have any; warn if some are missing.
 
     Raises:
         ValueError: If no question has an English translation.

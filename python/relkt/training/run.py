@@ -30,7 +30,7 @@ from relkt.training.records.run_directory import RunDirectory
 from relkt.training.stages import Prepared
 
 HELD_OUT_SEED = 42
-"""Seed of the choice of pairs that are held out where there is no data set. Fixed, so that runs are comparable."""
+"""Seed for holding out pairs if there is no data set. Fixed, so that runs are comparable."""
 
 
 def train(
@@ -47,14 +47,14 @@ def train(
     """Train a cross-lingual retriever in stages: vocabulary, warm-up, teacher, contrastive, distillation and language
     knowledge transfer, or some of them.
 
-    Each stage starts from the best weights of the previous one by dev P@1 (the mean over the training languages). The
-    start of a stage is evaluated too, so a stage that improves nothing changes nothing. The vocabulary stage is an
-    exception; its new pieces are always kept. The train split is trained on, the dev split selects weights, and the
-    test split is evaluated before the first stage and after each stage.
+    Each stage starts from the best weights of the previous stage by dev P@1 (the mean over the training languages). The
+    weights at the start of a stage are evaluated too, so a stage without improvement keeps them. The vocabulary stage
+    is an exception; its new pieces are always kept. Training uses the train split, the dev split selects weights, and
+    the test split is evaluated before the first stage and after each stage.
 
-    With ``resume=True``, a run that was killed at any moment continues from its last checkpoint; there is one after
-    each dev evaluation. It continues with the same random state and order of examples. On CPU, with the same number of
-    threads (and processes), it ends with the same weights and ``metrics.jsonl`` as an uninterrupted run.
+    With ``resume=True``, a run that was killed at any moment continues from its last checkpoint, with the same random
+    state and order of examples. Each dev evaluation is followed by a checkpoint. On CPU, with the same number of
+    threads (and processes), a resumed run ends with the same weights and ``metrics.jsonl`` as an uninterrupted run.
 
     Several processes started by ``torchrun`` or ``accelerate launch`` train one model together if all of them call this
     function with the same model, data, configuration and folder; all processes must be able to read the folder. Each
@@ -69,22 +69,24 @@ def train(
         data: The data set, with train and dev questions in every language trained. It also needs English questions,
             even if English is not trained: the warm-up searches for negatives with the English translations of the
             training questions, and distillation and transfer learn from them. If a question has no English translation,
-            its own text is used, and a warning counts these questions; if no question has one, these stages raise an
-            error. Documents that the data set holds out reach no stage. With None, training uses ``parallel`` alone,
-            and some of its pairs become dev and test questions.
+            its own text is used, and a warning counts these questions; if no question has a translation, these stages
+            raise an error. No stage sees documents that the data set holds out. With None, training uses ``parallel``
+            alone, and some of its pairs become dev and test questions.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
             (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.
-        config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, that of the run.
-        teacher: Another model as the teacher of the distillation and transfer stages. The student learns its embeddings
-            and ends up in its space, so the student's questions can search an index of passages that the teacher
-            embedded. If their dimensions differ, the student gets a projection (sentence-transformers' modules
-            ``Dense`` and ``Normalize``), which is trained and saved with it; the stage then starts from the projected
-            model. The teacher is not changed, and uses its own prompts. Default: the student at the start of the stage,
-            as in the paper.
+        config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, the run's
+            configuration.
+        teacher: Another model as the teacher of the distillation and transfer stages. The student learns the teacher's
+            embedding space, so the student's questions can search an index of passages that the teacher embedded. If
+            the dimensions differ, the student gets a projection (sentence-transformers' modules ``Dense`` and
+            ``Normalize``), which is trained and saved with it; the stage then starts from the projected model. The
+            teacher is not changed, and uses its own prompts. Default: the student at the start of the stage, as in the
+            paper.
         parallel: Parallel text (:func:`relkt.load_parallel`) for the vocabulary and distillation stages. Pairs with a
             text of a dev or test question, or of a held-out document, are left out.
-        resume: Continue the run in ``output_dir``, or start it if there is none. Pass the same model, data and teacher.
+        resume: Continue the run in ``output_dir``, or start a new run if there is none. Pass the same model, data and
+            teacher.
         progress: Receives the progress of the run. Default: progress bars if standard error is a terminal, or in a
             notebook with ipywidgets; otherwise nothing. ``Progress()`` reports nothing.
 
@@ -176,8 +178,8 @@ def _save_final_model(model: SentenceTransformer, prepared: Prepared, run: RunDi
     if run.model_path.exists():
         return
     with run.replace_folder(run.model_path) as folder:
-        # Copied, not saved again: saved files depend on what a model has done since it was loaded (a tokenizer keeps
-        # its last truncation), and a resumed run may have done nothing.
+        # Copy instead of saving again: saved files depend on how a model was used since it was loaded (a tokenizer
+        # keeps its last truncation), and a resumed run may not have used it.
         shutil.copytree(run.stage_model(run.config.stages[-1]), folder, dirs_exist_ok=True)
         (folder / CARD).write_text(_card(model, prepared, run), encoding="utf-8")
 

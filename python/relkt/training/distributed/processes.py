@@ -89,7 +89,7 @@ def rank() -> int:
 
 
 def from_rank_0(find: Callable[[], _T]) -> _T:
-    """Call a function in rank 0 only; every process gets its result, or its exception.
+    """Call a function in rank 0 only; every process gets the result or the exception.
 
     All processes must call this. Rank 0 starts when all have arrived, and all continue when it is done.
 
@@ -126,7 +126,7 @@ def from_rank_0(find: Callable[[], _T]) -> _T:
 
 
 def from_all(value: _T) -> list[_T]:
-    """The values that all processes call this with, by rank."""
+    """The ``value`` of every process, by rank."""
     if num_processes() == 1:
         return [value]
     values: list[Any] = [None] * num_processes()
@@ -164,7 +164,7 @@ def on_rank_0(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def sum_over_processes(values: Tensor) -> None:
-    """Replace a tensor by its sum over the processes, in place; bit-identical in all of them."""
+    """Replace a tensor by its sum over the processes, in place; the sums are bit-identical."""
     if num_processes() > 1:
         distributed.all_reduce(values)
 
@@ -188,8 +188,8 @@ def share_weights(model: nn.Module) -> None:
 def sum_gradients(model: nn.Module) -> None:
     """Replace the gradients of a model by their sums over the processes.
 
-    A parameter without a gradient in any process stays without one: an optimizer with weight decay would treat a
-    gradient of zero differently.
+    A parameter that has no gradient in any process keeps none: an optimizer with weight decay would treat a gradient of
+    zero differently.
     """
     if num_processes() == 1:
         return

@@ -1,4 +1,4 @@
-"""Negatives of the warm-up stage: BM25 candidates or random ones that do not answer the question."""
+"""Negatives of the warm-up stage: BM25 or random candidates that do not answer the question."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def split_words(texts: Sequence[str]) -> list[list[str]]:
 def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> Rows:
     """The best BM25 candidates for each question, without blocked ones.
 
-    The query is the English translation of a question, or without a translation the question itself. Blocked candidates
+    The query is the English translation of a question; if there is none, the question itself. Blocked candidates
     (:meth:`TrainingSet.blocked`) are removed before ranking, so a question has fewer than ``num_negatives`` negatives
     only if the data set has fewer candidates left. Candidates with equal scores are ranked at random; otherwise, every
     question that shares no word with any candidate (e.g. in another script, without a translation) would get the first
@@ -66,11 +66,11 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
         seed: Seed of the order among equal scores.
 
     Returns:
-        Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; by question and positive,
-        best BM25 rank first. Questions with the same English text and positives have the same negatives.
+        Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; by question, positive and BM25
+        rank. Questions with the same English text and positives have the same negatives.
 
     Reference:
-        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The authors split at spaces instead.
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The paper splits texts at spaces only.
     """
     index = BM25Index(examples.candidates.texts)
     questions = sorted(set(examples.english))
@@ -105,7 +105,7 @@ def random_negatives(examples: TrainingSet, *, num_negatives: int, seed: int, ep
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """Silence a library that sets its own log level to DEBUG, up to warnings."""
+    """Show only warnings and errors of a library that sets its own log level to DEBUG."""
     logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.WARNING)

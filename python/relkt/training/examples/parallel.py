@@ -22,8 +22,8 @@ def parallel_sentences(data: RetrievalData, languages: tuple[str, ...]) -> list[
         languages: Languages of the translations.
 
     Returns:
-        For each text, language -> text, English first. For each passage, its sentences (also those without a
-        translation), then the whole passage if a language needs it.
+        Dictionaries language -> text, English first: the sentences of each passage (also those without a translation),
+        then the whole passage if a language needs it.
     """
     found: list[dict[str, str]] = []
     for passage in data.passages:
@@ -49,7 +49,7 @@ def parallel_sentences(data: RetrievalData, languages: tuple[str, ...]) -> list[
 
 
 def warn_of_untranslated(training_set: TrainingSet, languages: tuple[str, ...]) -> None:
-    """Warn of questions in some languages that are skipped because they have no English translation."""
+    """Warn that questions in some languages are skipped because they have no English translation."""
     questions = [q for q in training_set.queries if q.language in languages]
     skipped = sum(q.parallel not in training_set.in_english for q in questions)
     if skipped:

@@ -16,11 +16,11 @@ MAX_HELD_OUT = 500
 _HELD_OUT_SHARE = 0.1
 """Largest share of the English texts in dev, and in test."""
 MAX_PASSAGES = 2000
-"""English texts of training pairs, at most, that are candidates besides those held out."""
+"""Maximum number of English texts of training pairs that are candidates, in addition to held-out texts."""
 
 
 def draw_pairs(parallel: ParallelText, count: int, exponent: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw pairs without replacement, rare languages more often than their share.
+    """Draw pairs without replacement; rare languages get more than their share.
 
     Args:
         parallel: The pairs.
@@ -41,7 +41,7 @@ def draw_pairs(parallel: ParallelText, count: int, exponent: float, rng: np.rand
 
 
 def _quotas(sizes: Mapping[str, int], count: int, exponent: float) -> dict[str, int]:
-    """Number of pairs of each language: shares proportional to ``size ** exponent``, none above its size."""
+    """Number of pairs of each language: proportional to ``size ** exponent``, at most ``size``."""
     count = min(count, sum(sizes.values()))
     quotas: dict[str, int] = {}
     left = dict(sizes)
@@ -50,7 +50,7 @@ def _quotas(sizes: Mapping[str, int], count: int, exponent: float) -> dict[str, 
         remaining, total = count - sum(quotas.values()), sum(weights.values())
         full = {language: size for language, size in left.items() if remaining * weights[language] / total >= size}
         if not full:
-            # Rounding by cumulative shares, so that the quotas add up to the count.
+            # Round cumulative shares, so that the quotas add up to the count.
             at, given = 0.0, 0
             for language, weight in weights.items():
                 at += remaining * weight / total
@@ -65,9 +65,9 @@ def _quotas(sizes: Mapping[str, int], count: int, exponent: float) -> dict[str, 
 def hold_out_pairs(parallel: ParallelText, seed: int) -> tuple[RetrievalData, ParallelText]:
     """Turn some pairs into dev and test questions, for a run that has no questions.
 
-    A question is a translation; its passage is the English text. English texts are assigned by a hash, so that all
-    translations of a text are in one split: at most a tenth of them to dev and to test, and at most 500 pairs of each
-    language to either. Up to 2,000 English texts of training pairs are further passages, without questions.
+    A question is a translation; its passage is the English text. A hash assigns each English text to a split, so that
+    all its translations are in that split. Dev and test each get at most a tenth of the English texts, and at most 500
+    pairs of each language. Up to 2,000 English texts of training pairs are also passages, without questions.
 
     Args:
         parallel: All pairs.
@@ -77,7 +77,7 @@ def hold_out_pairs(parallel: ParallelText, seed: int) -> tuple[RetrievalData, Pa
         The dev and test questions, with all their documents held out, and the pairs that are left for training.
 
     Raises:
-        DataError: If no language has a pair for dev or none for test.
+        DataError: If dev or test has no pair.
     """
     num_texts = len({pair.english for pair in parallel.pairs})
     num_languages = max(1, len(parallel.languages))

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 SPAN_WORDS = (5, 25)
-"""Minimum and maximum number of words of a span; a shorter text is a span by itself."""
+"""Minimum and maximum number of words of a span; a shorter text is used whole."""
 
 # Thai, Lao, Burmese, Khmer, kana and Chinese are written without spaces: up to three characters count as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -20,7 +20,7 @@ _SENTENCE_END = re.compile("(?<=[.!?;\u0964])\\s+|(?<=[\u3002\uff01\uff1f])\\s*"
 def sentences(text: str) -> list[str]:
     """A text's sentences. They end with . ! ? ; or the danda, followed by a space, or with \u3002 \uff01 \uff1f.
 
-    A heuristic to align the same text in two languages: abbreviations also end a sentence, mostly in both languages.
+    A heuristic to align a text with its translation: abbreviations also end a sentence, but mostly in both languages.
     """
     return [part for part in _SENTENCE_END.split(text.strip()) if part]
 

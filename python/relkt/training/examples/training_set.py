@@ -19,7 +19,7 @@ class TrainingSet:
     Args:
         data: The data set; the queries of its train split are used.
         languages: Languages of the questions, ISO 639-1 codes.
-        level: Single passages or documents as candidates.
+        level: Whether candidates are passages or documents.
 
     Attributes:
         data: The data set.
@@ -27,10 +27,10 @@ class TrainingSet:
         level: The level.
         queries: The questions, in the order of the data set.
         in_english: ``parallel`` -> text of the English training question; also if English is not in ``languages``.
-        english: The English translation of each question; without a translation, the question itself.
+        english: The English translation of each question, or the question itself if it has no translation.
         without_english: Number of questions in other languages that have no English translation.
         candidates: The candidate texts, ``n`` of them.
-        groups: Number of the document of each candidate, shape ``(n,)``, int64.
+        groups: Document number of each candidate, shape ``(n,)``, int64.
         pairs: Question row and candidate row of every positive, shape ``(m, 2)``, int64, by question.
 
     Raises:
@@ -77,7 +77,7 @@ class TrainingSet:
     def translations(self) -> dict[str, dict[int, str]]:
         """Language -> candidate row -> the candidate's translation, if the data set has one.
 
-        The translation of a document joins those of its passages; all must be there.
+        A document's translation joins its passages' translations; all of these must exist.
         """
         parts: dict[str, list[str]] = {}
         for passage in self.data.passages:
@@ -104,13 +104,13 @@ class TrainingSet:
         return self._positives[query]
 
     def copies(self, query: int) -> set[int]:
-        """Candidate rows whose text equals that of a positive of a question; includes the positives."""
+        """Candidate rows with the text of a positive of a question; includes the positives."""
         return {
             row for positive in self._positives[query] for row in self._rows_of_text[self.candidates.texts[positive]]
         }
 
     def check_negatives(self) -> None:
-        """Check that some question has a possible negative.
+        """Check that at least one question has a possible negative.
 
         Raises:
             ValueError: If no question has a candidate that may be its negative.

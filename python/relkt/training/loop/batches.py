@@ -25,7 +25,7 @@ class Batch:
     num_micro_batches: int
 
     def split(self) -> list[Rows]:
-        """The examples of each micro-batch, in order. None is empty; sizes differ by at most one."""
+        """The examples of each micro-batch, in order. No micro-batch is empty; sizes differ by at most 1."""
         return np.array_split(self.examples, min(self.num_micro_batches, len(self.examples)))
 
 
@@ -39,7 +39,7 @@ class BatchStream(IterableDataset[Any]):
     Args:
         examples_of_epoch: Number of the epoch, from 0 -> its examples, shape ``(t, c)``, int64; an epoch without
             examples ends the stream.
-        collate: Converts a batch into what the stream yields.
+        collate: Converts a batch into an item of the stream.
         epochs: Number of epochs.
         batch_size: Examples per batch; the last batch of an epoch may have fewer.
         num_micro_batches: Number of micro-batches per batch.
@@ -75,7 +75,7 @@ class BatchStream(IterableDataset[Any]):
             order = np.random.default_rng([*self._seed, self._epoch]).permutation(len(self._examples))
             while self._batch < self.batches_in_epoch:
                 start = self._batch * self._batch_size
-                # Advanced before the yield: while a batch is in use, the position is the one after it.
+                # Advance before the yield: while a batch is in use, the position is that of the next batch.
                 self._batch += 1
                 examples = self._examples[order[start : start + self._batch_size]]
                 yield self._collate(Batch(examples, self._num_micro_batches))
@@ -88,7 +88,7 @@ class BatchStream(IterableDataset[Any]):
 
     @property
     def epoch(self) -> float:
-        """Epochs completed, with a fraction within an epoch."""
+        """Epochs completed, including the fraction of the current epoch."""
         return self._epoch + (self._batch / self.batches_in_epoch if self._batch else 0.0)
 
     @property
@@ -97,7 +97,7 @@ class BatchStream(IterableDataset[Any]):
         return self.epoch >= self._epochs
 
     def is_due(self, times: int) -> bool:
-        """True if the latest batch reaches one of ``times`` evenly spaced points of its epoch, the last at its end."""
+        """True if the latest batch reaches one of ``times`` evenly spaced points of its epoch; the last is its end."""
         n = self.batches_in_epoch
         return n > 0 and self._batch * times // n > (self._batch - 1) * times // n
 

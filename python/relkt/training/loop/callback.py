@@ -150,7 +150,7 @@ class StageCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # All epochs of the stream are one epoch to the trainer.
+        # For the trainer, all epochs of the stream are one epoch.
         control.should_training_stop = True
 
     def _record_dev(self, step: int) -> bool:

@@ -17,10 +17,10 @@ def collate(trainer: StageTrainer, stage: TrainingStage, batch: Batch, *, chunk_
 
     Args:
         trainer: The trainer; its collator tokenizes.
-        stage: Finds the texts.
+        stage: Provides the texts.
         batch: Examples of the stage.
-        chunk_tokens: Upper bound on the tokens of a chunk; 0 puts all texts of a micro-batch into one, except in a job
-            of several processes, where each process has a chunk of its own.
+        chunk_tokens: Upper bound on the tokens of a chunk; with 0, the texts of a micro-batch are split only between
+            the processes of a job.
 
     Returns:
         ``{"micro_batches": [...]}``, as described for :class:`StageTrainer`.
@@ -29,7 +29,7 @@ def collate(trainer: StageTrainer, stage: TrainingStage, batch: Batch, *, chunk_
     for examples in batch.split():
         found = stage.batch(examples)
         columns = {QUERY_COLUMN: found.queries, PASSAGE_COLUMN: found.passages}
-        texts_of = {column: texts for column, texts in columns.items() if texts}  # either may be empty
+        texts_of = {column: texts for column, texts in columns.items() if texts}  # queries or passages may be missing
         inputs: dict[str, Any] = {"label": found.targets, "size": found.size}
         if chunk_tokens == 0 and num_processes() == 1:
             for column, texts in texts_of.items():
@@ -50,5 +50,5 @@ def _features(trainer: StageTrainer, column: str, texts: list[str]) -> dict[str,
 
 
 def _model_features(trainer: StageTrainer, column: str, texts: list[str]) -> dict[str, Any]:
-    """Features under the model's names, without the column."""
+    """Features under the model's names, without the column's prefix."""
     return {name.removeprefix(column + "_"): value for name, value in _features(trainer, column, texts).items()}

@@ -1,10 +1,10 @@
 """Forward passes in chunks, with gradient caching.
 
-1. Encode all texts in chunks of similar length; most chunks without activations.
+1. Encode all texts in chunks of similar length; keep the activations of a few chunks only.
 2. Compute the loss of all embeddings, and its gradient with respect to them.
-3. Encode each chunk without activations again, with the same random numbers, and propagate its part of the gradient.
+3. Encode the other chunks again, with the same random numbers, and propagate their parts of the gradient.
 
-Memory then holds the activations of a few chunks, and the gradient is that of the whole batch.
+Memory then holds the activations of a few chunks, and the gradient equals the gradient of the whole batch.
 
 Reference:
     Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021.
@@ -43,11 +43,11 @@ def split_by_length(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray
 
     Args:
         lengths: Number of tokens of each text, shape ``(n,)``.
-        max_tokens: Upper bound on the tokens of a chunk, its texts padded to the longest; 0 for no limit. A longer text
-            is a chunk by itself.
+        max_tokens: Upper bound on the tokens of a chunk, padding included; 0 for no limit. A longer text is a chunk by
+            itself.
 
     Returns:
-        The rows of each chunk, in order of descending length, then of row. No chunk is empty.
+        The rows of each chunk, sorted by descending length, then by row. No chunk is empty.
     """
     order = np.argsort(-lengths, kind="stable")
     chunks = []
@@ -65,14 +65,14 @@ def make_chunks(
 
     Args:
         texts: Texts of one kind (questions, or passages), at least one.
-        collate: Makes model inputs of texts. The lengths of the texts are those of its ``attention_mask``, or without a
-            mask the numbers of characters.
+        collate: Makes model inputs of texts. The length of a text is the sum of its ``attention_mask``; without a mask,
+            its number of characters.
         max_tokens: As for :func:`split_by_length`.
         first_row: Row of the first text among all texts of the micro-batch.
     """
     features = collate(list(texts))
     lengths = _lengths(texts, features)
-    # Dealt out by length, so that all processes have about the same work.
+    # Deal out texts by length, so that all processes have about the same work.
     own = np.argsort(-lengths, kind="stable")[rank() :: num_processes()]
     chunks: list[Chunk] = []
     for part in split_by_length(lengths[own], max_tokens):
@@ -81,7 +81,7 @@ def make_chunks(
         chunks.append(
             {
                 "rows": torch.from_numpy(np.arange(len(texts)) if whole else rows) + first_row,
-                # Tokenized again, not sliced: the layout of the features of several texts is up to the model.
+                # Tokenize again instead of slicing, because models differ in the layout of features.
                 "features": features if whole else collate([texts[row] for row in rows.tolist()]),
                 "tokens": int(lengths[rows].max()) * len(rows),
             }
@@ -93,18 +93,18 @@ class CachedForward:
     """A forward pass that encodes the texts of a micro-batch in chunks; :meth:`backward` is its backward pass.
 
     In a job of several processes, each encodes its own chunks, and all have the embeddings of all texts. If each runs
-    the backward pass of the same loss, the sum of their gradients is the gradient of the whole.
+    the backward pass of the same loss, the sum of their gradients is the gradient of the micro-batch.
 
     Args:
         model: The encoder.
         chunks: The chunks of this process; empty if there are fewer texts than processes.
         num_texts: Number of texts of the micro-batch, in all processes.
-        max_kept_tokens: Number of tokens whose activations stay in memory, padding included; at least one chunk keeps
-            its activations. None keeps those of all chunks.
+        max_kept_tokens: Maximum number of tokens, padding included, whose activations stay in memory; at least one
+            chunk keeps its activations. With None, all chunks do.
 
     Attributes:
         embeddings: Embeddings of all texts in their order, float32, shape ``(num_texts, d)``. Call ``backward`` on a
-            loss of them, then on this object.
+            loss computed from them, then on this object.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class CachedForward:
         self._uncached: list[tuple[Chunk, list[Tensor]]] = []
         device = next(model.parameters()).device
         parts: list[tuple[Tensor, Tensor]] = []
-        # The largest chunks come last and keep their activations: they cost most to run again.
+        # The largest chunks come last and keep their activations, because they cost most to run again.
         ordered = sorted(chunks, key=lambda chunk: chunk["tokens"])
         for place, chunk in enumerate(ordered):
             rest = sum(later["tokens"] for later in ordered[place:])
@@ -131,7 +131,7 @@ class CachedForward:
         self.embeddings = torch.zeros(num_texts, width, device=device)
         for rows, part in parts:
             self.embeddings[rows] = part
-        # Each row is zero in all processes but one, so the sum is the row.
+        # Each row is nonzero in one process only, so the sum equals the row.
         sum_over_processes(self.embeddings)
         self.embeddings.requires_grad_()
 

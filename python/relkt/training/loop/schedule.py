@@ -10,9 +10,8 @@ from relkt.training.config import Schedule, StageConfig
 class LearningRate:
     """Factor of the learning rate at a step: warm-up steps, schedule and halvings.
 
-    The schedule follows the share of the stage's epochs that is done, not a number of steps fixed in advance, because
-    the teacher's epochs differ in length. The attributes are plain numbers and strings, so that the trainer's
-    checkpoint of the scheduler holds them.
+    The schedule follows the share of epochs done, not a fixed number of steps, because the teacher's epochs differ in
+    length. The attributes are plain numbers and strings, so that the trainer's checkpoint of the scheduler holds them.
 
     Args:
         config: Configuration of the stage.

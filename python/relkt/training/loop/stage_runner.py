@@ -1,4 +1,4 @@
-"""Runs one stage: from the model it starts with to the model it keeps."""
+"""Runs one stage and keeps its best weights."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _average_weights(
     run: RunDirectory,
     progress: Progress,
 ) -> DevScore:
-    """Average the model's weights with those of the start, with the share that is best on dev.
+    """Average the model's weights with its weights at the start, in the share that is best on dev.
 
     Returns:
         The dev evaluation of the average.
@@ -210,7 +210,7 @@ def _average_weights(
             run.append_metrics(record | {"dev": score.metrics, "dev_p1": score.p1})
             progress.evaluated(score)
         found[share] = score
-    chosen = max(shares, key=lambda share: found[share].p1)  # ties: the first
+    chosen = max(shares, key=lambda share: found[share].p1)  # in a tie, the first
     model.load_state_dict(tuned if chosen == 1.0 else averaged(chosen))
     logger.info("%s: dev P@1 %.4f with a share of %g", best.stage.value, found[chosen].p1, chosen)
     return found[chosen]
@@ -223,18 +223,18 @@ def _save_model(model: SentenceTransformer, run: RunDirectory, stage: Stage) -> 
 
 
 def _trained_embeddings(stage: Stage, model: SentenceTransformer, prepared: Prepared) -> AbstractContextManager[None]:
-    """A context in which only the token embeddings that the stage needs are trained."""
+    """A context that trains only the token embeddings that the stage needs."""
     config, data = prepared.config, prepared.training_data
     if config.freeze_embeddings:
         return frozen_embeddings(model)
     if config.stage(stage).weight_decay:
-        return nullcontext()  # weight decay also changes tokens that never occur
+        return nullcontext()  # weight decay also changes embeddings of tokens that never occur
     languages = {*prepared.languages_of(stage), *config.parallel_languages, "en"}
     questions = (q.text for q in data.select(split=Split.TRAIN).queries if q.language in languages)
     texts = chain(data.candidates(config.level).texts, questions)
     spans = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
     if spans or (stage is Stage.DISTILLATION and config.distillation.segment_share):
-        # A token that occurs only where a span starts or ends within a word keeps its embedding.
+        # Tokens that occur only in words cut by a span keep their embeddings.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     if stage is Stage.DISTILLATION and prepared.parallel is not None:
         texts = chain(texts, (text for pair in prepared.parallel.pairs for text in (pair.text, pair.english)))

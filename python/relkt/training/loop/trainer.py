@@ -34,13 +34,13 @@ PASSAGE_COLUMN = "passage"
 class StageTrainer(SentenceTransformerTrainer):
     """A :class:`SentenceTransformerTrainer` fed by a :class:`BatchStream`.
 
-    Differences from the parent: the stream alone provides the batches and their order; a batch may be run in
-    micro-batches and in chunks, with the gradient of the whole; the learning rate follows :class:`LearningRate`; no
-    model cards are written.
+    Differences from the parent: the stream alone provides the batches and their order; a batch may run in micro-batches
+    and chunks, with the gradient of the whole batch; the learning rate follows :class:`LearningRate`; no model cards
+    are written.
 
-    In a job of several processes, each makes the same batches and encodes its share of their texts; all compute the
-    loss of the whole batch, and the gradients of the weights are summed. The steps therefore equal those of one process
-    up to the order of float additions.
+    In a job of several processes, each process makes the same batches, encodes its share of the texts and computes the
+    loss of the whole batch; the gradients of the weights are summed. A step therefore equals a step of one process,
+    except for the order of float additions.
 
     Args:
         model: The model to train.
@@ -96,7 +96,7 @@ class StageTrainer(SentenceTransformerTrainer):
     @override
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The stream, without Accelerate's loader, which would prefetch a batch and so start mining too early."""
-        # A generator of its own: creating an iterator must not draw from the random state that a checkpoint restores.
+        # With its own generator, creating an iterator does not draw from the random state that a checkpoint restores.
         return DataLoader(self._stream, batch_size=None, collate_fn=_unchanged, generator=torch.Generator())
 
     @override
@@ -137,7 +137,7 @@ class StageTrainer(SentenceTransformerTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The part of a micro-batch in the loss of its batch."""
+        """The contribution of a micro-batch to the loss of its batch."""
         if "chunks" in inputs:
             num_queries, num_texts = inputs["num_queries"], inputs["num_queries"] + inputs["num_passages"]
             self._cached = CachedForward(model, inputs["chunks"], num_texts, max_kept_tokens=self._max_kept_tokens)
@@ -148,8 +148,8 @@ class StageTrainer(SentenceTransformerTrainer):
 
     @override
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Run the evaluator in every process; the parent's behavior in a job of several differs between versions."""
-        # The parent's empty evaluation loop draws one random number; drawn here too, so that results stay the same.
+        """Run the evaluator in every process; versions of the parent differ in a job of several processes."""
+        # The parent's empty evaluation loop draws one random number. Draw it here too, so that results stay the same.
         torch.empty((), dtype=torch.int64).random_()
         metrics = self._dev_evaluator(self.model)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -169,7 +169,7 @@ class StageTrainer(SentenceTransformerTrainer):
         rates = [base * self._rate(scheduler.last_epoch) for base in scheduler.base_lrs]
         for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        scheduler._last_lr = rates  # what the trainer logs
+        scheduler._last_lr = rates  # the trainer logs these
 
 
 def training_arguments(
@@ -214,7 +214,7 @@ def training_arguments(
         router_mapping=routes if any(isinstance(module, Router) for module in model.children()) else {},
     )
     if args.n_gpu > 1:
-        # One GPU: averaging losses over replicas contradicts the reduction.
+        # Use one GPU: averaging losses over replicas contradicts the reduction.
         args._n_gpu = 1
     return args
 

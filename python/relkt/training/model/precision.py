@@ -1,6 +1,6 @@
-"""Mixed precision: device support, and its limits.
+"""Mixed precision: device support and scope.
 
-It applies to training steps only. Evaluation, mining and the caller's model stay in float32.
+Mixed precision applies to training steps only. Evaluation, mining and the caller's model stay in float32.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_bfloat16(precision: Precision, device: torch.device) -> bool:
 
 @contextmanager
 def original_forward(model: nn.Module) -> Iterator[None]:
-    """Run a model that is trained in mixed precision without it, e.g. to mine or evaluate.
+    """Run a model in float32 although it is trained in mixed precision, e.g. to mine or evaluate.
 
     Args:
         model: The model. Has no effect unless Accelerate has wrapped it.
@@ -77,6 +77,6 @@ def without_accelerate_wrapper(model: nn.Module) -> Iterator[None]:
 
 
 def _remove(model: nn.Module) -> None:
-    # Without an original, the ``forward`` in the dictionary is not Accelerate's.
+    # If there is no original, the ``forward`` in the dictionary is not Accelerate's.
     for name in _ACCELERATE if _ORIGINAL in model.__dict__ else (_PREPARED,):
         model.__dict__.pop(name, None)

@@ -1,4 +1,4 @@
-"""Token embeddings: freeze them, or train only those that occur in the training texts."""
+"""Freeze token embeddings, or train only the embeddings of tokens in the training texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
         model: The encoder.
 
     Raises:
-        ValueError: If it has no table of token embeddings.
+        ValueError: If the model has no table of token embeddings.
     """
     check_token_embeddings(model)
     tables = _token_tables(model)
@@ -53,10 +53,10 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
 
 @contextmanager
 def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iterator[None]:
-    """Train only the token embeddings that occur in the training texts.
+    """Train only the embeddings of tokens in the training texts.
 
-    Without weight decay, the result equals that of training all of them, because the others never have a gradient. For
-    a large table it takes a fraction of the time and memory.
+    Without weight decay, the result is the same as with all embeddings trained, because the others never get a
+    gradient. For a large table, this takes a fraction of the time and memory.
 
     Args:
         model: The encoder. Has no effect unless it has a :class:`PieceEmbedding` that is not frozen.
@@ -75,7 +75,7 @@ def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iter
 
 
 def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
-    """A transformers network names its table of tokens; other modules have no tables but those of tokens."""
+    """The token table that each transformers network names, and all tables of other modules."""
     networks = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
     inside = {part for network in networks for part in network.modules()}
     tables: list[nn.Module] = [

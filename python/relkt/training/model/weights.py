@@ -18,9 +18,9 @@ def copy_weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 
 def load_weights(model: SentenceTransformer, folder: Path) -> None:
-    """Load weights that the model has saved, with the vocabulary and the projection added since it was made."""
-    # relkt and sentence-transformers define these classes, so loading them runs no foreign code; other models keep the
-    # trust that they were loaded with.
+    """Load weights that the model has saved, including the saved vocabulary and projection."""
+    # relkt and sentence-transformers define these classes, so loading them runs no foreign code; other models keep
+    # their ``trust_remote_code``.
     known = all(isinstance(module, MuseEncoder | Dense | Normalize) for module in model)
     trusted = known or bool(getattr(model, "trust_remote_code", False))
     saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trusted)

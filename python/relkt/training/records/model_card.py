@@ -72,11 +72,11 @@ def model_card(
 
     Args:
         model: The trained model.
-        data: The data set of training and test.
+        data: The data set for training and test.
         config: Configuration of the run.
         languages: The training languages.
         base: Origin of the model that training started from.
-        teacher: Origin of the teacher of the transfer stage, if it was another model.
+        teacher: Origin of the teacher, if it was another model.
         results: Test results before training and after each stage, in the order of the run: name -> level ->
             :meth:`relkt.evaluation.Report.to_dict`, as in ``results.json``; empty reports if there is no test question.
     """
@@ -341,7 +341,7 @@ print(model.similarity(questions, passages))
 
 
 def _about_documents_seen(data: RetrievalData) -> int:
-    """Number of different test questions answered in a document that also answers a train question."""
+    """Number of distinct test questions whose document also answers a train question."""
     document_of = {passage.id: passage.document for passage in data.passages}
     seen = {document_of[p] for q in data.queries if q.split is Split.TRAIN for p in data.positives(q.id)}
     test = (q for q in data.queries if q.split is Split.TEST)

@@ -84,6 +84,6 @@ def write_results(run: RunDirectory) -> None:
 
 
 def read_results(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """The test results before the run and after each of its stages, which must be finished."""
+    """The test results before the run and after each of its stages; all stages must be finished."""
     records = {name: run.read_record(name) for name in (BEFORE, *(stage.value for stage in run.config.stages))}
     return {name: record["results"] for name, record in records.items() if record is not None}

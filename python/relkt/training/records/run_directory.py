@@ -29,7 +29,7 @@ _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _EXAMPLES = "relkt_examples.npy"
 _EARLIER_EXAMPLES = "relkt_rows.npy"
-"""File of an epoch's examples in checkpoints of earlier revisions, from which a run cannot resume within an epoch."""
+"""File with an epoch's examples in checkpoints of earlier revisions; a run cannot resume from such a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Checkpoint:
 class RunDirectory:
     """The folder of one run; see :meth:`open`.
 
-    In a job of several processes each calls all methods, in the same order; rank 0 alone reads and writes, and sends
-    the others what it finds. :meth:`replace_folder` is for one process.
+    In a job of several processes, each process calls all methods in the same order; only rank 0 reads and writes, and
+    sends the results to the others. Only one process calls :meth:`replace_folder`.
 
     Attributes:
         path: The folder.
@@ -79,13 +79,13 @@ class RunDirectory:
 
         Args:
             path: The folder.
-            config: The configuration. None is the default for a new run, and the configuration of a started one.
+            config: The configuration. With None, a new run has the default, and a started run keeps its own.
             identity: Names and checksums of the run's inputs.
-            resume: True to open a run that was started; a folder without one gets a new run.
+            resume: True to continue a started run; without a started run, a new run is opened.
 
         Raises:
             FileExistsError: If the folder is not empty and ``resume`` is False, or ``path`` is a file.
-            ValueError: If the run to resume has another configuration or identity, or the folder is not that of a run.
+            ValueError: If the run to resume has another configuration or identity, or the folder has files but no run.
         """
         if not _is_started(path):
             return cls(path, config or TrainConfig(), identity)
@@ -121,14 +121,14 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         known = {name: value for name, value in self.identity.items() if value is not None}
         atomic_write(self.path / _RUN, json.dumps(known, indent=2) + "\n")
-        # Last: without it, no run was started in the folder.
+        # Written last: a folder without a configuration has no started run.
         atomic_write(self.path / _CONFIG, self.config.dumps())
 
     def require(self, identity: Mapping[str, str | None]) -> None:
-        """Add to the identity of a new run; check that of a started one.
+        """Add to the identity of a new run; check the identity of a started run.
 
         Raises:
-            ValueError: If the run started from something else.
+            ValueError: If the started run has another identity.
         """
         if self.started:
             self._check_identity(identity)
@@ -224,7 +224,7 @@ class RunDirectory:
         Args:
             stage: The stage.
             step: The optimizer step.
-            state: The state of the callback, as JSON can hold it; ``step`` is part of it.
+            state: The state of the callback, as JSON values; ``step`` is part of it.
             examples: The examples of the epoch, if the checkpoint is within one.
         """
         path = self.checkpoint_path(stage, step)
@@ -236,17 +236,17 @@ class RunDirectory:
 
     @on_rank_0
     def keep_checkpoints(self, stage: Stage, steps: set[int]) -> None:
-        """Delete all checkpoints of a stage but those of ``steps``."""
+        """Delete all checkpoints of a stage except those of ``steps``."""
         kept = {self.checkpoint_path(stage, step) for step in steps}
         for path in self.stage_path(stage).glob("checkpoint-*"):
             if path not in kept:
-                # The commit first: half a checkpoint must not look complete.
+                # Delete the commit first: a partly deleted checkpoint must not look complete.
                 (path / _COMMIT).unlink(missing_ok=True)
                 shutil.rmtree(path)
 
     @on_rank_0
     def clean_stage(self, stage: Stage) -> None:
-        """Delete everything of a finished stage but its model."""
+        """Delete everything of a finished stage except its model."""
         self.keep_checkpoints(stage, set())
         for path in self.stage_path(stage).iterdir():
             if path != self.stage_model(stage):
@@ -254,7 +254,7 @@ class RunDirectory:
 
     @on_rank_0
     def latest_checkpoint(self, stage: Stage) -> Checkpoint | None:
-        """The latest complete checkpoint of a stage, with the metrics cut to it; deletes incomplete ones.
+        """The latest complete checkpoint of a stage; cuts the metrics to it and deletes incomplete checkpoints.
 
         Raises:
             ValueError: If an earlier revision of relkt wrote it within an epoch; nothing is deleted or cut then.
@@ -284,7 +284,7 @@ class RunDirectory:
 
 
 def _is_started(path: Path) -> bool:
-    """True if a folder has files other than those of a run without a configuration."""
+    """True if a folder has files other than ``run.json`` and the temporary files of :meth:`RunDirectory.start`."""
     if path.exists() and not path.is_dir():
         raise ArgumentExistsError("output_dir", "a folder", f"the file {path}")
 

@@ -53,21 +53,23 @@ class RemineCallback(TrainerCallback):
     anchor that loses all its negatives in a later epoch keeps its previous ones. A warning reports the numbers.
 
     Mining runs when the callback is made, so that the data set is complete from the start, and at the start of every
-    epoch (of the first only if the weights have changed). It runs without mixed precision and in evaluation mode, and
-    restores the model's mode and all random states. With equal negatives, training with this callback equals training
-    without it, bit for bit. Results are logged and stored in ``trainer.state.log_history`` (see :class:`Remined`).
+    epoch (of the first epoch only if the weights have changed). It runs without mixed precision and in evaluation mode,
+    and restores the model's mode and all random states. With equal negatives, training with this callback equals
+    training without it, bit for bit. Results are logged and stored in ``trainer.state.log_history`` (see
+    :class:`Remined`).
 
     **Resuming from a checkpoint.** Each checkpoint holds the current negatives. A training that resumes from a
     checkpoint in its ``output_dir`` uses these negatives for the rest of the epoch and, where the trainer itself is
-    deterministic, ends with the same weights, bit for bit. If they are not found (a checkpoint of another folder, with
-    other pairs or conditions, or damaged), the loaded weights mine negatives for the rest of the epoch, with a warning.
+    deterministic, ends with the same weights, bit for bit. If they cannot be used (the checkpoint is in another folder,
+    has other pairs or conditions, or is damaged), the loaded weights mine negatives for the rest of the epoch, with a
+    warning.
 
     **Several processes.** Rank 0 mines and broadcasts its negatives, so ``ddp_timeout`` must exceed the duration of a
     mining. Models with sharded weights (FSDP, DeepSpeed ZeRO-3) are rejected.
 
-    **Data loading.** Worker processes are supported unless they outlive an epoch (``dataloader_persistent_workers``),
-    and all batch samplers except ``NO_DUPLICATES_HASHED``, which keeps the hashes of the first epoch's texts. Both are
-    rejected.
+    **Data loading.** Worker processes that outlive an epoch (``dataloader_persistent_workers``) are rejected, and so is
+    the batch sampler ``NO_DUPLICATES_HASHED``, which keeps the hashes of the first epoch's texts. All others are
+    supported.
 
     **Changing the data set.** The negative columns of ``remine.dataset`` hold numbers; each read looks up the current
     texts. Data sets made by ``select``, ``sort``, ``shuffle``, ``filter``, ``train_test_split``, by removing or adding
@@ -100,8 +102,8 @@ class RemineCallback(TrainerCallback):
         exclude_column: Column with a list of texts for each pair that must not be negatives of its anchor.
         every: Number of epochs between minings. Default: 1.
         batch_size: Number of texts to embed at a time. Default: 32.
-        query_prompt: Text to put before anchors. Default: the model's prompt for queries. Pass the same to the trainer
-            in its ``prompts``; a warning reports differences.
+        query_prompt: Text to put before anchors. Default: the model's prompt for queries. Pass the same prompt to the
+            trainer in its ``prompts``; a warning reports differences.
         passage_prompt: Text to put before all other texts. Default: the model's prompt for passages.
         without_negatives: Leave out anchors without negatives, or raise an error; see :class:`WithoutNegatives`.
             Default: "leave-out".
@@ -195,7 +197,7 @@ class RemineCallback(TrainerCallback):
         """Checks the trainer's settings, model and data set.
 
         Raises:
-            TypeError: If the model cannot be mined with, or the data set has numbers in place of negatives.
+            TypeError: If mining cannot use the model, or the data set has numbers in place of negatives.
             ValueError: If the batch sampler or the workers would keep old negatives.
         """
         check_arguments(args)
@@ -219,7 +221,7 @@ class RemineCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mines for the epoch; inside an epoch, a resumed training uses the negatives of the checkpoint."""
+        """Mines for the epoch; a training resumed within an epoch uses the negatives of the checkpoint."""
         model = trained_model(kwargs)
         started = state.epoch or 0.0
         resumed = self._epoch is None and state.global_step > 0
@@ -247,7 +249,7 @@ class RemineCallback(TrainerCallback):
                     self._miner.forget()
                     if not (due and started == epoch):
                         return None, restored
-                    before = restored  # a new epoch: kept by anchors that lose all their negatives
+                    before = restored  # a new epoch: anchors that lose all their negatives keep these
             return self._miner.mine(model, epoch, before, show=show)
 
         found, rows, identity = from_rank_0(lambda: (*find(), self._identity))

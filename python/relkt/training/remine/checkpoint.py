@@ -18,7 +18,7 @@ from relkt.training.remine.pairs import MiningPairs
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "relkt_negatives.npz"
-"""File of a trainer's checkpoint with the current negatives."""
+"""Name of the file with the current negatives in a trainer's checkpoint."""
 
 
 def checkpoint_file(args: TrainingArguments, state: TrainerState) -> Path:

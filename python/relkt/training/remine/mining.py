@@ -1,4 +1,4 @@
-"""One mining: embeds the texts, mines negatives, counts them."""
+"""Embeds the texts, mines negatives and counts them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Remined:
         positive_score: Mean cosine of the anchors with their lowest-scoring positive.
         changed: Share of the negatives that are new for their anchor; 1 in the first mining.
         filled: Number of places in the negative columns that repeat a negative because the anchor has too few.
-        kept: Number of anchors without negatives in this mining, which keep their previous ones.
+        kept: Number of anchors that have no negatives in this mining and keep their previous negatives.
         seconds: Time for embedding and mining; 0 if the weights have not changed since the last mining.
     """
 
@@ -65,7 +65,8 @@ class Miner:
     Attributes:
         conditions: The conditions, checked.
         places: Maximum number of negatives per query.
-        used: (q,) bool, True if the first mining found a negative for the query; later minings ignore the others.
+        used: (q,) bool, True if the first mining found a negative for the query; later minings ignore the other
+            queries.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -100,7 +101,7 @@ class Miner:
         self._last: tuple[str, int, Remined] | None = None
 
     def mine(self, model: SentenceTransformer, epoch: int, before: Rows, *, show: bool) -> tuple[Remined, Rows]:
-        """Mines, unless weights and seed equal those of the last mining.
+        """Mines, unless weights and seed are unchanged since the last mining.
 
         Args:
             model: Embeds the texts; its mode and all random states are restored.
@@ -142,7 +143,7 @@ class Miner:
         return remined, rows
 
     def forget(self) -> None:
-        """Forces the next mining: the current negatives are not those of the last mining."""
+        """Forces the next mining, because the current negatives come from a checkpoint."""
         self._last = None
 
     def _found(self, model: SentenceTransformer, seed: int, when: str, show: bool) -> MinedNegatives:
@@ -168,7 +169,7 @@ class Miner:
 
 
 def without_repeats(rows: Rows, scores: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]]:
-    """Removes repeated negatives of a row and shifts the others left; missing ones are -1 and NaN."""
+    """Removes repeated negatives of a row and shifts the others left; empty places are -1 and NaN."""
     left = rows < 0
     for place in range(1, rows.shape[1]):
         left[:, place] |= (rows[:, :place] == rows[:, place : place + 1]).any(axis=1)

@@ -72,7 +72,7 @@ class MiningPairs:
             policy: The treatment of these queries.
 
         Raises:
-            ValueError: If queries without negatives are an error, or no query has a negative.
+            ValueError: If a query has no negative and ``policy`` is to raise, or if no query has a negative.
         """
         kept = np.flatnonzero(~np.isin(self.query_of, missing))
         if not len(missing):

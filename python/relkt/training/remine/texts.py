@@ -55,7 +55,7 @@ class NegativeTexts:
         return batch
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NegativeTexts:
-        # datasets copies a data set whenever it removes a column or sets a format.
+        # The library datasets copies a data set whenever it removes a column or sets a format.
         return self
 
     def added_to(self, pairs: Dataset, queries: NDArray[np.int64]) -> Dataset:
@@ -77,7 +77,7 @@ class NegativeTexts:
         return Dataset.from_dict(columns, info=info, split=pairs.split).with_transform(self)
 
     def is_in(self, dataset: Any) -> bool:
-        """True if a data set looks up its negatives here."""
+        """True if a data set looks up its negatives with this transform."""
         return _transform_of(dataset)[0] is self
 
 

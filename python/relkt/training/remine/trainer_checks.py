@@ -29,7 +29,7 @@ def trained_model(given: Mapping[str, Any]) -> SentenceTransformer:
     model = given.get("model")
     if not isinstance(model, SentenceTransformer):
         raise TypeError(f"model: expected the trainer to train a SentenceTransformer, got {type(model).__name__}")
-    # DeepSpeed marks its parameters, FSDP makes DTensors of them.
+    # DeepSpeed marks its parameters; FSDP converts parameters to DTensors.
     if any(hasattr(weights, "ds_id") or hasattr(weights, "device_mesh") for weights in model.parameters()):
         raise TypeError("model: expected whole weights in each process, got sharded ones (FSDP or DeepSpeed ZeRO-3)")
     return model
@@ -54,7 +54,7 @@ def check_samplers(dataloader: Any) -> None:
     """Rejects batch samplers that :func:`check_arguments` cannot see, such as custom ones.
 
     Args:
-        dataloader: The trainer's.
+        dataloader: The trainer's data loader.
 
     Raises:
         ValueError: If a sampler keeps hashes of texts.
@@ -77,7 +77,7 @@ def check_columns(dataset: Any) -> None:
         dataset: A data set of the trainer.
 
     Raises:
-        TypeError: If it has columns of numbers, or texts in place of numbers.
+        TypeError: If a negative column shows numbers, or stores texts.
     """
     if columns := numbers_in(dataset):
         raise TypeError(
@@ -93,12 +93,12 @@ def warn_about_prompts(args: TrainingArguments, mined_with: Mapping[str, str], d
 
     Args:
         args: The trainer's arguments.
-        mined_with: The prompt of mining for each column.
+        mined_with: The prompt that mining uses for each column.
         dataset: The trainer's name for the data set, or None.
     """
     given = getattr(args, "prompts", None) or {}
     if isinstance(given, Mapping) and given:
-        # Like the trainer's collator: by data set, else by column.
+        # As in the trainer's collator: the prompt of the data set, else of the column.
         if dataset is not None and dataset in given:
             given = given[dataset] or {}
         elif isinstance(next(iter(given.values())), Mapping):

@@ -23,7 +23,7 @@ from relkt.training.progress import Progress
 from relkt.training.stages.prepared import Prepared
 from relkt.training.stages.stage import MicroBatch, StageLoss, TrainingStage, int_tensor
 
-# Part of the seeds, so that the stage's draws differ from others with the same seed.
+# Part of the seeds, so that the stage's draws differ from other draws with the same seed.
 _CONTRASTIVE_DRAWS = 3
 _TRANSFER_DRAWS = 4
 
@@ -54,13 +54,13 @@ class ContrastiveTargets(TypedDict):
 class Contrastive(TrainingStage):
     """Contrasts questions and spans of passages with all passages of the documents of a batch.
 
-    An epoch consists of rounds; in each round, each document is in one batch. An example is a whole batch: the numbers
-    of the epoch, of the round, and of the batch in the round. Random draws for a document depend on the seed, the epoch
-    and the round only.
+    An epoch consists of rounds; in each round, each document is in one batch. An example is a whole batch, given by the
+    numbers of the epoch, the round and the batch in the round. Random draws for a document depend on the seed, the
+    epoch and the round only.
 
     Args:
         model: The encoder.
-        prepared: Inputs of the run. The stage contrasts passages, also if the run's level is another.
+        prepared: Inputs of the run. The stage contrasts passages, even if the run's level is documents.
         progress: Not used.
     """
 
@@ -160,7 +160,7 @@ class Contrastive(TrainingStage):
 class ContrastiveStageLoss(StageLoss[ContrastiveTargets]):
     """InfoNCE over the passages of a batch and, if ``document_weight`` is above 0, over its whole documents.
 
-    The argument ``passages`` has the passages of the batch, then its documents.
+    The argument ``passages`` holds the passages of the batch, then its documents.
 
     Args:
         model: The encoder.
@@ -312,7 +312,7 @@ def _parallel_questions(
 ) -> list[list[tuple[str, list[str]]]]:
     """For each document, English questions with their translations into the parallel languages.
 
-    A question with positives in several documents belongs to each of these.
+    A question with positives in several documents belongs to each of them.
     """
     found: list[list[tuple[str, list[str]]]] = [[] for _ in range(num_documents)]
     languages = prepared.config.parallel_languages

@@ -1,4 +1,4 @@
-"""The distillation stage: extends the model's own English embedding space to every language."""
+"""The distillation stage: extends the teacher's English embedding space to every language."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from relkt.training.stages.prepared import Prepared
 from relkt.training.stages.projection import project_student
 from relkt.training.stages.stage import Features, MicroBatch, StageLoss, TrainingStage, int_tensor
 
-# Part of the seeds, so that the stage's draws differ from others with the same seed.
+# Part of the seeds, so that the stage's draws differ from other draws with the same seed.
 _DISTILLATION_DRAWS = 5
 _PAIR_DRAWS = 6
 
@@ -32,11 +32,11 @@ _PAIR_DRAWS = 6
 _QUESTION, _SENTENCE, _PASSAGE, _PAIR = range(4)
 
 MAX_ANCHORS = 2048
-"""English texts of parallel text, at most, that scores are compared on besides the passages."""
+"""Maximum number of English texts of parallel text whose scores are compared, in addition to the passages."""
 
 
 class DistillationTargets(TypedDict):
-    """Teacher embeddings and positives of the texts of a micro-batch, int64.
+    """Rows of the teacher embeddings and positives of a micro-batch, int64.
 
     Attributes:
         text: Row of ``teacher_texts`` with the target of each question or sentence, shape ``(b,)``.
@@ -56,15 +56,15 @@ class DistillationTargets(TypedDict):
 class Distillation(TrainingStage):
     """Pulls every text towards the teacher's embedding of its English version.
 
-    The teacher is another model, or this one at the start of the stage; it embeds the English texts once. The student's
-    texts are the training questions in the training languages, in English and in ``parallel_languages``; sentences of
-    the passages and their translations (:func:`parallel_sentences`); translations from parallel text; and passages,
-    whose targets are the teacher's embeddings of them.
+    The teacher is another model, or this model at the start of the stage; it embeds the English texts once. The
+    student's texts are the training questions in the training languages, in English and in ``parallel_languages``;
+    sentences of the passages and their translations (:func:`parallel_sentences`); translations from parallel text; and
+    passages, whose targets are their own teacher embeddings.
 
     An example is a text: its kind, its number within the kind, and for a sentence the number of its language.
 
     Args:
-        model: The encoder, teacher and then student.
+        model: The student; its start is the teacher if no other model is given.
         prepared: Inputs of the run.
         progress: Receives the activity "embedding".
     """
@@ -123,7 +123,7 @@ class Distillation(TrainingStage):
     def _english_texts(self, parallel: ParallelText | None) -> list[str]:
         """The distinct English questions, the English sentences, then the distinct English texts of the pairs drawn.
 
-        Also notes where each of them starts, and the row of each question and pair.
+        Also stores the first row of each kind of text, and the row of each question and pair.
         """
         english = () if self._training_set is None else self._training_set.english
         questions = list(dict.fromkeys(english))
@@ -138,14 +138,14 @@ class Distillation(TrainingStage):
         return [*questions, *(sentence["en"] for sentence in self._sentences), *of_pairs]
 
     def _anchors(self, num_texts: int) -> Rows:
-        """Rows of the English texts of pairs that scores are compared on."""
+        """Rows of the English texts of pairs whose scores are compared."""
         rng = np.random.default_rng([self._seed, _PAIR_DRAWS])
         rows = rng.permutation(np.arange(self._first_pair, num_texts))[:MAX_ANCHORS]
         return np.sort(rows).astype(np.int64)
 
     @override
     def examples(self, epoch: int) -> Rows:
-        """Draws an epoch's texts: each question in some languages, some sentences in one language, some passages."""
+        """Draws an epoch's texts: each question in some languages, sentences in one language each, passages, pairs."""
         rng = np.random.default_rng([self._seed, _DISTILLATION_DRAWS, epoch])
         examples = [
             (_QUESTION, pair, 0)
@@ -211,8 +211,7 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
         config: Weights and temperature.
         teacher_texts: The teacher's embeddings of the English questions and sentences, shape ``(t, d)``, float32.
         teacher_passages: The teacher's embeddings of the passages, shape ``(n, d)``, float32.
-        anchors: The teacher's embeddings of further English texts that scores are compared on, shape ``(a, d)``,
-            float32.
+        anchors: The teacher's embeddings of further English texts whose scores are compared, shape ``(a, d)``, float32.
     """
 
     teacher_texts: Tensor

@@ -23,7 +23,7 @@ class Prepared:
         config: Configuration of the run.
         languages: The training languages; never empty, unlike in the configuration.
         teacher: Another model as the teacher of the distillation and transfer stages; None for the student at the start
-            of each.
+            of each stage.
         parallel: Parallel text for the vocabulary and distillation stages, or None.
     """
 
@@ -41,12 +41,12 @@ class Prepared:
 
     @cached_property
     def has_questions(self) -> bool:
-        """Whether there are training questions; not in a run on parallel text alone."""
+        """True if there are training questions; False in a run on parallel text alone."""
         return any(query.split is Split.TRAIN for query in self.training_data.queries)
 
     @cached_property
     def evaluator(self) -> DevEvaluator:
-        """The dev evaluation; if documents are held out, its candidates are those of train and dev.
+        """The dev evaluation; if documents are held out, its candidates come from train and dev.
 
         Raises:
             ValueError: If a language has no query in the dev split.

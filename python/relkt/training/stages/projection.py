@@ -1,4 +1,4 @@
-"""A linear projection of the student into the space of another teacher."""
+"""A linear projection of the student into the space of a teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relkt.training.config import TrainConfig
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 
 MAX_TEXTS = 20_000
-"""Texts, at most, that the projection is fitted on."""
+"""Maximum number of queries, and of passages, for fitting the projection."""
 
 
 def project_student(
@@ -26,15 +26,15 @@ def project_student(
 ) -> None:
     """Append a projection into the teacher's space to the student, if the configuration or the dimensions require it.
 
-    It starts as the least-squares map of the student's embeddings of English texts onto the teacher's, and is trained
-    with the rest. It is fitted on the first :data:`MAX_TEXTS` queries and passages.
+    The projection starts as the least-squares map of the student's embeddings of English texts onto the teacher's, and
+    is trained with the student. It is fitted on the first :data:`MAX_TEXTS` queries and passages.
 
     Args:
         student: Changed in place.
         queries: English texts that are embedded as queries, q of them.
-        query_embeddings: The teacher's embeddings of them, shape ``(q, d)``, float32, unit rows.
+        query_embeddings: The teacher's embeddings of ``queries``, shape ``(q, d)``, float32, unit rows.
         passages: The passages, n of them.
-        passage_embeddings: The teacher's embeddings of them, shape ``(n, d)``, float32, unit rows.
+        passage_embeddings: The teacher's embeddings of ``passages``, shape ``(n, d)``, float32, unit rows.
         config: Configuration of the run.
     """
     same_width = student.get_embedding_dimension() == query_embeddings.shape[1]

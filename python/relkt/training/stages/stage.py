@@ -26,9 +26,9 @@ class MicroBatch(Generic[TargetsT]):
 
     Args:
         queries: Questions.
-        passages: The distinct passages that belong to them.
-        targets: Named tensors; each stage has a ``TypedDict`` of its own. A plain dictionary, because the trainer moves
-            dictionaries of tensors to its device.
+        passages: The distinct passages of the questions.
+        targets: Named tensors; each stage has a ``TypedDict`` of its own. It is a plain dictionary, because the trainer
+            moves dictionaries of tensors to its device.
         size: Number of examples; the weight of the micro-batch in the mean over a batch.
     """
 

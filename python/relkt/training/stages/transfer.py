@@ -1,4 +1,4 @@
-"""The transfer stage: pulls questions in every language towards the frozen teacher's embedding of the English one."""
+"""The transfer stage: pulls every question towards the frozen teacher's embedding of its English version."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TransferTargets(TypedDict):
     """Rows of the texts of a micro-batch and of the teacher's embeddings, int64.
 
     Attributes:
-        passage: Row of the passage of each question, among the passages of the micro-batch, shape ``(b,)``.
-        teacher_query: Row of ``teacher_queries`` of each question, shape ``(b,)``.
-        teacher_passage: Row of ``teacher_passages`` of the passage of each question, shape ``(b,)``.
+        passage: Row of each question's passage among the passages of the micro-batch, shape ``(b,)``.
+        teacher_query: Row of ``teacher_queries`` for each question, shape ``(b,)``.
+        teacher_passage: Row of ``teacher_passages`` for each question's passage, shape ``(b,)``.
         translated: Rows of the questions whose passage has a translation, shape ``(t,)``.
-        translation: Row of the translation of each, among the passages of the micro-batch, shape ``(t,)``.
+        translation: Row of each translation among the passages of the micro-batch, shape ``(t,)``.
     """
 
     passage: Tensor
@@ -47,7 +47,7 @@ class Transfer(TrainingStage):
     passage once. If a question has no English version, the teacher embeds the question itself.
 
     Args:
-        model: The encoder: the student. With another teacher it may get a projection (:func:`project_student`).
+        model: The student. If the teacher is another model, it may get a projection (:func:`project_student`).
         prepared: Inputs of the run.
         progress: Receives the activity "embedding".
     """
@@ -161,7 +161,7 @@ class TeacherEmbeddings:
         texts: The distinct English texts of the training questions, q of them.
         queries: Their embeddings, shape ``(q, d)``, float32, unit rows.
         passages: The candidates' embeddings, shape ``(n, d)``, float32, unit rows.
-        row_of_query: Row of ``queries`` of each training question, int64.
+        row_of_query: Row of ``queries`` for each training question, int64.
     """
 
     texts: list[str]

@@ -13,7 +13,7 @@ from relkt.training.config import VocabularyConfig
 from relkt.training.examples.parallel import parallel_sentences
 
 MAX_PAIRS = 20_000
-"""Pairs of a language that pieces are learned from; word alignment holds all of them in memory."""
+"""Maximum number of pairs of a language for learning pieces; word alignment holds all of them in memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,10 @@ def parallel_texts(
     Args:
         data: The data set.
         languages: The languages.
-        parallel: Parallel text; of each language, the first :data:`MAX_PAIRS` pairs are used.
+        parallel: Parallel text; the first :data:`MAX_PAIRS` pairs of each language are used.
 
     Returns:
-        Language -> pairs (text, English version): the questions, the passages in sentences
+        Language -> pairs (text, English version): the questions, the passages cut into sentences
         (:func:`parallel_sentences`), then the parallel text.
     """
     train = data.select(split=Split.TRAIN)

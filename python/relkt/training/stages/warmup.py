@@ -16,7 +16,7 @@ from relkt.training.stages.triplets import TripletStageLoss, TripletTargets, tri
 
 
 class Warmup(TrainingStage):
-    """Triplets with BM25 negatives, and with random negatives after ``bm25_epochs``.
+    """Triplets with BM25 negatives; after ``bm25_epochs`` epochs, with random negatives instead.
 
     Args:
         model: The encoder.
