@@ -69,7 +69,7 @@ def _run(folder: Path, seed: int, own_questions: tuple[str, ...]) -> None:
     _ask(model, data, held_out, before, own_questions)
     err.print(
         f"Done in {time.monotonic() - start:.0f} s. [bold]{escape(str(folder))}[/] contains results.md, plots/ and "
-        "model/ (load it with SentenceTransformer).",
+        "model/ (load it with relkt.load_encoder).",
         highlight=False,
         soft_wrap=True,
     )

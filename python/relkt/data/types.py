@@ -112,6 +112,10 @@ class RetrievalData:
     translations: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
     held_out: Mapping[str, Split] = field(repr=False, default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.passages):,} passages, {len(self.queries):,} queries"
+        return f"RetrievalData({self.name!r}: {counts} in {', '.join(self.languages)})"
+
     def __post_init__(self) -> None:
         if not self.passages:
             raise DataError(f"data set {self.name!r}: expected at least one passage, got none")

@@ -20,7 +20,7 @@ import pytest
         ),
         (
             ["train", "--data", "relkt-mini", "--output", "X", "--preset", "nice"],
-            "preset: expected one of best-muse, best-transformer, paper-xquad",
+            "--preset: expected one of best-muse, best-transformer, paper-xquad",
         ),
         (["train", "--data", "relkt-mini", "--output", "X", "--config", "c.toml"], "c.toml"),
         (["train", "--data", "relkt-mini", "--output", "X", "--preset", "paper-xorqa"], "languages: the configuration"),

@@ -64,3 +64,8 @@ def test_relkt_data_imports_neither_torch_nor_datasets() -> None:
     code = "import sys, relkt.data; relkt.data.load_data('relkt-mini'); print({'torch', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_repr_is_a_summary() -> None:
+    data = load_data("relkt-mini", languages=["en", "th"])
+    assert repr(data) == "RetrievalData('relkt-mini': 120 passages, 480 queries in en, th)"

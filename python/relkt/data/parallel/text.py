@@ -41,6 +41,9 @@ class ParallelText:
     left_out: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"ParallelText({self.summary()})"
+
     def __len__(self) -> int:
         return len(self.pairs)
 

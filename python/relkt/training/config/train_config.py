@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relkt.data.types import Level
+from relkt.errors import ArgumentError
 from relkt.storage import atomic_write
 from relkt.training.config.fields import check_types, expect, from_dict, names_of, plain
 from relkt.training.config.stage_configs import (
@@ -151,7 +152,7 @@ class TrainConfig:
             ValueError: If there is no preset of that name.
         """
         if name not in PRESETS:
-            raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+            raise ArgumentError("preset", f"one of {', '.join(PRESETS)}", repr(name))
         text = resources.files("relkt.training.config").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
         return cls.from_dict(tomllib.loads(text))
 

@@ -287,3 +287,8 @@ def test_progress_counts_records(tmp_path: Path) -> None:
     counts: list[int] = []
     load_parallel(write(tmp_path / "w-en-de.tsv", lines), progress=counts.append)
     assert counts == [1000, 1000]
+
+
+def test_the_repr_is_a_summary(tmp_path: Path) -> None:
+    found = load_parallel(write(tmp_path / "p.tsv", "en\tde\nWater\tWasser\nWater\tWasser\n"))
+    assert repr(found) == "ParallelText(1 pairs (de 1); left out: 1 repeated)"
