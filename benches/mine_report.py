@@ -99,7 +99,7 @@ def markdown(report: dict[str, Any]) -> str:
         for name, given in report["cases"].items()
     ]
     ranks = report["positive_ranks"]
-    shares = ", ".join(f"{sum(rank <= top for rank in ranks) / len(ranks):.0%} within {top}" for top in (1, 10, 100))
+    shares = ", ".join(f"{sum(rank <= k for rank in ranks) / len(ranks):.0%} in the top {k}" for k in (1, 10, 100))
     parts = [
         f"{report['queries']:,} queries, {report['rows']:,} passages, d {report['dim']}, one positive each; of the "
         f"positives, {shares} (of a sample). 5 negatives each:",
@@ -132,8 +132,8 @@ def markdown(report: dict[str, Any]) -> str:
         table([NAMES[peer] for peer in peers], of_peers(lambda cell: f"{cell['served']:.1%}")),
         "Peak memory beyond the embeddings, the texts and the output, MB:",
         table([NAMES[peer] for peer in peers], of_peers(lambda cell: megabytes(cell["memory"]))),
-        "Time of relkt.mine / time of a plain search whose k is the number of negatives (for a range: its end), both "
-        "on a prepared index, median of pairs:",
+        "Time of relkt.mine / time of a plain search, both on a prepared index, median of pairs; the search's k is the "
+        "number of negatives, or the end of the range:",
         rows_of(
             ["", "relkt.mine / relkt.search"],
             [[label(*setting), f"{by[(*setting, 'relkt')]['window']:.2f}"] for setting in settings],

@@ -73,8 +73,9 @@ class Manifest:
     Args:
         folder: The folder; it need not exist.
         name: The manifest's file name.
-        mark: Values that every manifest of this kind starts with, e.g. ``{"relkt": "mining", "version": 3}``. A file
-            with another first value is not a manifest of this kind; a difference in another value is reported.
+        mark: Values that every manifest of this kind starts with, e.g. ``{"relkt": "mining", "version": 3}``. If the
+            first value differs, the file is not a manifest of this kind; if a later one does, it is a difference like
+            any other.
         owned: Regular expressions for the names of the other files that relkt writes into the folder.
     """
 
@@ -129,12 +130,12 @@ class Manifest:
             file.write(text.encode())
 
     def owns(self, name: str) -> bool:
-        """True if relkt gives this name to a file in the folder, or to the temporary file of one."""
+        """True if a file of this name in the folder is relkt's, or a temporary file that was to become one."""
         name = is_temporary(name) or name
         return name == self.name or any(re.fullmatch(pattern, name) for pattern in self.owned)
 
     def others(self) -> list[str]:
-        """The names in the folder, without relkt's files, sorted; all subfolders are included."""
+        """The names of all subfolders, and of the files that are not relkt's, sorted."""
         return sorted(path.name for path in self._paths() if not self._is_own(path))
 
     def remove_owned(self) -> None:

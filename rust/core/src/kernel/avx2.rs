@@ -119,7 +119,7 @@ pub(super) const TILES: &[usize] = &[4, 2, 1];
 /// let more rows survive, which costs less than widening the products twice as often.
 pub(super) const LEVELS: i8 = 31;
 const _: () = assert!(4 * 255 * (LEVELS as i32) < 1 << 15);
-/// Bias of stored codes in the sums.
+/// Bias of stored codes that remains in the sums (`Lanes::ROW_ZERO`).
 pub(super) const ROW_ZERO: i32 = Avx2::ROW_ZERO;
 
 #[target_feature(enable = "avx2,fma")]

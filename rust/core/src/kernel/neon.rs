@@ -98,7 +98,7 @@ pub(super) const NAME: &str = "neon";
 pub(super) const TILES: &[usize] = &[6, 4, 2, 1];
 /// Largest code of a query.
 pub(super) const LEVELS: i8 = 127;
-/// Bias of stored codes in the sums.
+/// Bias of stored codes that remains in the sums (`Lanes::ROW_ZERO`).
 pub(super) const ROW_ZERO: i32 = Neon::ROW_ZERO;
 
 #[target_feature(enable = "neon,dotprod")]

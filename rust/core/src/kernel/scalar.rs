@@ -81,7 +81,7 @@ pub(super) const NAME: &str = "scalar";
 pub(super) const TILES: &[usize] = &[2, 1];
 /// Largest code of a query.
 pub(super) const LEVELS: i8 = 127;
-/// Bias of stored codes in the sums.
+/// Bias of stored codes that remains in the sums (`Lanes::ROW_ZERO`).
 pub(super) const ROW_ZERO: i32 = Scalar::ROW_ZERO;
 
 pub(super) fn scan(queries: &QueryBlock, panel: &Panel<'_>, survivors: &mut Survivors) {

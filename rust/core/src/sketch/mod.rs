@@ -18,8 +18,8 @@
 //! > t s D + (1 + a_q) aₓ + b_q bₓ + a_q ≤ t s D + slope · (bₓ + aₓ / τ) + a_q, slope = max(b_q, τ (1 + a_q)),
 //!
 //! for any τ > 0, up to rounding. With τ = 1/4, slope · (bₓ + aₓ / τ) ≤ 10 and |t s D| ≤ 4.1, so the rounding error of
-//! a kernel's bound is below 3 · 4.1 u + 10 u + 14.1 u, which `SLACK` covers. So a sketch has the form of
-//! [`crate::quantize`]'s bound, with bₓ + aₓ / τ as the row's error, and the same kernels scan it. The bound holds for
+//! a kernel's bound is below (3 · 4.1 + 10 + 14.1) 2^-24, which `SLACK` covers. So this bound has the form of the bound
+//! in [`crate::quantize`], with bₓ + aₓ / τ as the row's error, and the same kernels scan a sketch. The bound holds for
 //! any directions; good directions only rule out more rows.
 
 mod basis;
