@@ -13,8 +13,8 @@ def lazy_attach(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Makes the ``__getattr__`` and ``__dir__`` of a package whose names are imported when they are first used.
 
-    Type checkers do not follow the calls: also import the names under ``if TYPE_CHECKING``, and list them in
-    ``__all__``.
+    Type checkers do not follow these calls. The package must therefore also import the names under
+    ``if TYPE_CHECKING``, and list them in ``__all__``.
 
     Args:
         package: The package's ``__name__``.
@@ -22,7 +22,7 @@ def lazy_attach(
         submodules: Modules that are also attributes of the package.
 
     Raises:
-        ValueError: If a name equals the name of its module: importing the module would replace the name.
+        ValueError: If a name equals the name of its module, because importing the module would replace the name.
 
     Example:
         ``__getattr__, __dir__ = lazy_attach(__name__, {"relkt.index": ["Index", "search"]})``

@@ -39,7 +39,7 @@ def check_rows(name: str, array: object) -> Embeddings:
 
 
 def is_tensor(value: object) -> bool:
-    """True if a value is a torch tensor. Does not import torch: a caller with a tensor has imported it."""
+    """True if a value is a torch tensor. Does not import torch: a caller that has a tensor has already imported it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

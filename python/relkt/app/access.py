@@ -23,7 +23,7 @@ MAX_SESSIONS = 1000
 _OPEN = ("/login", "/api/health", "/favicon.ico")
 """Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""Paths that redirect to the login; other paths answer 401."""
+"""Paths on which a request without access is redirected to the login; on other paths, it is answered with 401."""
 
 
 def check_token(token: str) -> None:
@@ -73,12 +73,12 @@ class Access:
         scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(credentials.strip()):
             return True
-        # A secret has 256 random bits: the duration of a lookup does not help to guess it.
+        # A secret has 256 random bits, so the duration of a lookup does not help to guess it.
         return self._sessions.get(connection.cookies.get(COOKIE, ""), 0.0) > time.monotonic()
 
 
 class RequireAccess(HttpMiddleware):
-    """Redirects requests without token and session to the login, or answers 401.
+    """Redirects a request that has neither the token nor a session to the login, or answers it with 401.
 
     Args:
         app: The wrapped app.

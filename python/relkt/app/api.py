@@ -76,7 +76,7 @@ class RankedPassage(_Model):
 
 
 class Timing(_Model):
-    """Durations of the parts of an answer in seconds, without the wait for earlier questions."""
+    """Seconds that each part of an answer took; the wait for earlier questions is not counted."""
 
     encoding: float
     search: float
@@ -143,7 +143,7 @@ def api_router(service: SearchService, run: RunFolder | None = None) -> APIRoute
     """
     router = APIRouter()
 
-    # Not async: it is CPU-bound and would block the event loop.
+    # The route is not async, because a search is CPU-bound and would block the event loop.
     @router.post("/api/search", responses=_PROBLEMS, summary="Search", tags=["search"])
     def search(request: SearchRequest) -> SearchResponse:
         """The passages with the highest scores, best first."""

@@ -28,7 +28,9 @@ class Filter:
 
 
 def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[Filter]:
-    """The columns with 2 to ``max_values`` values and a value that several passages share; language comes first.
+    """The columns that have 2 to ``max_values`` values and at least one value that several passages share.
+
+    The column ``language`` comes first.
 
     Args:
         passages: The passages.
@@ -39,7 +41,7 @@ def filters_of(passages: PassageStore, *, max_values: int = MAX_VALUES) -> list[
     found = []
     for column in columns:
         try:
-            # Count first: a column of unique values, such as URLs, has a list of values as long as the index.
+            # Count first: if the values of a column are unique, such as URLs, their list is as long as the index.
             if pc.count_distinct(passages.to_table().column(column), mode="all").as_py() > max_values:
                 continue
             values = passages.values(column)

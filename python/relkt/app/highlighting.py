@@ -67,8 +67,8 @@ def best_sentences(
         prompt: Text to put before each sentence. Default: the encoder's passage prompt.
 
     Returns:
-        A sentence per passage; None if the passage has a single sentence or more than :data:`MAX_SENTENCES`, or if the
-        sentences up to this passage exceed :data:`MAX_SENTENCES_IN_ALL`.
+        A sentence per passage. It is None if the passage has a single sentence or more than :data:`MAX_SENTENCES`, or
+        if this passage and those before it together have more than :data:`MAX_SENTENCES_IN_ALL` sentences to encode.
     """
     spans = [sentence_spans(passage.text, passage.language) for passage in passages]
     spans = [found if 1 < len(found) <= MAX_SENTENCES else [] for found in spans]

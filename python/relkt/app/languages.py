@@ -15,7 +15,7 @@ SURE = 0.5
 Measured on the questions of relkt-mini and XQuAD, see docs/serve.md.
 """
 
-# Members of the macrolanguages ar and zh (ISO 639-3): a short question rarely tells them apart.
+# Members of the macrolanguages ar and zh (ISO 639-3), which a short question rarely distinguishes.
 _MACROLANGUAGE = {"ary": "ar", "arz": "ar", "wuu": "zh", "yue": "zh"}
 _NO_LANGUAGE = "zxx"
 

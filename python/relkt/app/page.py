@@ -37,7 +37,8 @@ _ON_LOAD = """() => {
   document.querySelector('#relkt-answer').setAttribute('aria-label', 'Passages');
   document.querySelector('#relkt-answer').setAttribute('role', 'region');
 }"""
-# Plain requests: Gradio's queue answers through a stream, which proxies may delay. SearchService has its own queue.
+# The page sends plain requests. It does not use Gradio's queue, which answers through a stream that proxies may delay;
+# SearchService has its own queue.
 _EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 # Fonts of the device, because Gradio downloads other fonts.
 _FONTS = ("system-ui", "sans-serif")
@@ -151,8 +152,9 @@ def _build_search(service: SearchService, examples: Sequence[str]) -> None:
     status = gr.HTML(elem_id="relkt-status", apply_default_css=False)
     results = gr.HTML(elem_id="relkt-answer", apply_default_css=False)
 
-    # The question of the shown results: while sentences are highlighted, the user may already type the next question.
-    # The browser stores the question: state on the server needs an open connection per page.
+    # Stores the question that the shown results answer, because the user may already type the next question while
+    # sentences are highlighted. It is stored in the browser, because state on the server needs an open connection per
+    # page.
     asked = gr.JSON(visible=False)
     search = partial(_search, service)
     mark = partial(_mark, service)
@@ -190,14 +192,15 @@ class _Asked(BaseModel):
 def _search(
     service: SearchService, question: str, number: float, *chosen: Sequence[int]
 ) -> tuple[dict[str, Any], str, str]:
-    """The request, and its status and passages without best sentences."""
+    """The request, its status, and its passages without marked sentences."""
     asked = _Asked(question=question, number=int(number), chosen=[list(positions) for positions in chosen])
     return (asked.model_dump(), *_answer(service, asked, highlight=False))
 
 
 def _mark(service: SearchService, asked: object) -> tuple[Any, Any]:
     """The status and passages with best sentences marked."""
-    # Searches again instead of storing each visitor's passages; a search is fast compared with encoding sentences.
+    # This function searches again instead of storing each visitor's passages: a search is fast compared with encoding
+    # sentences.
     try:
         return _answer(service, _Asked.model_validate(asked), highlight=True)
     except BusyError:

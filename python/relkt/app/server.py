@@ -54,7 +54,7 @@ def create_app(
             raise ArgumentError("examples", expected, repr(example[:40]))
     folder = None if run is None else RunFolder(Path(run))
     access = None if token is None else Access(token)
-    # Only mentions the token in the API's description; RequireAccess checks it, on every path.
+    # This dependency only mentions the token in the API's description. RequireAccess checks the token, on every path.
     bearer = [Depends(HTTPBearer(auto_error=False, description="The server's token."))] if access else []
     app = FastAPIOffline(
         title=f"{service.name}: relkt",

@@ -23,7 +23,7 @@ DEFAULT_RESULTS = 10
 
 @dataclass(frozen=True)
 class Seconds:
-    """Durations of the parts of an answer in seconds, without the wait for earlier questions.
+    """Seconds that each part of an answer took; the wait for earlier questions is not counted.
 
     Args:
         encoding: Embedding the question.

@@ -84,7 +84,10 @@ def _new_folder(output: Path) -> Path:
 
 
 def _held_out(data: RetrievalData) -> list[Query]:
-    """A different test question in each of three languages: the first found, regardless of its answer."""
+    """For each of three languages, the first test question that is not a translation of one already chosen.
+
+    The choice does not depend on how the model answers.
+    """
     chosen: list[Query] = []
     for language in ASKED_LANGUAGES:
         taken = {question.parallel for question in chosen}

@@ -18,7 +18,7 @@ from relkt.data.parsing import iter_lines, parse_object, string_field
 from relkt.storage import atomic_file
 
 CHUNK = 8192
-"""Texts per write: each chunk is sorted by length, and memory holds one chunk."""
+"""Number of texts encoded and written together. Each such chunk is sorted by length; memory holds one chunk."""
 
 
 class TextKind(str, Enum):
@@ -66,7 +66,7 @@ def read_texts(path: Path, field: str) -> list[str]:
     texts = []
     for number, line in lines:
         where = f"{path}, line {number}"
-        # Row i of the output belongs to line i, so blank lines are errors, not skipped.
+        # Row i of the output belongs to line i, so a blank line cannot be skipped: it is an error.
         text = string_field(parse_object(path, number, line), field, where) if is_json and line.strip() else line
         if not text.strip():
             raise DataError(f"{where}: expected a text, got an empty one")

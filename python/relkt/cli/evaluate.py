@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from relkt.evaluation import Report
 
 METRICS_DEPTH = 10
-"""Cutoff of the deepest metric, which is the minimum of ``--k``."""
+"""Cutoff of the deepest metric; ``--k`` must be at least this number."""
 
 
 # Long: one parameter per option.
@@ -77,9 +77,9 @@ def evaluate(
 ) -> None:
     """Measure P@1, P@5, P@10, MRR@10 and nDCG@10 per language, with 95 % bootstrap intervals.
 
-    `--data lareqa` is LAReQA's task: find the answer in each of 11 languages in a pool of sentences in all 11; the
-    metric is mean average precision. LAReQA uses XQuAD's questions: evaluate a model trained on XQuAD with
-    `--split-by question`, which selects the test questions of its training.
+    `--data lareqa` is LAReQA's task: the pool has sentences in 11 languages, and a question's answer must be found in
+    every one of them. The metric is mean average precision. LAReQA uses XQuAD's questions. Evaluate a model that was
+    trained on XQuAD with `--split-by question`, which selects the test questions of that training.
 
     Example: `relkt evaluate muse --data relkt-mini --level passage`
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relkt.retrieval import PassageStore
 
 VALUES = 5
-"""Maximum number of values shown of a mapping."""
+"""Maximum number of a mapping's entries that are shown."""
 
 
 def info(

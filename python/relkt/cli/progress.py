@@ -74,7 +74,7 @@ def progress_bar(
         description: Name of the work.
         total: Number of items; None if it is unknown.
         done: Items finished before, by an interrupted run.
-        rate: Name of the items in the column of items per second, may be empty; None omits the column.
+        rate: Name of the items in the column that shows items per second. It may be empty; None omits the column.
         console: Where the bar is drawn.
     """
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]

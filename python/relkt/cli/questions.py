@@ -18,8 +18,8 @@ def read_questions(given: Sequence[str] | None, file: str | None) -> tuple[list[
 
     Args:
         given: Questions from the command line; their ids are 1, 2, ...
-        file: A file of questions, one per line, plain or JSON; ``-`` for standard input, which is also read if there
-            are no questions on the command line. Plain questions have their line number as id.
+        file: A file of questions, one per line, plain or JSON; ``-`` is standard input. Standard input is also read if
+            there is neither a file nor a question on the command line. The id of a plain question is its line number.
 
     Raises:
         ValueError: If there is no source of questions, or there are two.

@@ -118,7 +118,7 @@ class _Stopwatch:
 
 @contextmanager
 def _passages_for_index(index: Path) -> Iterator[None]:
-    """Explains how to index a file of passages, if the user gives it instead of an index."""
+    """If the user gives a file of passages instead of an index, explains how to index that file."""
     from relkt._relkt import IndexFileError
     from relkt.retrieval.sources import ENDINGS
 
@@ -141,7 +141,7 @@ def _where(conditions: Iterable[str], passages: PassageStore) -> dict[str, list[
         if not equals:
             raise ValueError(f"--where: expected COLUMN=VALUE, got {condition!r}")
         value = passages.parse(column, text)
-        # An empty VALUE matches missing and, as in CSV, empty texts.
+        # An empty VALUE matches missing values and, as in CSV, also empty texts.
         is_text = value is None and str(passages.schema.field(column).type) == "string"
         wanted.setdefault(column, []).extend([None, ""] if is_text else [value])
     return wanted

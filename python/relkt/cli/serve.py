@@ -90,7 +90,7 @@ def _serve(
 
     is_local = is_loopback(host)
     shown = f"[{host}]" if ":" in host else host
-    # Prevents DNS rebinding: another site could point its host name to this machine and read the answers.
+    # Prevents DNS rebinding, in which another site points its host name to this machine to read the answers.
     names = [*LOOPBACK_NAMES, shown, *map(str.lower, allowed_hosts)]
     service = SearchService(Retriever.open(index, encoder=model, device=device))
     with warnings.catch_warnings():

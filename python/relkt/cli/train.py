@@ -139,7 +139,7 @@ def _load_parallel(paths: list[str]) -> ParallelText:
 def _configuration(
     preset: str | None, file: Path | None, model: str, seed: int | None, *, by_default: bool
 ) -> TrainConfig | None:
-    """The configuration from the options; None to use the resumed run's or relkt's default configuration."""
+    """The configuration that the options choose; None means that of the resumed run or, in a new run, the default."""
     from relkt.encoders import is_muse
     from relkt.training import TrainConfig
 

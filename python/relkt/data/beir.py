@@ -32,9 +32,9 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 
     ``document``, ``language`` and ``parallel`` may also be in ``metadata``.
 
-    With several qrels files, the split of a query is the file that judges it. A single file defines a split only if
-    it is named train, dev or test and ``SplitBy.OFFICIAL`` is chosen. Queries without a positive are left out, and
-    their number is logged as a warning.
+    If there are several qrels files, a query belongs to the split whose file judges it. A single file defines a split
+    only if it is named train, dev or test and ``SplitBy.OFFICIAL`` is chosen. Queries without a positive are left out,
+    and their number is logged as a warning.
 
     Args:
         folder: Folder of the files.
@@ -62,7 +62,8 @@ def read_beir(folder: Path, name: str = "beir") -> RawData:
 def save_beir(data: RetrievalData, folder: str | Path) -> None:
     """Writes a data set in the BEIR layout; :func:`load_data` reads the same data set back.
 
-    The layout does not store which documents are held out: load such data with ``unseen_documents=True``.
+    The layout does not store which documents are held out. If documents of ``data`` are held out, load the files with
+    ``unseen_documents=True``.
 
     Empty splits get a qrels file with the header only, so that loading keeps the splits.
 

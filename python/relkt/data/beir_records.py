@@ -11,7 +11,7 @@ from relkt.data.raw import RawData
 from relkt.data.types import DataError, Passage, Query, Split
 
 Record = tuple[str, dict[str, Any]]
-"""The place of a record, for errors, and the record."""
+"""The place of a record, which error messages name, and the record itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def put_together(
         passages: The passages.
         queries: The queries.
         judgements: The qrels.
-        parts: Part of the qrels -> the split with the same name, or None.
+        parts: Part of the qrels -> the split with the same name; None if no split has this name.
         source: Name of the qrels' folder or part, for messages.
         corpus: Name of the passages' file or part, for messages.
         questions: Name of the queries' file or part, for messages.

@@ -101,9 +101,9 @@ def from_datasets(
     repository, and ``from_datasets(*to_datasets(data).values(), split_by="official")`` equals ``data``
     (with ``unseen_documents=True`` if documents of ``data`` are held out).
 
-    Integer ids are converted to strings, since judgements often have integers where texts have strings. A value of None
-    counts as missing; other columns are ignored. Queries without a score above 0 are left out, and their number is
-    logged as a warning.
+    Integer ids are converted to strings, because many repositories store an id as an integer in the judgements but as a
+    string with the text. A value of None counts as missing. Columns not named below are ignored. Queries without a
+    score above 0 are left out, and their number is logged as a warning.
 
     Args:
         corpus: ``_id`` and ``text``; optional ``title``, ``document`` (default: the passage's own id) and ``language``

@@ -1,4 +1,4 @@
-"""LAReQA's XQuAD-R: 1,190 questions in 11 languages, searched in one pool of sentences in all 11."""
+"""LAReQA's XQuAD-R: 1,190 questions in 11 languages, and one pool of candidate sentences in the same languages."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ class _Question:
 def read_lareqa(folder: Path) -> RawData:
     """Reads XQuAD-R.
 
-    The candidates are the sentences of all paragraphs in all 11 languages, as one pool, in the order of ``LANGUAGES``
-    and then of the files. Equal sentences of different paragraphs are different candidates. The sentence in which a
-    question's answer starts is relevant for the question and all its translations, so every question has 11 positives.
-    The id of a passage is ``LANGUAGE/ARTICLE/PARAGRAPH/SENTENCE`` (numbers from 0), its document is
-    ``LANGUAGE/ARTICLE``; the id of a query is ``ID-LANGUAGE``.
+    The candidates are the sentences of all paragraphs in all 11 languages, as one pool. They are sorted by language, in
+    the order of ``LANGUAGES``; within a language, they keep the order of its file. Equal sentences of
+    different paragraphs are different candidates. The sentence in which a question's answer starts is relevant for the
+    question and all its translations, so every question has 11 positives. The id of a passage is
+    ``LANGUAGE/ARTICLE/PARAGRAPH/SENTENCE`` (numbers from 0), and its document is ``LANGUAGE/ARTICLE``. The id of a
+    query is ``ID-LANGUAGE``.
 
     XQuAD-R is for evaluation only: every question is a test question, unless another split is chosen. Its questions are
-    XQuAD's, so an encoder trained on XQuAD has seen most of them. ``split_by="question"`` gives XQuAD's split: its
-    test questions are not training questions of XQuAD.
+    XQuAD's, so an encoder trained on XQuAD has seen most of them. ``split_by="question"`` divides the
+    questions as in XQuAD, so that no test question is a training question of XQuAD.
 
     Args:
         folder: Folder of ``LANGUAGE.json`` for all 11 languages, as published in the folder ``xquad-r`` of

@@ -1,4 +1,4 @@
-"""MLQA: questions in 7 languages on English paragraphs, each in 4 languages on average."""
+"""MLQA: questions about English paragraphs, in 7 languages; each question exists in 4 of them on average."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     """Reads MLQA.
 
     The files are ``PART/PART-context-CONTEXT_LANGUAGE-question-LANGUAGE.json`` for the parts ``dev`` and ``test``, as
-    in ``MLQA_V1.zip``. Candidates are all paragraphs of both parts in one language, from the files with questions in
-    the same language (in English, these files have all questions). Documents are the articles.
+    in ``MLQA_V1.zip``. The candidates are all paragraphs of both parts in one language. They are read from the
+    files whose questions are in the same language; in English, these files have all questions. Documents are the
+    articles.
 
     Splits: MLQA is published as dev (1,148 English questions) and test (11,590), without a training part. A split
     by question or document pools both parts and divides them 60/20/20. ``SplitBy.OFFICIAL`` keeps dev as dev and test
-    as test, and train is empty. ``SplitBy.PAPER`` follows CL-ReLKT, whose test set is MLQA's dev part
-    (notebook/MLQA.ipynb: 517 ar, 512 de, 500 es, 507 hi, 511 vi and 504 zh questions, the published sizes of dev): dev
-    becomes test, and test is divided into train and dev, 75/25 by default. The authors search only the paragraphs of
-    the evaluated part and language pair; here every query searches all paragraphs, which is harder.
+    as test, and train is empty. ``SplitBy.PAPER`` follows CL-ReLKT: dev becomes test, and test is divided into
+    train and dev, 75/25 by default. CL-ReLKT's notebook/MLQA.ipynb shows that its test set is MLQA's dev part: it has
+    517 ar, 512 de, 500 es, 507 hi, 511 vi and 504 zh questions, which are the published sizes of dev. The authors of
+    CL-ReLKT search only the paragraphs of the evaluated part and language pair. Here, every query searches all
+    paragraphs, which is harder.
 
     Args:
         folder: ``MLQA_V1``, or its parent folder; None loads MLQA from ``google/xtreme`` on the Hub.
@@ -63,7 +65,7 @@ def read_mlqa(folder: Path | None, languages: Sequence[str] | None, passage_lang
     for part in _PARTS:
         for language in wanted:
             for paragraph in _paragraphs(folder, part, passage_language, language):
-                # Adds no paragraphs: the candidates do not depend on the chosen languages.
+                # This only finds the paragraph: adding one would make the candidates depend on the chosen languages.
                 found = table.find(paragraph.title, paragraph.context)
                 for question in paragraph.questions:
                     if part_of.get(question.id) != part:

@@ -17,7 +17,7 @@ from relkt.errors import ArgumentError, ArgumentMessage
 
 @dataclass(frozen=True)
 class PairColumns:
-    """Names of the columns of a file of pairs; None for the first usual name that occurs in a record.
+    """Names of the columns of a file of pairs; None stands for the first of the usual names that occurs in a record.
 
     Attributes:
         query: The query. Usual names: anchor, query, question.
@@ -25,7 +25,7 @@ class PairColumns:
         query_id: Optional: id of the query. Usual names: query_id, anchor_id.
         positive_id: Optional: id of the positive, or a list of ids for a list of positives. Usual names: positive_id,
             answer_id, passage_id.
-        document: Optional, and records may omit it: document of the positive. Usual names: document, document_id.
+        document: Optional, and a record may lack it: document of the positive. Usual names: document, document_id.
     """
 
     query: str | None = None
@@ -42,7 +42,7 @@ class CorpusColumns:
     Attributes:
         text: The passage. Usual names: text, passage, positive, answer.
         id: Optional: id of the passage. Usual names: _id, id, passage_id.
-        document: Optional, and records may omit it: document of the passage. Usual names: document, document_id.
+        document: Optional, and a record may lack it: document of the passage. Usual names: document, document_id.
     """
 
     text: str | None = None
@@ -80,14 +80,16 @@ def read_pair_files(
 
     Args:
         pairs: ``.jsonl``, ``.parquet``, ``.csv`` or ``.tsv`` (with a header), or a folder in the BEIR layout.
-        corpus: Further passages, in the same formats or in ``.txt`` with one passage per line; not with a folder.
+        corpus: Further passages, in the same formats or in ``.txt`` with one passage per line. Not
+            allowed if ``pairs`` is a folder.
         columns: Names of the columns of ``pairs``.
         corpus_columns: Names of the columns of ``corpus``.
-        split: With a folder: only the queries of ``qrels/SPLIT.tsv``.
+        split: If ``pairs`` is a folder, read only the queries of ``qrels/SPLIT.tsv``. Default: all queries.
 
     Raises:
-        DataError: If a file is missing or malformed, a column is missing, or a row has no text, lacks an id that other
-            rows have, or has its document in another column than other rows; names the file, the row and the value.
+        DataError: If a file is missing or malformed, or a column is missing; or if a row has no text, lacks an id that
+            other rows have, or has its document in another column than other rows. The message names the file, the row
+            and the value.
         ArgumentError: If arguments do not fit together.
         ImportError: If a Parquet file is given and pyarrow is not installed.
     """
@@ -114,7 +116,7 @@ class ColumnError(ArgumentMessage, DataError):
 
 
 def input_files(pairs: Path, corpus: Path | None = None) -> dict[str, Path]:
-    """Files that :func:`read_pair_files` reads, by names that do not depend on their folder."""
+    """Name -> file that :func:`read_pair_files` reads; the names do not depend on the folder of the files."""
     if not pairs.is_dir():
         return {"pairs": pairs} | ({} if corpus is None else {"corpus": corpus})
     names = [CORPUS, QUERIES, *(f"{QRELS}/{path.name}" for path in sorted((pairs / QRELS).glob("*.tsv")))]

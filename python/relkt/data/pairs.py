@@ -55,8 +55,9 @@ class PairSet:
         """Sorts the pairs by query, keeping the given order within a query.
 
         Returns:
-            (p,) int64, rows of ``pairs`` sorted by query; (q + 1,) int64, offsets in the first array: those of query i
-            start at offset i and end before offset i + 1.
+            (p,) int64, row numbers of ``pairs``, sorted by query.
+            (q + 1,) int64, offsets into the first array: its entries for query i start at offset i and end before
+            offset i + 1.
         """
         order = np.argsort(self.pairs[:, 0], kind="stable")
         return order, np.searchsorted(self.pairs[order, 0], np.arange(len(self.queries) + 1))
@@ -64,8 +65,8 @@ class PairSet:
     def exclusions(self, *, same_document: bool = True) -> Exclusions:
         """Returns the passages that must not be negatives of each query.
 
-        These are its positives, passages with the text of a positive or of the query itself, and the other passages of
-        its positives' documents.
+        For a query, these are its positives, passages with the same text as a positive or as the query itself, and the
+        other passages of its positives' documents.
 
         Args:
             same_document: True to exclude the other passages of a positive's document.

@@ -124,7 +124,7 @@ def string_field(record: dict[str, Any], field: str, where: str, *, default: str
 
 
 def unicode_text(value: str, field: str, where: str) -> str:
-    """Returns a string.
+    """Checks that a string is valid Unicode, and returns it.
 
     Args:
         value: The string.
@@ -163,10 +163,10 @@ def list_field(record: dict[str, Any], field: str, where: str) -> list[Any]:
 
 
 def json_object(value: Any, where: str) -> dict[str, Any]:
-    """Returns a value that must be a JSON object.
+    """Checks that a value is a JSON object, and returns it.
 
     Raises:
-        DataError: If it is not an object; the message names ``where``, its file and place.
+        DataError: If the value is not an object. The message names ``where``, which is the value's file and place.
     """
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected an object, got {shorten(value)}")

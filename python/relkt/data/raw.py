@@ -31,8 +31,8 @@ class RawData:
         qrels: Query id -> passage id -> relevance.
         parts: Query id -> published part; None if the data set has no published parts.
         several_parts: True if ``SplitBy.AUTO`` keeps the published parts as the splits.
-        paper: The splits of the CL-ReLKT authors: published part -> the splits they made of it, or
-            ``SplitBy.QUESTION``; None for data sets they did not use.
+        paper: How the authors of CL-ReLKT split the data set: published part -> the splits they made of it, or
+            ``SplitBy.QUESTION`` if they split by question. None for data sets they did not use.
         translations: Language -> passage id -> translation of the passage.
     """
 
@@ -63,9 +63,10 @@ class RawData:
                 does this.
 
         Raises:
-            ArgumentError: If the data set lacks the published parts or the paper's split that ``by`` asks for; if
-                shares or a seed are given and the published parts are kept.
-            DataError: As :class:`RetrievalData`; if a split is empty; if published parts separate translations.
+            ArgumentError: If the data set lacks the published parts or the paper's split that ``by`` asks for, or if
+                shares or a seed are given although the published parts are kept.
+            DataError: If a split is empty, if translations of a question are in different published parts, or for the
+                reasons in :class:`RetrievalData`.
         """
         if by is SplitBy.AUTO:
             by = SplitBy.OFFICIAL if self.several_parts else SplitBy.QUESTION

@@ -28,8 +28,8 @@ def read_records(path: Path) -> Iterator[Record]:
 
     - ``.jsonl``, ``.ndjson``: JSON lines;
     - ``.parquet``: Parquet, without columns of embeddings (lists of at least 16 floats), which are slow to convert;
-    - ``.csv``: CSV with a header, all values texts;
-    - ``.tsv``: the same with tabs, and one record per line.
+    - ``.csv``: CSV with a header; all values are texts;
+    - ``.tsv``: the same with tabs instead of commas, and each record on one line.
 
     Raises:
         DataError: If the file is missing, or its content does not match its suffix; names the place.
@@ -98,7 +98,8 @@ def _csv(path: Path) -> Iterator[Record]:
             if not values:
                 continue
             if delimiter == "\t" and any("\n" in value for value in values):
-                # Most TSV files do not quote; a cell that starts with a quotation mark would swallow lines.
+                # Most TSV files do not quote. In such a file, a cell that starts with a quotation mark would swallow
+                # the following lines, so this is an error.
                 raise DataError(
                     f"{where}: expected each record on one line, got a quoted cell over several lines; if that is "
                     "intended, use .csv or .jsonl"

@@ -25,7 +25,7 @@ class SplitBy(str, Enum):
     AUTO = "auto"
     """The published parts if the data set has several (BEIR layout), otherwise by question."""
     QUESTION = "question"
-    """Shuffle the questions: translations of a question stay together; its passage may be seen in training."""
+    """Shuffle the questions. Translations of a question share a split; training may see a test question's passage."""
     DOCUMENT = "document"
     """Shuffle the documents: all questions on a document are in the same split."""
     OFFICIAL = "official"
@@ -98,8 +98,8 @@ def assign_splits(
         queries: All queries of the data set, so that a later choice of languages does not change any split.
         passages: All passages.
         qrels: Query id -> passage id -> relevance.
-        by: ``SplitBy.QUESTION`` or ``SplitBy.DOCUMENT``. By document, documents that share a
-            question are shuffled as one unit.
+        by: ``SplitBy.QUESTION`` or ``SplitBy.DOCUMENT``. With the latter, documents that share a question are shuffled
+            as one unit.
         shares: See :func:`divide`.
         seed: See :func:`divide`.
     """
@@ -127,7 +127,7 @@ def check_parallel_together(name: str, queries: Iterable[Query]) -> None:
 def _document_groups(
     queries: Sequence[Query], passages: Sequence[Passage], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, str]:
-    """Question (``parallel``) -> group of its positives' documents; its name is the smallest document id."""
+    """Question (``parallel``) -> group of its positives' documents, named after the smallest document id in it."""
     document_of = {p.id: p.document for p in passages}
     documents_of: defaultdict[str, set[str]] = defaultdict(set)
     for query in queries:

@@ -105,8 +105,9 @@ def paragraphs_from_rows(rows: Iterable[Mapping[str, Any]], titles: Mapping[str,
 class PassageTable:
     """Collects paragraphs as passages: one passage for each distinct text of an article.
 
-    The document of a passage is its article's title with underscores for spaces, as in Wikipedia's addresses; without
-    white space it also fits TREC files. The id of a passage is ``DOCUMENT/NUMBER``, in order of appearance.
+    The document of a passage is the title of its article. Underscores replace the title's spaces, as in Wikipedia's
+    addresses. Without white space, the title also fits TREC files. The id of a passage is ``DOCUMENT/NUMBER``, in order
+    of appearance.
     """
 
     def __init__(self, language: str) -> None:

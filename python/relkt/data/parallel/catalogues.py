@@ -44,7 +44,7 @@ def read_catalogue(path: Path, language: str | None) -> Iterator[Record]:
     for number, entry in enumerate(catalogue, start=1):
         where = f"{path}, message {number}"
         translation = entry.msgstr or (entry.msgstr_plural.get(0, "") if entry.msgstr_plural else "")
-        fuzzy = "fuzzy" in getattr(entry, "flags", ())  # a compiled catalogue has neither flags nor fuzzy messages
+        fuzzy = "fuzzy" in getattr(entry, "flags", ())  # compiled catalogues have no flags and no fuzzy messages
         problem = "obsolete" if entry.obsolete else "fuzzy" if fuzzy else ""
         if entry.msgid_plural:
             problem = problem or "plural forms"

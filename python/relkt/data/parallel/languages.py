@@ -49,7 +49,7 @@ tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 
 
 def is_known(value: str) -> bool:
-    """True if a tag names a language with a two-letter code, such as ``de``, ``pt_BR`` or ``deu``."""
+    """True if a tag, such as ``de``, ``pt_BR`` or ``deu``, names a language that has a two-letter code."""
     return language_code(value) in _ISO_639_1.split()
 
 

@@ -45,8 +45,8 @@ def load_parallel(
 
     Formats, by the end of a file's name (all except catalogues may be compressed, with ``.gz`` appended):
 
-    - ``.tsv``, ``.txt``: columns English, translation and optionally its language; or any columns with a header of
-      language codes (``en``, ``de``, ...);
+    - ``.tsv``, ``.txt``: a column of English texts, one of translations and optionally one of the translations'
+      languages; or any columns under a header of language codes (``en``, ``de``, ...);
     - ``.jsonl``: ``{"en": ..., "de": ...}``, the same in an object ``translation``, or ``{"english": ...,
       "non_english": ...}`` (also ``text`` for ``non_english``, and optionally ``language``);
     - Moses pairs: ``NAME.en`` and ``NAME.de``, given as either file or as ``NAME``;
@@ -56,8 +56,9 @@ def load_parallel(
     - ``hub:NAME`` or ``hub:NAME/CONFIG``: the train split of a data set on the Hugging Face Hub, with columns named
       like the keys of JSON lines.
 
-    Files are read as streams. Records without English or without a translation, copies of the English text, texts of
-    more than ``max_characters`` and repeated pairs are left out; ``left_out`` counts them by reason.
+    Files are read as streams. These are left out, and ``left_out`` counts them by reason: records without an English
+    text or without a translation, copies of the English text, texts of more than ``max_characters`` characters, and
+    repeated pairs.
 
     Args:
         paths: One or several files, folders or data sets.

@@ -51,7 +51,7 @@ def _escaped(name: str) -> str:
 
 
 def read_moses(files: dict[str, Path]) -> Iterator[Record]:
-    """Reads the files line by line; a record is the same line in all files.
+    """Reads the files line by line; a record holds the lines with the same number in all files.
 
     Raises:
         DataError: If the files have different numbers of lines.

@@ -17,7 +17,7 @@ class Record(NamedTuple):
     Args:
         where: File and place, for errors.
         texts: Language -> text; a usable record has ``en``.
-        problem: Reason to leave the record out, from its format (e.g. ``"fuzzy"``); empty by default.
+        problem: Reason to leave the record out, found by the reader of its format (e.g. ``"fuzzy"``); empty by default.
     """
 
     where: str
@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file for reading, uncompressed if its name ends in ``.gz``.
+    """Open a file for reading; if its name ends in ``.gz``, decompress what is read.
 
     Raises:
         DataError: If the file does not exist or is a folder.

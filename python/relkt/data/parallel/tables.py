@@ -19,9 +19,10 @@ _OTHER = ("text", "non_english", "translation", "positive", "target")
 def read_tsv(path: Path, language: str | None) -> Iterator[Record]:
     """Reads columns separated by tabs, without quoting; skips blank lines.
 
-    With a header of language codes (``en``, ``de``, ``fr``, ...) a line holds a text in these languages; cells may
-    be empty. A header ``english``, ``text`` or ``english``, ``text``, ``language`` names the columns. Without a
-    header a line holds an English text, its translation and, in a third column, the translation's language.
+    If the header has language codes (``en``, ``de``, ``fr``, ...), each line holds one text in these languages, and
+    cells may be empty. The header may instead be ``english``, ``text`` or ``english``, ``text``, ``language``. If there
+    is no header, each line holds an English text, its translation and, in an optional third column, the translation's
+    language.
 
     Args:
         path: The file.

@@ -46,7 +46,7 @@ def read_tmx(path: Path, language: str | None = None) -> Iterator[Record]:
                         yield Record(f"{path}, unit {count}", _texts(element))
                         root.clear()  # keeps memory flat
             parser.close()
-        # An encoding that the parser does not know is a LookupError or a ValueError.
+        # If the parser does not know the encoding, it raises a LookupError or a ValueError.
         except (
             ElementTree.ParseError,
             EOFError,
