@@ -35,12 +35,12 @@ def results_table(reports: Mapping[str, Report], *, metric: str = "P@1") -> str:
 
     Args:
         reports: Name of the model (``"before"``, ``"warm-up"``, ``"teacher"``, ``"transfer"``) -> its report, in the
-            order of the rows; all of the same data set, split, level and languages.
+            order of the rows. All reports have the same data set, split, level and languages.
         metric: The metric.
 
     Returns:
-        A line that describes the metric and the data, and the table, with the best value of each column in bold and
-        intervals of the averages.
+        A line that describes the metric and the data, then the table. The best value of each column is bold, and the
+        averages have intervals.
 
     Raises:
         ValueError: If there is no report, the reports are not comparable, or the metric was not evaluated.
@@ -100,7 +100,7 @@ def plot_learning_curve(metrics: str | Path, out: str | Path) -> tuple[Path, Pat
     stages = _read_metrics(Path(metrics))
     figure = new_figure(width=3.2 * len(stages) + 0.8, height=4.6)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", height_ratios=(3, 2))
-    for score_axes in grid[0, 1:]:  # axes are shared before drawing, so that the limits fit every stage
+    for score_axes in grid[0, 1:]:  # shared before drawing, so that the limits of the axes fit every stage
         score_axes.sharey(grid[0, 0])
         score_axes.tick_params(labelleft=False)
     for column, (stage, lines) in enumerate(stages.items()):
@@ -202,7 +202,7 @@ def _groups(report: Report) -> list[tuple[list[str], Average]]:
 
 
 def _mean(report: Report, metric: str, average: Average, languages: Sequence[str]) -> Estimate:
-    """Average over a group of languages; without an interval if the report has no average over this group."""
+    """Average over a group of languages. It has no interval if the report has no average over this group."""
     same = report.trained_languages is not None and average in report.averages[metric]
     if average is Average.ALL or (same and set(report.languages_of(average)) == set(languages)):
         return report.average(metric, average)

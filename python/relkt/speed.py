@@ -18,7 +18,7 @@ from relkt.index import Index
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 SECONDS = 0.5
-"""Minimum total time for which a search is repeated; it runs at least three times."""
+"""Minimum number of seconds for which a search is repeated; each search runs at least three times."""
 PEERS = ("relkt", "NumPy", "faiss")
 
 
@@ -40,7 +40,7 @@ class Timing:
 
 
 def random_rows(rows: int, dim: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """(rows, dim) float32 unit rows in random directions: the hardest data for a search that skips rows."""
+    """(rows, dim) float32 unit rows in random directions. They are the hardest data for a search that skips rows."""
     generator = np.random.default_rng(seed)
     drawn = generator.standard_normal((rows, dim), dtype=np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def time_search(
         A :class:`Timing` for each system and count.
 
     Raises:
-        ValueError: If there are fewer queries than the largest of ``counts``, or as :meth:`Index.search`.
+        ValueError: If there are fewer queries than the largest of ``counts``; also as :meth:`Index.search`.
     """
     if len(queries) < max(counts):
         raise ValueError(f"queries: expected at least {max(counts)}, got {len(queries)}")

@@ -19,11 +19,11 @@ class Skipped:
     """Number of passages skipped for ``indices``, per query and reason; each (q,) int64.
 
     Attributes:
-        excluded: Passages, positives not counted, that ``exclude`` or the groups of the positives exclude.
-        too_similar: Passages, positives not counted, that score above the upper limit, i.e. the lowest of ``max_score``
-            and the limits of the margins.
-        near_positive: Candidates that rank before the last candidate considered, but that ``max_positive_similarity``
-            rejects.
+        excluded: Passages that ``exclude`` or the groups of the positives exclude. Positives are not counted.
+        too_similar: Passages that score above the upper limit. This limit is the lowest of ``max_score`` and the limits
+            of the margins. Positives are not counted.
+        near_positive: Candidates that ``max_positive_similarity`` rejects although they rank before the last candidate
+            considered.
         range_min: Candidates skipped because they are among the top ``range_min``.
     """
 
@@ -79,7 +79,7 @@ class Backend(Protocol):
         max_positive_similarity: float | None,
         threads: int | None,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
-        """For each list: padded rows and scores, number of rows above the window, number of near-duplicates."""
+        """For each list: padded rows and scores, number of rows above the window, and number of near-duplicates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +179,6 @@ def _fill(
 
 
 def _take(table: NDArray[Any], columns: NDArray[np.int64], padding_value: float) -> NDArray[Any]:
-    """Entries of each row; padding where the column is -1."""
+    """The entries of each row in the given ``columns``; ``padding_value`` where the column is -1."""
     padding = np.full((len(table), 1), padding_value, dtype=table.dtype)
     return np.take_along_axis(np.concatenate([table, padding], axis=1), columns, axis=1)

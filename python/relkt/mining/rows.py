@@ -135,13 +135,13 @@ class Groups:
 
     @classmethod
     def of(cls, groups: Integers) -> Groups:
-        """Numbers groups given as any integers."""
+        """Numbers the groups from 0; ``groups`` names them by any integers."""
         _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         return cls(numbers.astype(np.int64).reshape(-1), sizes.astype(np.int64))
 
 
 def count_excluded(positives: RowLists, exclude: RowLists | None, groups: Groups | None, passages: int) -> Integers:
-    """(q,) Number of passages excluded for each query, by row or by a positive's group; positives are not counted."""
+    """(q,) For each query, number of passages excluded by row or by a positive's group; positives are not counted."""
     counts = np.zeros(len(positives), dtype=np.int64)
     if exclude is None and groups is None:
         return counts

@@ -19,7 +19,7 @@ def draw(counts: NDArray[np.int64], columns: int, num: int, *, seed: int, first_
         first_query: Position of the first query.
 
     Returns:
-        (q, num) int64, columns of the sampled candidates, ascending, then -1 for missing candidates.
+        (q, num) int64: the columns of the sampled candidates in ascending order, then -1 for missing candidates.
     """
     ranks = np.arange(columns, dtype=np.uint64)
     queries = np.arange(first_query, first_query + len(counts), dtype=np.uint64)

@@ -40,12 +40,13 @@ def mine_files(
 ) -> MiningSummary:
     """Mines negatives for the pairs of a file.
 
-    Finished work is kept in ``OUTPUT.work`` next to the output: embeddings in parts of 1,024 texts (or ``batch_size``,
-    if larger), then negatives in parts of 16,384 queries. After a kill or an interruption, the same call resumes with
-    the unfinished part and writes the same output, byte for byte (with the same versions of the libraries and the same
-    number of threads). The output appears once it is complete; then the folder is deleted. ``OUTPUT.work.lock`` lets
-    only one run at a time use the folder. If the output is a symbolic link, its target is replaced and the folder is
-    next to the target; ``OUTPUT.work`` may link to another folder.
+    The run keeps its finished work in the folder ``OUTPUT.work`` next to the output: embeddings in parts of 1,024 texts
+    (or of ``batch_size`` texts, if that is larger), then negatives in parts of 16,384 queries. After a kill or an
+    interruption, the same call resumes with the unfinished part. It writes the same output, byte for byte, if the
+    versions of the libraries and the number of threads are the same. The output appears once it is complete; then the
+    folder is deleted. ``OUTPUT.work.lock`` lets only one run at a time use the folder. If the output is a symbolic
+    link, its target is replaced, and the folder is next to the target. ``OUTPUT.work`` itself may be a link to another
+    folder.
 
     Args:
         pairs: The pairs, see :func:`~relkt.data.pair_files.read_pair_files`.
@@ -59,9 +60,11 @@ def mine_files(
         options: Conditions and settings.
         output_format: Format of the rows.
         scores: Add scores to the rows.
-        ids: Add ids to the rows, if the inputs have ids; sentence-transformers would train on these columns as texts.
+        ids: Add ids to the rows, if the inputs have ids. But sentence-transformers would train on these columns as
+            if they were texts.
         threads: Number of threads of embedding and mining. Default: all that the process may use.
-        overwrite: Delete work from other inputs or options, but keep embeddings if only conditions differ.
+        overwrite: Delete the kept work of a run with other inputs or options. If only conditions differ, its embeddings
+            are kept.
         stages: Opens a progress display for each stage. Default: none.
 
     Raises:

@@ -47,7 +47,7 @@ class MiningOptions:
                 raise ArgumentError(f"{CONDITIONS}.{name}", "0, because a row has one kind of negatives", number)
 
     def restrictions(self) -> dict[str, int | float]:
-        """The conditions that exclude candidates and differ from their defaults, without exclusion by document."""
+        """The conditions that exclude candidates and differ from their defaults, except exclusion by document."""
         values = {name: getattr(self.conditions, name) for name in _RESTRICTIONS}
         return {name: value for name, value in values.items() if value != getattr(MiningConditions, name)}
 

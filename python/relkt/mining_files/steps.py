@@ -120,7 +120,7 @@ class Steps:
             threads=self._threads,
         )
         scores = _cosines(queries, own[:, 0] - start, index, own[:, 1])
-        # For queries with one positive, the exact score that the conditions used.
+        # A query with one positive gets the exact score that the conditions used.
         alone = np.bincount(own[:, 0] - start, minlength=stop - start)[own[:, 0] - start] == 1
         scores[alone] = mined.positive_scores[own[alone, 0] - start]
         return {

@@ -60,7 +60,7 @@ def write_table(
         file: The file.
         mined: The negatives.
         kind: Format of the rows.
-        scores: Add cosines as ``scores`` (the positive's first), or as ``score`` instead of a label.
+        scores: Add cosines: a column ``scores`` with the positive's score first, or ``score`` instead of a label.
         ids: Add the ids of the texts, if they have ids.
         parquet: Write Parquet instead of JSON lines.
 

@@ -36,7 +36,7 @@ _OWNED = (re.escape(_STARTED), rf"{MINED}-\d{{6,}}\.npz", r"(passages|queries)-\
 _PARAMETERS = ("conditions.", "embedding.", "columns.", "corpus_columns.", "split")
 """Prefixes of the names in a manifest that are parameters."""
 _DAMAGED = (ValueError, IndexError, EOFError, KeyError, RuntimeError, SyntaxError, TokenError, BadZipFile, zlib.error)
-"""Errors of reading a damaged file of arrays."""
+"""Errors that reading a damaged file of arrays may raise."""
 
 
 class WorkFolderError(ArgumentMessage, FolderError):
@@ -74,8 +74,9 @@ class WorkFolder:
             True if there is work to resume.
 
         Raises:
-            WorkFolderError: If the folder holds work with another manifest and ``overwrite`` is false, is not a work
-                folder, or holds files of other programs next to work that would be deleted. Nothing is deleted then.
+            WorkFolderError: If the folder is not a work folder, if it holds work with another manifest and
+                ``overwrite`` is false, or if it holds files of other programs next to work that would be deleted. Then
+                nothing is deleted.
         """
         if self.path.exists() and not self.path.is_dir():
             raise _error(f"expected {self.path} to be a work folder or free, got a file")
@@ -158,7 +159,7 @@ class WorkFolder:
         except _DAMAGED:
             intact = False
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a position before the start of the file
+            if error.errno != errno.EINVAL:  # EINVAL: a read at a position before the start of the file
                 raise
             intact = False
         if not intact:

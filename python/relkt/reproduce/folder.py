@@ -43,8 +43,8 @@ class ExperimentFolder:
 
         Raises:
             FileExistsError: If ``path`` is a file, or the folder holds other files. Nothing is changed then.
-            ValueError: If the experiment has another data set, another configuration or encoder for a row, or a damaged
-                manifest. Nothing is changed then.
+            ValueError: If the experiment has another data set, if a row has another configuration or encoder there, or
+                if the manifest is damaged. Nothing is changed then.
         """
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"output_dir: expected a folder, got the file {path}")

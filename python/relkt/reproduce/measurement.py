@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Values = dict[Level, NDArray[np.float64]]
 """Level -> (metrics, q): each metric for each query, in the order of ``METRICS`` and of the queries."""
 
-_DEPTH = 10  # ranks that the deepest metric needs
+_DEPTH = 10  # number of ranks that the deepest metric needs
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StageResult:
     Args:
         name: ``"before"``, or the stage.
         dev_p1: P@1 of the kept weights on the dev questions, averaged over the trained languages; None if the run did
-            not evaluate them.
+            not evaluate these weights.
         test: Level -> language -> P@1 on the test questions.
     """
 
@@ -46,7 +46,7 @@ class Measurement:
         languages: Languages of the test questions that the system answers.
         values: Level -> (metrics, q): each metric for each test question in these languages, in the order of the data
             set.
-        seconds: Wall time of loading, training and evaluation, without work lost to a kill.
+        seconds: Wall time of loading, training and evaluation. Work lost to a kill is not counted.
         finished: End of the run, UTC, ISO 8601.
         machine: The machine: ``cpu``, ``cores``, ``threads``, ``gpu`` (None without one), ``versions``.
         curve: The dev evaluations of a training run, as (optimizer steps since its start, P@1).

@@ -56,7 +56,7 @@ def plot_trained_untrained(reproduction: Reproduction, out: str | Path) -> tuple
         out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None if no row has these means; then nothing is written.
+        The PNG and the SVG written. None if no row has these means, and then nothing is written.
     """
     shown = {mean: name for mean, name in _MEANS.items() if mean in reproduction.means} or {Mean.ALL: "all but English"}
     rows = [
@@ -83,18 +83,18 @@ def plot_trained_untrained(reproduction: Reproduction, out: str | Path) -> tuple
 
 
 def plot_learning_curves(reproduction: Reproduction, out: str | Path) -> tuple[Path, Path] | None:
-    """P@1 on dev against optimizer steps: for each trained row, a line of the mean over the seeds in a band from the
-    lowest to the highest seed.
+    """P@1 on dev against optimizer steps. Each trained row has a line, the mean over its seeds, and a band around the
+    line, from the lowest to the highest seed.
 
-    If seeds were evaluated at different steps, their curves are interpolated linearly; a seed that stopped early counts
-    up to its last step.
+    If seeds were evaluated at different steps, their curves are interpolated linearly. A seed that stopped early counts
+    up to its last step only.
 
     Args:
         reproduction: The results.
         out: Path without extension; existing files are replaced.
 
     Returns:
-        The PNG and the SVG written; None if no row was trained; then nothing is written.
+        The PNG and the SVG written. None if no row was trained, and then nothing is written.
     """
     trained = [(number, row) for number, row in enumerate(reproduction.rows) if row.config is not None]
     if not trained:
@@ -125,7 +125,8 @@ def band(
         curves: Points (step, value) of each curve, in the order of steps.
 
     Returns:
-        The steps of all points, and the mean, lowest and highest value at each step of the curves that reach it.
+        The steps of all points; then, for each step, the mean, the lowest and the highest value of the curves that
+        reach this step.
     """
     steps = sorted({step for curve in curves for step, _ in curve})
     means, lows, highs = [], [], []

@@ -28,8 +28,8 @@ class Cell:
     Args:
         value: The mean over the seeds.
         deviation: The standard deviation over the seeds (n - 1); None for a single run.
-        interval: 95 % bootstrap interval of the mean over the seeds, resampling questions; None if no resample had a
-            question in every language.
+        interval: 95 % bootstrap interval of the mean over the seeds. Each resample draws questions. None if no resample
+            had a question in every language.
         by_run: The value of each run, by seed.
     """
 
@@ -73,7 +73,7 @@ class Reproduction:
         cells: Row -> level -> metric -> column (a language, or the value of a :class:`Mean`) -> result. A row has no
             columns for languages that it does not answer.
         comparisons: Every pair of rows, at every level, by every metric.
-        num_resamples: Resamples of intervals and tests.
+        num_resamples: Number of resamples for intervals and tests.
         command: The command that repeats the experiment.
     """
 
@@ -129,7 +129,7 @@ class Reproduction:
             metric: The metric.
 
         Raises:
-            ValueError: If the level or metric is unknown, or the pair is unknown in this order.
+            ValueError: If the level or metric is unknown, or there is no such pair of rows in this order.
         """
         level = parse_member(Level, level, "level")
         _expect("metric", metric, METRICS)

@@ -58,9 +58,10 @@ def reproduce(
     level. Finished runs are kept, and an unfinished run has checkpoints: after an interruption or a kill, the same call
     resumes the experiment and writes the same results, except for times. Rows and seeds may be added.
 
-    ``output_dir`` then holds ``results.md``, ``results.json`` and ``plots/`` of the given rows and seeds;
-    ``measured/``, the measurements behind these results; ``experiment.json``, the rows and the data set; and ``runs/``,
-    the folders of the training runs (see :func:`relkt.train`), which are not needed once the runs are measured.
+    At the end, ``output_dir`` holds the results of the given rows and seeds: ``results.md``, ``results.json`` and
+    ``plots/``. It also holds the measurements behind these results (``measured/``), the rows and the data set
+    (``experiment.json``), and the folders of the training runs (``runs/``, see :func:`relkt.train`). The folders in
+    ``runs/`` are not needed once the runs are measured.
 
     Args:
         data: The data set. All its languages are measured; BM25 answers the English questions.
@@ -69,7 +70,7 @@ def reproduce(
         seeds: Seeds of the trained rows, instead of those in their configurations.
         trained_languages: The languages of the mean ``trained``; default: the training languages of the trained rows.
         device: As for :func:`relkt.load_encoder`.
-        num_resamples: Bootstrap resamples of intervals and tests.
+        num_resamples: Number of bootstrap resamples for intervals and tests.
         command: The command that repeats the experiment, shown in the results.
         progress: Receives the progress; default: none.
 
@@ -80,7 +81,7 @@ def reproduce(
         TypeError: If a row is not a Row.
         ValueError: If an argument is out of its range, a configuration does not fit the data, the process belongs to a
             distributed job, another process runs the experiment, or the experiment in ``output_dir`` has another data
-            set, or another configuration or encoder for a row. Raised before any training.
+            set, or a row has another configuration or encoder there. The error is raised before any training.
         FileExistsError: If ``output_dir`` holds other files.
         OSError: If an encoder cannot be loaded.
     """
@@ -121,7 +122,7 @@ def _run(
     device: str | None,
     progress: Progress,
 ) -> Measurement:
-    """Train the row, if it is trained, measure it, and write the measurement."""
+    """Train the row if it has a configuration; measure the row, and write the measurement."""
     progress.run_started(run)
     start = time.monotonic() - folder.seconds(run)
 

@@ -32,15 +32,15 @@ def summarise(
 ) -> Reproduction:
     """Compute averages, intervals and tests.
 
-    A resample draws questions with all their translations; all rows use the same resamples. First, the values of each
-    question are averaged over the seeds.
+    First, the values of each question are averaged over the seeds. Then each resample draws questions, each with all
+    its translations. All rows use the same resamples.
 
     Args:
         data: The test questions and the candidates.
         rows: The systems.
         measurements: Row -> the runs of the row, at least one.
         trained_languages: The languages of the mean ``trained``.
-        num_resamples: Resamples of intervals and tests.
+        num_resamples: Number of resamples for intervals and tests.
         command: The command that repeats the experiment.
         seed: Seed of the resampling.
     """
@@ -95,7 +95,7 @@ class _Table:
     def __init__(self, data: RetrievalData, languages: Sequence[str], answered: Sequence[str]) -> None:
         self.answered = set(answered)
         self._languages = {language: row for row, language in enumerate(languages)}
-        # All questions are numbered, answered or not, so that one seed draws the same questions for every row.
+        # Questions that a row does not answer are numbered too. So one seed draws the same questions for every row.
         questions = {
             parallel: number for number, parallel in enumerate(dict.fromkeys(q.parallel for q in data.queries))
         }
@@ -112,14 +112,14 @@ class _Table:
         return [self._languages[language] for language in languages]
 
     def sums(self, values: Array) -> Array:
-        """(metrics, q) to (metrics, languages, questions)."""
+        """The sum of the values per language and question: (metrics, q) to (metrics, languages, questions)."""
         sums = np.zeros((len(values), *self._shape))
         for of_metric, row in zip(sums, values, strict=True):
             np.add.at(of_metric, self._at, row)
         return sums
 
     def means(self, values: Array) -> Array:
-        """(metrics, q) to (metrics, languages); NaN for languages without answers."""
+        """The mean per language: (metrics, q) to (metrics, languages); NaN for languages without answers."""
         with np.errstate(invalid="ignore"):
             means: Array = self.sums(values).sum(axis=2) / self.counts.sum(axis=1)
         return means

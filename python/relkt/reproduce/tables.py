@@ -41,7 +41,7 @@ def to_markdown(reproduction: Reproduction) -> str:
 
 
 def main_mean(reproduction: Reproduction) -> Mean | None:
-    """The mean over the trained languages; if there are none, over all but English; None if only English is left."""
+    """The mean over the trained languages, or over all but English if none is trained. None if only English is left."""
     return next(iter(reproduction.means), None)
 
 

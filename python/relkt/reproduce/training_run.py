@@ -17,9 +17,10 @@ def read_training(path: Path) -> tuple[list[tuple[int, float]], list[StageResult
         path: The run's folder.
 
     Returns:
-        The dev evaluations, as (optimizer steps since the start of the run, P@1), and the results before the first
-        stage and after each stage. The curve leaves out averaged weights, and the start of each later stage: the
-        previous stage evaluated the same weights. If the first stage is the vocabulary, no dev evaluation precedes it.
+        The learning curve, i.e. the dev evaluations as (optimizer steps since the start of the run, P@1); and the
+        results before the first stage and after each stage. The curve leaves out the evaluations of averaged weights.
+        It also leaves out the evaluation at the start of each later stage, because the previous stage evaluated the
+        same weights. If the first stage is the vocabulary, no dev evaluation precedes it.
     """
     stages: dict[str, list[dict[str, Any]]] = {}
     for text in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():

@@ -29,7 +29,7 @@ class BuildState:
         dim: Dimension of the embeddings; None until the first is computed.
         encoded: Number of passages whose embeddings are in :attr:`vectors`.
         truncated: Number of encoded passages that exceed the encoder's token limit.
-        texts_name: Name of the passages' file next to the index; empty until that file is about to be written.
+        texts_name: Name of the passages' file next to the index; empty until just before that file is written.
     """
 
     def __init__(self, folder: Path, inputs: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ class BuildState:
 def working(folder: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> Iterator[BuildState]:
     """The state of a build: a saved one with the same inputs, or a new one.
 
-    The work folder is removed at the end of the build, and after an error if no embedding was computed.
+    The work folder is removed at the end of the build. It is also removed after an error, if no embedding was computed.
 
     Args:
         folder: The work folder.
@@ -95,7 +95,7 @@ def working(folder: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> Iter
 
     Raises:
         FileExistsError: If the folder holds an unfinished build with other inputs and ``overwrite`` is not set, or
-            files that relkt did not write.
+            it holds files that relkt did not write.
     """
     folder.mkdir(exist_ok=True)
     manifest = _manifest(folder)

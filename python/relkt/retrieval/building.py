@@ -67,7 +67,7 @@ class IndexPaths:
         return self.index.with_name(f"{self.index.name}.building")
 
     def new_texts(self) -> str:
-        """An unused name for the passages' file, starting like the index file's."""
+        """An unused name for the passages' file. It starts like the name of the index file."""
         names = (f"{self._base}.passages{number}.arrow" for number in chain([""], map("-{}".format, count(2))))
         return next(name for name in names if not self.index.with_name(name).exists())
 
@@ -80,12 +80,13 @@ class IndexPaths:
         return self.index.name.removesuffix(SUFFIX)
 
     def texts_of_index(self) -> Path | None:
-        """The passages' file of the existing index; None without an index, or if it names no file of relkt's."""
+        """The passages' file of the existing index; None if there is no index or it names no file that relkt wrote."""
         try:
             name = Index.open(self.index).texts
         except (OSError, IndexFileError):
             return None
-        # An index of unknown origin may name any file, and the named file is deleted once the index is replaced.
+        # The named file is deleted once the index is replaced, but an index of unknown origin may name any file. So the
+        # name is accepted only if relkt may have given it.
         return self.index.with_name(name) if name is not None and self.may_be_texts(name) else None
 
 
@@ -104,10 +105,10 @@ def build_index(
 ) -> int:
     """Encode passages and write an index of them, with the passages in a file next to it.
 
-    Two files are written: the index, and an Arrow file of the passages named after it (``wiki.relkt`` and
-    ``wiki.passages.arrow``; a rebuild takes the next free name, ``wiki.passages-2.arrow``). Progress is saved in a
-    folder ``wiki.relkt.building`` until both are complete: after an interruption or a kill, the same call resumes the
-    build and writes the same files.
+    Two files are written: the index, e.g. ``wiki.relkt``, and an Arrow file of the passages, named after the index:
+    ``wiki.passages.arrow``. A rebuild takes the next free name, ``wiki.passages-2.arrow``. Until both files are
+    complete, progress is saved in a folder ``wiki.relkt.building``. After an interruption or a kill, the same call
+    resumes the build and writes the same files.
 
     Args:
         passages: The result of :func:`relkt.retrieval.read_passages`, or passages in memory: texts, mappings with the
@@ -117,8 +118,8 @@ def build_index(
         encoder_name: The name with which :func:`relkt.load_encoder` loads the encoder again; None if it has no name.
         storage: Number format of the rows.
         batch_size: Passages encoded at once.
-        query_prompt: Put before each question of a search; default: the encoder's own.
-        passage_prompt: Put before each passage; default: the encoder's own.
+        query_prompt: Text put before each question of a search; default: the encoder's own prompt.
+        passage_prompt: Text put before each passage; default: the encoder's own prompt.
         overwrite: Replace an existing index, and discard an unfinished build with other inputs.
         progress: Receives the progress.
 
@@ -229,8 +230,8 @@ def _encode(
 def _write(paths: IndexPaths, state: BuildState, storage: Storage, build: str) -> None:
     """Put both files in place.
 
-    The passages' file gets a new name. The file of a replaced index is kept until the new index is in place, so the
-    index and the passages it names are complete at any moment.
+    The passages' file gets a new name. The passages' file of a replaced index is kept until the new index is in place.
+    So the index and the passages that it names are complete at any moment.
     """
     assert state.dim is not None  # there is at least one passage
     before = paths.texts_of_index()
@@ -238,7 +239,7 @@ def _write(paths: IndexPaths, state: BuildState, storage: Storage, build: str) -
         state.texts_name = paths.new_texts()
         state.save()
     texts = paths.index.with_name(state.texts_name)
-    # Copied, not moved: until both files are in place, the build can be resumed.
+    # The file is copied, not moved, so that the build can be resumed until both files are in place.
     with state.texts.open("rb") as written, atomic_file(texts) as file:
         shutil.copyfileobj(written, file)
     store = PassageStore.open(state.texts)
@@ -252,5 +253,5 @@ def _write(paths: IndexPaths, state: BuildState, storage: Storage, build: str) -
         metadata={BUILD: build, DIGEST: store.digest()},
     )
     if before is not None and before != texts:
-        with suppress(OSError):  # Windows deletes no open file
+        with suppress(OSError):  # Windows cannot delete an open file
             before.unlink(missing_ok=True)

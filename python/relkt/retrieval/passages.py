@@ -28,9 +28,9 @@ ID, TEXT, TITLE, DOCUMENT, LANGUAGE = "id", "text", "title", "document", "langua
 OWN_COLUMNS = (ID, TEXT, TITLE, DOCUMENT, LANGUAGE)
 """The columns of every file, in this order; other columns follow."""
 NOTES = b"relkt"
-"""The key of the notes, which are JSON, in the schema's metadata."""
+"""The key of the notes in the schema's metadata; the notes are JSON."""
 JSON_COLUMN = {b"relkt": b"json"}
-"""The metadata of a column of JSON texts, for values that are nested or of several types."""
+"""The metadata of a column of JSON texts. Values that are nested or of several types are stored as JSON texts."""
 VERSION = 1
 """The version of the file layout."""
 BUILD = "build"
@@ -147,7 +147,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return IndexedPassage(**own, fields=by_name)
 
     def _batch(self, position: int) -> list[pa.Array]:
-        """The columns of a batch, validated once, since Arrow trusts the offsets in a file."""
+        """The columns of a batch. They are validated once, since Arrow does not check the offsets in a file."""
         batch = self._batches[position]
         if position not in self._checked:
             try:
@@ -177,7 +177,7 @@ class PassageStore(Sequence[IndexedPassage]):
         return pa.Table.from_batches(self._batches, self._schema)
 
     def values(self, column: str, limit: int | None = None) -> dict[Any, int]:
-        """The values of a column and the number of passages with each, most frequent first (ties: first row first).
+        """The values of a column, each with its number of passages; most frequent first, ties by first row.
 
         Args:
             column: The column.

@@ -60,7 +60,8 @@ class Retriever:
             :meth:`build`.
         encoder: The encoder that embedded the passages. An encoder given by name is loaded when first needed. Default:
             the name noted in the passages' file.
-        query_prompt: Put before each question; default: as noted in the passages' file, or the encoder's own.
+        query_prompt: Text put before each question. Default: the prompt noted in the passages' file, or the encoder's
+            own prompt.
         device: Device of an encoder given by name; default: a GPU if available.
 
     Raises:
@@ -111,7 +112,7 @@ class Retriever:
             path: The index file.
             encoder: The encoder or its name; default: the name noted when the index was built.
             device: Device of an encoder given by name; default: a GPU if available.
-            verify: As for :meth:`relkt.Index.open`; also compares the passages with their checksum.
+            verify: As for :meth:`relkt.Index.open`; if True, the passages are also compared with their checksum.
 
         Raises:
             OSError: If a file cannot be opened.
@@ -145,7 +146,7 @@ class Retriever:
                 ``progress``, as for :func:`relkt.retrieval.build_index`.
 
         Raises:
-            DataError: If a passage is invalid; names the passage and the value.
+            DataError: If a passage is invalid; the message names the passage and the value.
             ValueError: As :func:`relkt.retrieval.build_index`.
             OSError: As :func:`relkt.retrieval.build_index`.
         """
@@ -214,7 +215,8 @@ class Retriever:
         for row, question in enumerate(questions):
             if not isinstance(question, str) or not question.strip():
                 raise ValueError(f"questions: expected a text in row {row}, got {question!r}")
-        # One thread at a time: fast tokenizers refuse a second thread, and the encoder is loaded only once.
+        # The lock lets one thread at a time encode, because fast tokenizers refuse a second thread. It also makes sure
+        # that the encoder is loaded only once.
         with self._lock:
             return encode_queries(self.encoder, questions, batch_size=batch_size, prompt=self._query_prompt)
 
@@ -241,7 +243,7 @@ class Retriever:
             Results, best first (ties: lower row first); for several questions, a list of results for each.
 
         Raises:
-            ValueError: If a question is blank, ``k`` is below 1, or as :meth:`PassageStore.mask`.
+            ValueError: If a question is blank or ``k`` is below 1; also as :meth:`PassageStore.mask`.
         """
         if isinstance(questions, str):
             return self.search_embeddings(self.encode([questions]), k, where=where)[0]

@@ -30,8 +30,8 @@ class Columns:
 
     Args:
         text: The text to embed.
-        id: The unique id: texts, or integers, which become texts. Default: ``_id`` or ``id``, if present; otherwise the
-            row number is the id.
+        id: The unique id. Ids are texts or integers; integers become texts. Default: ``_id`` or ``id``, if present;
+            otherwise the row number is the id.
         title: The title. Default: ``title``, if present.
         document: The document. Default: ``document``, if present.
         language: The language. Default: ``language``, if present.
@@ -70,16 +70,16 @@ def read_passages(
     columns: Columns | None = None,
     unit: TextUnit = TextUnit.LINE,
 ) -> Source:
-    """A source of passages in files. The files are read later; here, only their existence is checked.
+    """A source of passages in files. This call only checks that the files exist; they are read later.
 
     Args:
         path: One file or several: JSON lines (``.jsonl``, ``.ndjson``), CSV with a header (``.csv``, or ``.tsv`` with
             tabs; all values are texts), Parquet (``.parquet``; columns of embeddings are dropped) or plain text
-            (``.txt``, ``.md``); or a folder. A folder with ``corpus.jsonl`` has the BEIR layout; in any other folder,
-            all tables are read in the order of their names, or all plain texts if there are no tables.
+            (``.txt``, ``.md``); or a folder. A folder with ``corpus.jsonl`` has the BEIR layout. In any other folder,
+            all tables are read in the order of their names; if there are no tables, all plain texts are read instead.
         columns: The meaning of the columns. In the BEIR layout, ``document`` and ``language`` may be in ``metadata``.
-        unit: The unit of a plain text that becomes a passage. Its document is the file name; its id is the file name
-            and line.
+        unit: The unit of a plain text that becomes a passage. The passage's document is the file name; its id is the
+            file name and the line.
 
     Raises:
         DataError: If a file does not exist or is of an unknown kind, or no file is given.

@@ -28,7 +28,7 @@ from relkt.retrieval.sources import Columns, Source
 from relkt.storage import atomic_file
 
 BATCH_ROWS = 1024
-"""Rows of a record batch, the unit that is read from disk."""
+"""Number of rows of a record batch; a batch is the unit that is read from disk."""
 
 _KINDS: Mapping[type, pa.DataType] = {
     str: pa.string(),
@@ -62,8 +62,8 @@ def read_store(source: Source) -> PassageStore:
 def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
     """Write the passages of a source, in their order, to an Arrow file, atomically.
 
-    A column has the type of its values, or is stored as JSON if they are nested or of several types. The source is read
-    twice: to check it and find the types, and to write.
+    A column has the type of its values; if they are nested or of several types, it is stored as JSON. The source is
+    read twice: first to check it and to find the types, then to write the file.
 
     Args:
         source: The passages.
@@ -74,9 +74,9 @@ def write_store(source: Source, path: Path, notes: Mapping[str, Any]) -> int:
         Number of passages.
 
     Raises:
-        DataError: If the source changes meanwhile or has no passage; a text is missing or blank; an id is missing,
-            repeated, or neither a text nor an integer; a title, document or language is not a text; or a value cannot
-            be stored. Names the place and the value.
+        DataError: If the source has no passage or changes while it is read; a text is missing or blank; an id is
+            missing, repeated, or neither a text nor an integer; a title, document or language is not a text; or a value
+            cannot be stored. The message names the place and the value.
         OSError: If the file cannot be written.
     """
     before = source.fingerprint()

@@ -30,8 +30,8 @@ def atomic_file(path: str | os.PathLike[str], *, partial: Path | None = None) ->
 
     Args:
         path: The file to write.
-        partial: The temporary file, on the same file system; overwritten if it exists. Default: a hidden file with an
-            unused name in the folder of ``path``, see :func:`is_temporary`.
+        partial: The temporary file, on the same file system as ``path``. It is overwritten if it exists. Default: a
+            hidden file with an unused name in the folder of ``path``, see :func:`is_temporary`.
 
     Raises:
         IsADirectoryError: If ``path`` is a folder.
@@ -84,9 +84,10 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new, empty folder that replaces ``path`` when the context ends without an error, and is deleted otherwise.
 
-    On Linux, both names are exchanged in one step. Elsewhere the old folder is renamed first; if the process is killed
-    before the new folder is renamed, the next call restores the old folder. Only one process at a time may write
-    ``path``: temporary folders of killed processes are deleted. Missing parent folders are made.
+    On Linux, the old and the new folder exchange their names in one step. On other systems, the old folder is renamed
+    first; if the process is killed before the new folder is renamed, the next call restores the old folder. Only one
+    process at a time may write ``path``, because a call deletes the temporary folders that it takes for those of killed
+    processes. Missing parent folders are made.
 
     Raises:
         NotADirectoryError: If ``path`` exists and is not a folder.
@@ -130,9 +131,9 @@ def is_temporary(name: str) -> str | None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Delete what killed writers of ``path`` left, and restore an old folder that has no successor.
+    """Delete what killed writers of ``path`` left; restore the old folder if the new one did not get its place.
 
-    Names that end in :data:`PARTIAL` are kept, since relkt may not have made them.
+    Files whose names end in :data:`PARTIAL` are kept, since relkt may not have made them.
     """
     if not path.parent.is_dir():
         return
@@ -149,14 +150,14 @@ def remove_temporaries(path: Path) -> None:
 
 
 def _restore(target: Path, old: Path) -> None:
-    """Rename an old folder back if its successor is missing; delete it otherwise."""
+    """Rename an old folder back if nothing has taken its place; delete it otherwise."""
     if not target.exists() and old.exists():
         old.rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_special(path: Path) -> bool:
-    # Tested before links are resolved, because /dev/stdout resolves to a name that cannot be opened.
+    # The path is tested before its links are resolved, because /dev/stdout resolves to a name that cannot be opened.
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -175,7 +176,7 @@ def _new_file(target: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _replaced(path: Path) -> IO[bytes]:
-    # Unlinked first, so that a link is not followed.
+    # The existing file is deleted first, so that a link is not followed.
     path.unlink(missing_ok=True)
     return path.open("xb")
 
@@ -184,7 +185,7 @@ def _sync(path: Path) -> None:
     """Flush a file's content, or a folder's names, to disk, if the system supports this."""
     if path.is_symlink():
         return
-    with suppress(OSError):  # Windows opens no folders, and some file systems cannot flush them
+    with suppress(OSError):  # Windows cannot open folders, and some file systems cannot flush them
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -27,7 +27,7 @@ def sha256_of(parts: Iterable[str | bytes | memoryview]) -> str:
     """SHA-256 of concatenated parts, in hexadecimal.
 
     Args:
-        parts: Texts, which are encoded as UTF-8 (unpaired surrogates as they are), or bytes. Parts are not delimited.
+        parts: Texts or bytes, joined without a delimiter. Texts are encoded as UTF-8, unpaired surrogates as they are.
     """
     digest = hashlib.sha256()
     for part in parts:

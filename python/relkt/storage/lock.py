@@ -21,9 +21,9 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``FOLDER.lock`` while the context lasts.
 
-    The operating system releases the lock however the process ends, so the lock file of a killed process does not block
-    others. On a file system without locks, nothing is locked. A lock file that relkt made is deleted at the end; an
-    empty file that existed before also serves as a lock, and is kept.
+    However the process ends, the operating system releases the lock, so the lock file of a killed process does not
+    block others. On a file system without locks, nothing is locked. A lock file that relkt made is deleted at the end.
+    An empty file that existed before also serves as a lock file, but is kept.
 
     Args:
         folder: The folder that only one process may use; it need not exist.
@@ -44,12 +44,12 @@ def locked(folder: Path) -> Iterator[None]:
             raise
         if _is_at(file, path):
             break
-        file.close()  # the process that held it has just ended and deleted it
+        file.close()  # the process that held the lock has just ended and deleted this file
     try:
         yield
     finally:
         if is_own:
-            with suppress(OSError):  # Windows deletes no open file
+            with suppress(OSError):  # Windows cannot delete an open file
                 path.unlink()
         file.close()
         if is_own and sys.platform == "win32":

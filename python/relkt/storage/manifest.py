@@ -74,8 +74,8 @@ class Manifest:
         folder: The folder; it need not exist.
         name: The manifest's file name.
         mark: Values that every manifest of this kind starts with, e.g. ``{"relkt": "mining", "version": 3}``. If the
-            first value differs, the file is not a manifest of this kind; if a later one does, it is a difference like
-            any other.
+            first value differs, the file is not a manifest of this kind. If a later value differs, that is a difference
+            like any other.
         owned: Regular expressions for the names of the other files that relkt writes into the folder.
     """
 
@@ -130,7 +130,7 @@ class Manifest:
             file.write(text.encode())
 
     def owns(self, name: str) -> bool:
-        """True if a file of this name in the folder is relkt's, or a temporary file that was to become one."""
+        """True for the name of a file that relkt writes into the folder, and for the temporary name of such a file."""
         name = is_temporary(name) or name
         return name == self.name or any(re.fullmatch(pattern, name) for pattern in self.owned)
 

@@ -16,7 +16,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def checked_windows(lists: Sequence[ScoreWindow], size: int, rows: int) -> list[ScoreWindow]:
-    """Checks windows for ``size`` queries and at most ``rows`` candidates each; returns them with contiguous limits."""
+    """Checks windows for ``size`` queries, with 1 to ``rows`` candidates each. Returns them with contiguous limits."""
     if not lists:
         raise ValueError("lists: expected at least one list of negatives, got none")
     windows = []

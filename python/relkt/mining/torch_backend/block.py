@@ -27,7 +27,7 @@ class MiningCall:
         positives: Queries and the rows of their positives.
         exclude: Queries and their excluded rows, or None.
         limit: Maximum cosine of a candidate with a positive, or None.
-        bound: Maximum difference between a cosine of the first pass and the score.
+        bound: Maximum difference between a cosine of the first pass and the exact score.
         groups: (n,) int64 group of each passage, or None.
         positive_groups: Distinct pairs of a query and the group of a positive, or None.
     """
@@ -66,7 +66,7 @@ class Block:
 
     Attributes:
         call: The call.
-        members: (size,) int64, the numbers of the queries in the call.
+        members: (size,) int64, the number that each query of the block has in the call.
         passages: All passages.
         queries: The queries of the block.
         positives: Their positives.
@@ -110,7 +110,7 @@ class Block:
             self._exclude.mask(scores, start)
         if self._groups is None or self.call.groups is None:
             return
-        # After sorting, the rows of each group are contiguous; only the rows of positives' groups are masked.
+        # Sorting makes the rows of each group contiguous. Then only the rows of the positives' groups are masked.
         groups, order = self.call.groups[start : start + scores.shape[1]].sort()
         first = torch.searchsorted(groups, self._groups.columns)
         length = torch.searchsorted(groups, self._groups.columns, right=True) - first
@@ -118,7 +118,7 @@ class Block:
         scores[self._groups.queries[pair], order[first[pair] + ranks(pair, length)]] = NEVER
 
     def mask_near_positives(self, scores: Tensor, wanted: Tensor, unit: Tensor, start: int, limit: float) -> Tensor:
-        """Sets cells of ``wanted`` to -inf if the passage's cosine with a positive exceeds ``limit``.
+        """Sets a cell of ``wanted`` to -inf if its passage has a cosine above ``limit`` with a positive of its query.
 
         Returns:
             (size,) bool, True for queries with rejected cells.
@@ -151,7 +151,7 @@ class Block:
 
 
 class _BlockPairs:
-    """Pairs of a block's query and a row (or group), in order of the rows."""
+    """Pairs, each of a query of the block and a row (or group), in order of the rows."""
 
     def __init__(self, number: NDArray[np.int64], pairs: Pairs, device: torch.device) -> None:
         query, column = number[pairs[0]], pairs[1]
@@ -168,5 +168,5 @@ class _BlockPairs:
 
 
 def ranks(owners: Tensor, counts: Tensor) -> Tensor:
-    """Position of each element within its owner, from 0; ``owners`` is sorted, ``counts`` has each owner's elements."""
+    """Position, from 0, of each element among those of its owner. ``owners`` is sorted; ``counts`` has their sizes."""
     return torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]

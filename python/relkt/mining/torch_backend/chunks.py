@@ -6,8 +6,8 @@ import math
 
 import torch
 
-#: Bytes per cell of a chunk (a query and a passage) in the worst case, when all cells are tied candidates: the score,
-#: masks, the row numbers of all candidates and memory for sorting them.
+#: Bytes per cell of a chunk; a cell is a query and a passage. In the worst case, all cells are tied candidates.
+#: Then each cell needs a score, masks, the row number of its candidate and memory for sorting.
 CELL_BYTES = 128
 #: Bytes per value while a row is normalised.
 VALUE_BYTES = 20
@@ -22,7 +22,7 @@ def budget(device: torch.device) -> int:
     if device.type != "cuda":
         return _DEFAULT_BUDGET
     free, _ = torch.cuda.mem_get_info(device)
-    # Memory that torch caches is free as well.
+    # Memory that torch has reserved but not allocated is free as well.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return min(free // 4, MAX_BUDGET)
 

@@ -21,8 +21,8 @@ class TorchPassages:
     """Passages on a torch device, with the methods and results of the core's ``Passages``.
 
     Args:
-        passages: (n, d) float32 or float16, on any device that has float64, of any norm. Not copied: do not
-            change it while this object is in use.
+        passages: (n, d) float32 or float16, of any norm, on any device that has float64. The tensor is not copied, so
+            do not change it while this object is in use.
 
     Raises:
         TypeError: If it is not a dense 2-D tensor of float32 or float16.
@@ -113,10 +113,11 @@ class TorchPassages:
             threads: Ignored, because torch has its own setting; accepted because the core has it.
 
         Returns:
-            For each list: rows (b, num) int64, highest score first, ties by lower row, then -1; scores (b, num)
-            float32, then NaN; too_similar (b,) int64, number of passages, positives not counted, with score >= below;
-            near_positive (b,) int64, number of passages inside the window that ``max_positive_similarity`` rejected:
-            those that rank before the last result, or all if there are fewer than ``num`` results.
+            For each list, four arrays. Rows, (b, num) int64: highest score first, ties by lower row, then -1 for
+            missing results. Scores, (b, num) float32: NaN for missing results. too_similar, (b,) int64: number of
+            passages with score >= below, without the positives. near_positive, (b,) int64: number of passages inside
+            the window that ``max_positive_similarity`` rejected. It counts those that rank before the last result, or
+            all of them if there are fewer than ``num`` results.
 
         Raises:
             TypeError: If queries are not a dense 2-D tensor of float32 or float16.

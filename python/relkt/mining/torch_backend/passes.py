@@ -63,7 +63,8 @@ def _count_near(
 ) -> None:
     """Sets near_positive for the block's queries ``which``, in a second pass.
 
-    A candidate inside the window that ranks before the last result was either returned or rejected as a near-duplicate.
+    Each candidate inside the window that ranks before the last result was either returned or rejected as a
+    near-duplicate. So near_positive is the number of such candidates that were not returned.
     """
     block = Block(block.call, block.members[which.cpu().numpy()])
     ends = [

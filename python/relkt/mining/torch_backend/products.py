@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def error_bound(dim: int) -> float:
-    """Maximum difference between a cosine of the first pass and the score, for rows of ``dim`` values.
+    """Maximum difference between a cosine of the first pass and the exact score, for rows of ``dim`` values.
 
     With u = 2^-24, the unit roundoff of float32:
 
@@ -23,9 +23,10 @@ def error_bound(dim: int) -> float:
        times the sum of the products' absolute values. Here g = d v / (1 - d v), and v is the unit roundoff of each
        operation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). v = 2u covers any rounding mode
        of the device.
-    3. *The score.* Its error from double precision and from rounding to float32 is at most u + 2^-34 < 2u.
+    3. *The score.* It is computed in double precision and rounded to float32. Both steps together have an error of at
+       most u + 2^-34 < 2u.
 
-    The slack of about u in 1 and in 3 covers underflow (d 2^-125).
+    The bounds 2u in 1 and in 3 leave a slack of about u each, which covers underflow (d 2^-125).
     """
     v = 2.0**-23
     g = dim * v / (1 - dim * v)
@@ -44,8 +45,9 @@ def verify(exact: Tensor, approximate: Tensor, bound: float) -> None:
         )
 
 
-# Limits of the first pass. Its cosines lie between -2 and 2, so clamping the limits changes no comparison, and -inf
-# still marks cells that are not candidates. The next float32 beyond the rounded limit is on the safe side.
+# Limits of the first pass. The cosines of this pass lie between -2 and 2, so clamping the limits changes no comparison,
+# and -inf still marks cells that are not candidates. Rounding to float32 may move a limit either way; the next float32
+# beyond the rounded limit is on the safe side.
 
 
 def under(limit: Tensor) -> Tensor:
@@ -63,8 +65,8 @@ def over(limit: Tensor) -> Tensor:
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """Computes float32 matrix products without TF32, bfloat16 and autocast; restores all settings at the end."""
-    # torch 2.9 has a setting per operation besides the old global setting. Reading the global setting fails if it
-    # contradicts the others, so the settings per operation are set first.
+    # Besides the old global setting, torch 2.9 has a setting for each operation. Reading the global setting fails if it
+    # contradicts the settings of the operations, so these are set first.
     operations = [
         backend.matmul
         for backend in (torch.backends.cuda, torch.backends.mkldnn)
@@ -83,7 +85,8 @@ def exact_products(device: torch.device) -> Iterator[None]:
         if precision is not None:
             torch.set_float32_matmul_precision(precision)
         for operation, value in zip(operations, before, strict=True):
-            # "none" inherits the global setting; if that equals the old value, the operation had no setting.
+            # "none" makes the operation inherit the global setting. If the inherited value equals the old value, the
+            # operation needs no setting of its own.
             operation.fp32_precision = "none"
             if operation.fp32_precision != value:
                 operation.fp32_precision = value

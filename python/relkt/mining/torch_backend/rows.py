@@ -115,8 +115,8 @@ def _norms(name: str, values: Tensor) -> Tensor:
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Dot products of the rows of a and b, float64, summed in the order that defines scores (the core's `dot_f64`).
 
-    Products of float32 values are exact in float64. Column c is added to partial sum c mod 16, in order of the columns;
-    then the partial sums are added pairwise, in halves.
+    Products of float32 values are exact in float64. The product of column c is added to the partial sum c mod 16, in
+    order of the columns. Then the second half of the sums is added to the first half, and so on until one is left.
     """
     sums = torch.zeros((len(a), _LANES), dtype=torch.float64, device=a.device)
     for start in range(0, a.shape[1], _LANES):

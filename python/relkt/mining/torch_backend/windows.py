@@ -22,7 +22,7 @@ class _Window:
         self._bound = block.call.bound
 
     def possible(self, scores: Tensor, above: Tensor) -> Tensor:
-        """Cells whose score may lie between ``above`` (at least the lower limit) and the upper limit."""
+        """Cells whose score may lie between ``above`` and the upper limit; ``above`` is at least the lower limit."""
         return (scores > under(above - self._bound)[:, None]) & (scores < over(self.below + self._bound)[:, None])
 
     def certain(self, scores: Tensor, above: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Best(_Window):
 
     def candidates(self, scores: Tensor) -> Tensor:
         """Cells that may be among the best."""
-        # Row numbers ascend and later rows lose ties, so a later row must exceed the threshold.
+        # Rows arrive in ascending order, and the lower row wins a tie. So a new row must exceed the threshold.
         return self.possible(scores, torch.maximum(self.above, self._threshold))
 
     def count_too_similar(self, scores: Tensor, start: int) -> None:
@@ -80,9 +80,10 @@ class Best(_Window):
         self._merge(*self.inside(scores, cells, start))
 
     def _chunk_threshold(self, scores: Tensor) -> Tensor:
-        """A threshold: cells at or below it rank after num other cells of the chunk."""
-        # Let m be the minimum of num cells that are certainly in the window. Their exact scores are at least m - bound,
-        # so a cell that ranks among them has an approximate score of at least m - 2 bound.
+        """A threshold for each query; a cell at or below it ranks after num other cells of the chunk."""
+        # Take the num highest approximate scores of cells that are certainly in the window; let m be the lowest of
+        # them. The exact scores of these num cells are at least m - bound. So a cell that ranks among the num best has
+        # an approximate score of at least m - 2 bound.
         best = torch.where(self.certain(scores, self.above), scores, NEVER).topk(self.num, dim=1, sorted=False).values
         return under(best.min(1).values.double() - 2 * self._bound)
 
@@ -111,7 +112,7 @@ class Best(_Window):
 
 
 class End(_Window):
-    """Counts the rows in a window that rank before the last result, or all if there are fewer than num results.
+    """Counts the rows in a window that rank before the last result; all its rows if there are fewer than num results.
 
     Args:
         rows, scores, number: Results of :meth:`Best.found` for the queries of the block.

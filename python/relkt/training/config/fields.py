@@ -16,7 +16,7 @@ def from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
     """Make a configuration from plain values; ``prefix`` names their table in messages.
 
     Raises:
-        ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
+        ValueError: If ``table`` has an unknown key, or a value of the wrong type or out of range.
     """
     if not isinstance(table, Mapping):
         raise ValueError(f"{prefix.rstrip('.')}: expected a table, got {table!r}")
@@ -33,7 +33,7 @@ def from_dict(cls: type[_T], table: Mapping[str, Any], prefix: str = "") -> _T:
 
 
 def _parse(hint: Any, value: Any, name: str) -> Any:
-    """Convert plain values to the field's type; ``__post_init__`` checks what cannot be converted."""
+    """Convert a plain value to the field's type. ``__post_init__`` checks other values."""
     if is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value, name + ".")
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -103,7 +103,7 @@ def expect(config: Any, name: str, holds: bool, expected: str) -> None:
     """Check a condition on a field.
 
     Raises:
-        ValueError: If it does not hold; the message has the field, the expected values and the value given.
+        ValueError: If the condition does not hold; the message has the field, the expected values and the value given.
     """
     if not holds:
         value = getattr(config, name)
@@ -111,6 +111,6 @@ def expect(config: Any, name: str, holds: bool, expected: str) -> None:
 
 
 def full_name(config: Any, name: str) -> str:
-    """A field's name in files and dictionaries, where each stage has a table."""
+    """A field's name in files and dictionaries; fields of a stage have the name of its table in front."""
     table = type(config).__name__.removesuffix("Config").lower()
     return name if table in ("train", "stage", "triplet") else f"{table}.{name}"

@@ -44,11 +44,11 @@ class StageConfig:
         accumulation: Number of micro-batches of a batch, to save memory; the gradient still covers the whole batch.
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         adam_epsilon: Adam's epsilon; 1e-7 is the default of Keras, which the authors used.
-        max_grad_norm: Norm to which larger gradients are scaled down; 0 does not scale them.
+        max_grad_norm: Maximum norm of the gradient; a larger gradient is scaled down to it. 0 means no maximum.
         warmup_steps: Steps over which the learning rate rises linearly from 0.
         schedule: Learning rate after the warm-up steps.
         halve_lr_every: The learning rate is halved at the 1st, the ``n + 1``-th, the ``2 n + 1``-th ... consecutive
-            evaluation without a better dev P@1; 1 halves it at each, 0 never.
+            evaluation without a better dev P@1. 1 halves it at each such evaluation, 0 never.
         evaluations_per_epoch: Dev evaluations per epoch, evenly spaced, the last at the end of the epoch. A checkpoint
             follows each, so a killed run repeats at most the steps between two evaluations.
         patience: Number of consecutive evaluations without a better dev P@1 after which the stage ends; 0 never ends it
@@ -88,13 +88,14 @@ class StageConfig:
 class VocabularyConfig:
     """The vocabulary stage, not part of the paper: adds pieces for languages that mUSE's tokenizer splits into letters.
 
-    It needs no labels and takes no optimizer steps: :func:`relkt.encoders.extend_vocabulary` learns pieces from the
-    training questions and the passages' translations, and their embeddings from the English versions.
+    The stage needs no labels and takes no optimizer steps. :func:`relkt.encoders.extend_vocabulary` learns pieces from
+    the training questions and the passages' translations. It learns the embeddings of these pieces from the English
+    versions.
 
     Args:
         num_pieces: Number of pieces learned for each language, including its single characters and pieces that mUSE
             already has.
-        languages: The languages. Empty for the training languages and ``parallel_languages``, without English.
+        languages: The languages; empty means the training languages and ``parallel_languages``, without English.
     """
 
     num_pieces: int = 8000
@@ -130,8 +131,8 @@ class WarmupConfig(TripletConfig):
 
     Args:
         num_negatives: Negatives per question: the BM25 candidates of rank 1 to ``num_negatives``.
-        bm25_epochs: Epochs with BM25 negatives, before random ones replace them (as in the authors' script); 0 uses
-            BM25 in the whole stage.
+        bm25_epochs: Number of epochs with BM25 negatives; in later epochs, random negatives replace them, as in the
+            authors' script. 0 uses BM25 negatives in the whole stage.
     """
 
     num_negatives: int = 3
@@ -174,25 +175,25 @@ class ContrastiveConfig(StageConfig):
 
     A batch consists of documents with all of their passages, so a question's negatives include the passages that are
     hardest to tell from its positive: those of the same document. Anchors are the questions and pseudo-questions, i.e.
-    spans cut from the passages and their translations. An epoch has each question in each language at least once; it
-    repeats the documents as often as needed.
+    spans cut from the passages and their translations. An epoch has each question in each language at least once; to
+    this end, it repeats the documents as often as needed.
 
     Args:
         batch_size: *Documents* of one optimizer step; the batches of an epoch differ in size by at most one.
         temperature: Temperature that divides cosines.
         languages_per_question: Number of translations of a question in a batch.
-        pseudo_questions: Number of spans cut from each passage of a batch; each is cut from the passage or a random
-            translation into the training languages or ``parallel_languages``.
+        pseudo_questions: Number of spans cut for each passage of a batch. Each span is cut from the passage itself or
+            from a random translation of it into the training languages or ``parallel_languages``.
         parallel_passages: True to cut spans also from translations of passages.
         include_english: True to train also on the English questions of the data set if English is not among the
             training languages.
-        document_weight: Weight of the same loss with whole documents (their passages joined) instead of passages; the
-            loss with passages has weight 1. With 0, documents are not embedded.
+        document_weight: Weight of a second loss: the same loss with whole documents (their passages joined) instead of
+            passages. The loss with passages has weight 1. With 0, documents are not embedded.
         transfer_weight: Weight of the transfer of questions in ``parallel_languages``; a batch has each question in one
-            of them. 0 excludes them.
-        tuned_shares: After the last step, the weights w that the stage started from and the best weights v are
-            averaged, ``w + share * (v - w)``, with the share that gives the best dev P@1, the first in a tie (WiSE-FT,
-            Wortsman et al., CVPR 2022). Each in (0, 1]; 1 is the stage's own result.
+            of these languages. 0 excludes questions in these languages.
+        tuned_shares: Shares to try after the last step, each in (0, 1]. A share averages the weights w that the stage
+            started from and the best weights v: ``w + share * (v - w)``; 1 is the stage's own result. The share with
+            the best dev P@1 is used, the first in a tie (WiSE-FT, Wortsman et al., CVPR 2022).
     """
 
     temperature: float = 0.05
@@ -223,14 +224,15 @@ class DistillationConfig(StageConfig):
     """The distillation stage, not part of the paper: extends the model's own English space to every language.
 
     The model at the start of the stage is the teacher. It embeds the English version of each text as v, and the
-    passages as P. A text in any language with the unit embedding u costs ``embedding_weight * |u - v|**2``, plus
-    ``score_weight`` times the Kullback-Leibler divergence of ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all*
-    passages, plus, for a labelled question, ``label_weight`` times InfoNCE of its passage against all others. This is
-    the paper's transfer (section 2.2), but the ranking replaces most of the distance, and sentences of translated
+    passages as P. The student embeds a text in any language as the unit vector u. The text's loss is the sum of
+    ``embedding_weight * |u - v|**2``, of ``score_weight`` times the Kullback-Leibler divergence of
+    ``softmax(u P / t)`` from ``softmax(v P / t)`` over *all* passages, and, for a labelled question, of
+    ``label_weight`` times InfoNCE of its passage against all others. Here t is the ``temperature``. This is the paper's
+    transfer (section 2.2) with two changes: the ranking replaces most of the distance, and sentences of translated
     passages are further texts. Each text has its own loss, so ``accumulation`` saves memory at no cost.
 
-    With parallel text (``relkt.train(..., parallel=...)``), translations follow the teacher's embeddings of their
-    English texts in the same way, and P also holds up to 2,048 of these English texts.
+    With parallel text (``relkt.train(..., parallel=...)``), its translations are trained in the same way, towards the
+    teacher's embeddings of their English texts. P then also holds up to 2,048 of these English texts.
 
     Args:
         batch_size: Texts of one optimizer step.
@@ -238,10 +240,11 @@ class DistillationConfig(StageConfig):
         embedding_weight: Weight of the squared distance.
         score_weight: Weight of the divergence of the scores.
         label_weight: Weight of InfoNCE, for questions in the training languages and in English.
-        languages_per_question: Number of random languages of each question in an epoch.
-        segment_share: Share of the passages' sentences in an epoch, each in one language, in [0, 1].
-        passage_share: Share of the passages in an epoch, in [0, 1]; their targets are their own embeddings.
-        parallel_pairs: Number of pairs of parallel text in an epoch, at most.
+        languages_per_question: Number of random languages in which an epoch has each question.
+        segment_share: Share of the passages' sentences that an epoch has, in [0, 1]; each sentence is in one language.
+        passage_share: Share of the passages that an epoch has, in [0, 1]; their targets are the teacher's embeddings of
+            these passages.
+        parallel_pairs: Maximum number of pairs of parallel text in an epoch.
         parallel_exponent: The share of a language with n pairs is proportional to n ** ``parallel_exponent``: 1 keeps
             the sizes, 0 gives every language the same share. In [0, 1].
         tuned_shares: As for :class:`ContrastiveConfig`.
@@ -291,8 +294,8 @@ class TransferConfig(StageConfig):
         parallel_passages: True to pull also the translation of a passage in the question's language, if it exists,
             towards the teacher's embedding of the passage, with the weight ``passage_passage``. The authors have no
             such term.
-        always_project: True to append a trained projection to the student whenever the teacher is another model; False
-            to append it only if the numbers of dimensions differ.
+        always_project: True to append a trained projection to the student whenever the teacher is another model. False
+            to append it only if student and teacher differ in the number of dimensions.
         projection_ridge: Ridge of the least-squares fit that initializes the projection, relative to the variance of
             the student's embeddings (see :func:`relkt.encoders.projection.fit_projection`).
     """

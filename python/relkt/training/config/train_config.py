@@ -51,10 +51,10 @@ class TrainConfig:
     """Configuration of :func:`relkt.training.train`.
 
     Args:
-        languages: The training languages, ISO 639-1 codes; empty for all of the data set. Questions in other languages
-            are only evaluated.
-        parallel_languages: Languages whose texts are used as translations of English texts, without their labels, in
-            the vocabulary, contrastive and distillation stages. They do not count as trained.
+        languages: The training languages, ISO 639-1 codes; empty for all languages of the data set. Questions in other
+            languages are only evaluated.
+        parallel_languages: Languages whose texts the vocabulary, contrastive and distillation stages use as
+            translations of English texts, without their labels. These languages do not count as trained.
         level: Level of positives and negatives: single passages, or documents (their passages joined, as the authors
             did for XQuAD). The contrastive stage always contrasts passages; only its dev evaluations use this level.
         stages: The stages to run, in order. Default: the three of the paper.
@@ -65,11 +65,11 @@ class TrainConfig:
         encode_batch_size: Texts encoded at once for mining and evaluation.
         chunk_tokens: Maximum number of tokens of a forward pass in training, padding included; 0 for no limit. The
             questions and the passages of a step (with ``accumulation``, of a micro-batch) are sorted by length and
-            split into chunks, which avoids padding; the gradient still covers the whole step. A longer text is a chunk
-            by itself.
+            split into chunks, which avoids padding. The gradient still covers the whole step. A text that is longer
+            than the limit is a chunk by itself.
         gradient_cache: True to keep the activations of only ``chunk_tokens`` tokens in memory, not those of the
             whole step. The other chunks are encoded again once the loss is known (Gao et al., RepL4NLP 2021), which
-            takes a third more time. Only the embeddings then limit the size of a step.
+            takes a third more time. Then only the memory for the embeddings limits the size of a step.
         logging_steps: Number of steps between two training lines in ``metrics.jsonl``; evaluations add further lines.
         vocabulary: The vocabulary stage, before all others.
         warmup: The first stage of the paper.
@@ -158,11 +158,11 @@ class TrainConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> TrainConfig:
-        """Read a configuration; a key that is missing has its default.
+        """Read a configuration; a missing key gets its default.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not TOML, names an unknown key, or holds a value of the wrong type or out of range.
+            ValueError: If the file is not TOML, has an unknown key, or has a value of the wrong type or out of range.
         """
         path = Path(path)
         try:
@@ -179,7 +179,7 @@ class TrainConfig:
         """Make a configuration from plain values, as from :meth:`to_dict`.
 
         Raises:
-            ValueError: If it names an unknown key, or holds a value of the wrong type or out of range.
+            ValueError: If ``table`` has an unknown key, or a value of the wrong type or out of range.
         """
         return from_dict(cls, table)
 

@@ -13,17 +13,17 @@ from sentence_transformers import SentenceTransformer
 from relkt import encoders
 from relkt.training.distributed.processes import largest_over_processes, num_processes, rank, sum_over_processes
 
-# Number of rows exchanged at once; it bounds the GPU memory needed besides the model.
+# Number of rows exchanged at once. It limits the GPU memory that is needed besides the memory of the model.
 _ROWS_AT_ONCE = 16384
 
 
 def encode_queries(model: SentenceTransformer, texts: Sequence[str], *, batch_size: int) -> NDArray[np.float32]:
-    """:func:`relkt.encoders.encode_queries` in all processes: each encodes a share, and all get the result."""
+    """:func:`relkt.encoders.encode_queries` in all processes. Each encodes a share; all get the whole result."""
     return _shared(encoders.encode_queries, model, texts, batch_size)
 
 
 def encode_passages(model: SentenceTransformer, texts: Sequence[str], *, batch_size: int) -> NDArray[np.float32]:
-    """:func:`relkt.encoders.encode_passages` in all processes: each encodes a share, and all get the result."""
+    """:func:`relkt.encoders.encode_passages` in all processes. Each encodes a share; all get the whole result."""
     return _shared(encoders.encode_passages, model, texts, batch_size)
 
 
