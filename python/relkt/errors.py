@@ -1,4 +1,7 @@
-"""Errors about one argument, as data, so that the command line can show its options instead of parameters."""
+"""Errors about one argument.
+
+Their messages are data, so that the command line can show its options in place of Python's parameters.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ class Parameter:
     """A parameter that a message mentions.
 
     Args:
-        name: Its name in Python, e.g. ``overwrite``; a field of a parameter has dots, e.g. ``conditions.margin``.
+        name: Its name in Python, e.g. ``overwrite``; a field of a parameter is written with dots, e.g.
+            ``conditions.margin``.
         value: The value to pass, as Python code, e.g. ``True``; empty if the message mentions no value.
     """
 
@@ -33,7 +37,7 @@ class ArgumentMessage(Exception):
     ``str(error)`` is ``name: expected EXPECTED, got GOT; HINT``.
 
     Args:
-        name: The parameter, e.g. ``num_negatives`` or ``conditions.margin``; several with commas.
+        name: The parameter, e.g. ``num_negatives`` or ``conditions.margin``; several are separated by commas.
         expected: The values that the parameter takes, e.g. ``an integer of at least 1``.
         got: The value given.
         problem: The whole sentence, if the problem is not one wrong value; replaces ``expected`` and ``got``.

@@ -57,7 +57,7 @@ class Ids:
 
     def _rows_of(self, wanted: list[Any]) -> list[int]:
         if len(self._row_of) != len(self.values):
-            # Ids from the caller are unique, so these come from a damaged file.
+            # Ids from the caller are unique, so repeated ids come from a damaged file.
             self.check_unique()
         return [self._row_of[value] for value in wanted]
 
@@ -79,7 +79,7 @@ class Ids:
 
         Raises:
             TypeError: If some ids are integers and others strings.
-            ValueError: If an id is in both.
+            ValueError: If an id is in both these ids and ``more``.
         """
         if not len(more.values):
             return self

@@ -31,9 +31,10 @@ class Hits(NamedTuple):
 class Index:
     """Passage embeddings that can be searched many times.
 
-    For each row the index also keeps 8-bit codes, a quarter of the size of a float32 row, and, if it makes searches of
-    this data faster, a shorter sketch. A search reads the codes, whose error is bounded, and computes exact scores from
-    the rows only for candidates that may be among the best. So its results are the true top-k.
+    For each row the index also keeps 8-bit codes, which take a quarter of the size of a float32 row. It keeps a shorter
+    sketch as well, if the sketch makes searches of this data faster. A search reads the codes, whose error is bounded.
+    It computes exact scores from the rows only for candidates that may be among the best. So its results are the true
+    top-k.
 
     Args:
         passages: (n, d) float32 or float16, of any norm, in any memory order; copied, and kept bit for bit.
@@ -145,8 +146,9 @@ class Index:
         """Finds the ``k`` passages of highest cosine for each query, exactly.
 
         A scan of the 8-bit codes, with a proven error bound, selects candidates. They are scored again in double
-        precision, in one fixed order of summation, and rounded to float32 once. So a query's result has the same bits
-        for every batch of queries, number of threads and kernel, in memory or from a file.
+        precision, in one fixed order of summation, and rounded to float32 once. So a query's result always has the same
+        bits: they do not depend on the other queries, on the number of threads, on the kernel, or on whether the index
+        is in memory or in a file.
 
         Args:
             queries: (q, d) float32 or float16, of any norm.
@@ -316,7 +318,7 @@ class Index:
 
     @property
     def path(self) -> Path | None:
-        """Absolute path of the file with this index; None if it is not saved or has changed since."""
+        """Absolute path of the file with this index; None if the index is not saved or has changed since."""
         return self._path
 
     @property

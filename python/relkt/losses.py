@@ -1,6 +1,6 @@
 """Losses of the training stages: pure functions from embeddings to a scalar.
 
-They use tensor methods only, so importing this module (and the training configuration) loads no torch.
+They use tensor methods only, so importing this module or the training configuration does not load torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Keeps the gradient of a zero vector's normalization finite; far below the norm of any real embedding.
+# Keeps the gradient finite when a zero vector is normalized. It is far below the norm of any real embedding.
 _SMALLEST_NORM = 1e-12
 
 

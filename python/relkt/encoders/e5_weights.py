@@ -168,8 +168,8 @@ def _weights(data: bytes, places: dict[str, int], config: E5Config) -> dict[str,
 def decode_blocks(blocks: NDArray[Any], rows: int, columns: int) -> NDArray[np.float32]:
     """Decodes blocks of 32 four-bit values into a matrix.
 
-    The low halves of a block's bytes hold its first 16 values, the high halves the other 16. A value is its four bits
-    minus 8, times the block's scale.
+    The low halves of a block's bytes hold its first 16 values, the high halves the other 16. The four bits of a value,
+    minus 8, are multiplied by the block's scale.
 
     Args:
         blocks: (rows * columns / 32,) structured array with ``scale`` (float16) and ``nibbles`` (16 bytes).

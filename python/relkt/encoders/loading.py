@@ -46,15 +46,15 @@ def load_encoder(
               transformers model, to which sentence-transformers adds mean pooling;
             - the name of such a model on the Hugging Face Hub.
 
-            The model's prompts are loaded with it. Weights that its files lack, often an unused pooler's, are random,
-            but equal in every call.
+            The model's prompts are loaded with it. If its files lack some weights, often those of an unused pooler,
+            these weights are random, but equal in every call.
         device: As for ``SentenceTransformer``; default: a GPU if there is one.
         trust_remote_code: As for ``SentenceTransformer``: whether to run code that comes with the model. mUSE does not
             need it.
 
     Raises:
         ImportError: If mUSE's package is not installed.
-        ArgumentNotFoundError: If the folder does not exist or has no model; a ``FileNotFoundError``.
+        ArgumentNotFoundError: If the folder does not exist or has no model; the error is also a ``FileNotFoundError``.
         OSError: If a Hub model does not exist or the Hub cannot be reached.
         ArgumentError: If the model comes with its own code and ``trust_remote_code`` is False.
     """
@@ -129,8 +129,8 @@ def _load_from_hub(name: str, device: str | None, trust_remote_code: bool) -> Se
 def _is_saved_muse(name: str) -> bool:
     """True for a model that consists of mUSE alone, or of mUSE and a projection.
 
-    Without ``trust_remote_code``, sentence-transformers warns when it imports a module class of another package (before
-    version 5.7 only from a local folder), and announces an error from version 6 on. A model of
+    Without ``trust_remote_code``, sentence-transformers warns when it imports a module class of another package. Before
+    version 5.7, it warns only for a local folder. The warning announces an error from version 6 on. A model of
     :class:`~relkt.encoders.muse.MuseEncoder` alone runs only relkt's own code, so relkt may set ``trust_remote_code``
     for it. The two modules of a projection are from sentence-transformers, but a trusted ``Dense`` instantiates any
     class that its configuration names as the activation. So this function checks the configuration.
@@ -146,7 +146,7 @@ def _is_saved_muse(name: str) -> bool:
 
 
 def _check_trusted(name: str, trusted: bool) -> None:
-    """Refuses code that comes with a model; sentence-transformers 5 would run code in a model's folder.
+    """Refuses a model with its own code, because sentence-transformers 5 would run code in a model's folder.
 
     Raises:
         ArgumentError: If the model has its own module classes and is not trusted.

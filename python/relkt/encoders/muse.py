@@ -24,9 +24,9 @@ class MuseEncoder(InputModule):
     """mUSE's tokenizer and network as a trainable module, from texts to unit vectors.
 
     A ``SentenceTransformer`` needs no other module. The features are ``input_ids`` and ``attention_mask``, both int64
-    of shape ``(n, longest)``, padded on the right, so that each row of a batch is one text when
-    sentence-transformers splits or joins batches. The network removes the padding before it computes, so padding
-    neither costs time nor changes the result.
+    of shape ``(n, longest)``, padded on the right. Each row of a batch is one text, so sentence-transformers can split
+    and join batches. The network removes the padding before it computes, so padding neither costs time nor changes the
+    result.
 
     ``network.embedding`` is a :class:`~relkt.encoders.piece_embedding.PieceEmbedding`. Its methods ``limit_training``
     and ``freeze`` select the rows to train, because training the whole table of 128,000 x 512 costs several times the

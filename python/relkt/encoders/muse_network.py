@@ -55,7 +55,7 @@ class MuseConfig:
 class MuseNetwork(nn.Module):
     """The network: from the concatenated token ids of several texts to one unit vector per text.
 
-    With e(t) the embedding of token t and LN layer normalisation:
+    Here e(t) is the embedding of token t, and LN is layer normalisation:
 
     - p = LN(W e + b), split into three branches of ``ngram_dim``, one per order n;
     - in each branch h = p + relu(conv_n(p)), then g = h + relu(conv_n(h)), with zero padding at both ends of a text;
@@ -163,7 +163,7 @@ class _NgramBranch(nn.Module):
         self.second = _RowConv(order, dim)
 
     def forward(self, x: Tensor, is_token: Tensor) -> Tensor:
-        """(rows, dim), zero in the gaps -> (rows, dim), undefined in the gaps."""
+        """Maps (rows, dim) to (rows, dim). Gaps between texts are zero in the input and undefined in the output."""
         # The gaps must be zero again before the second convolution reads them.
         hidden = (x + torch.relu(self.first(x))) * is_token
         return hidden + torch.relu(self.second(hidden))
@@ -209,8 +209,8 @@ def _rowwise_linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """``layer(x)`` for x (rows, in), rows a multiple of _IMAGES.
 
     On a CPU, PyTorch computes float32 matrix products with MKL, which uses half the vector width on processors other
-    than Intel's, and convolutions with oneDNN, which uses the full width (except for pointwise convolutions of fewer
-    than 16 images). The convolution is twice as fast for the same product.
+    than Intel's. It computes convolutions with oneDNN, which uses the full width (except for pointwise convolutions of
+    fewer than 16 images). So a convolution that gives the same product is twice as fast.
     """
     if x.device.type != "cpu":
         return F.linear(x, layer.weight, layer.bias)

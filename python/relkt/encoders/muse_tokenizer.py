@@ -50,7 +50,7 @@ def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b""
         charsmap: The model's compiled character map; may be empty.
     """
     # In a text, "<s>" is three characters, not the start piece, because SentencePiece excludes special pieces from the
-    # search. Here they get names with a space, which no normalised text contains (spaces become "▁").
+    # search. Here special pieces get names with a space, which no normalised text contains (spaces become "▁").
     special = [(f" {piece}", score) for piece, score in pieces[:3]]
     tokenizer = Tokenizer(models.Unigram([*special, *pieces[3:]], unk_id=UNKNOWN_ID))
     mapped = [normalizers.Precompiled(charsmap)] if charsmap else []

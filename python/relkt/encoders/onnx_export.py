@@ -42,7 +42,10 @@ TEXTS = (
 )
 """Texts on which every export is compared: short, long, in many scripts."""
 TOLERANCE = 1e-5
-"""Largest allowed difference in a component of a unit row. The order of summation in float32 changes about 1e-7."""
+"""Largest allowed difference in a component of a unit row.
+
+Summation in another order in float32 causes differences of about 1e-7.
+"""
 
 _IN_ONE_FILE = 1_500_000_000  # bytes of weights; protobuf files are limited to 2 GB
 _INSTALL = "pip install 'relkt[onnx]'"
@@ -78,7 +81,7 @@ def export_onnx(
     texts: Sequence[str] = (),
     tolerance: float = TOLERANCE,
 ) -> OnnxExport:
-    """Exports an encoder as an ONNX graph with its tokenizer, and checks that both embed as the encoder does.
+    """Exports an encoder as an ONNX graph with its tokenizer, and checks that together they embed as the encoder does.
 
     The folder gets
 
@@ -107,12 +110,13 @@ def export_onnx(
 
     Raises:
         ImportError: If ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        ArgumentError: If a module of the model cannot be exported, its weights are not float32 or its tokenizer has no
-            file; or ``tolerance`` is not above 0.
+        ArgumentError: If a module of the model cannot be exported, the model's weights are not float32, its tokenizer
+            has no file, or ``tolerance`` is not above 0.
         ExportDiffersError: If the difference is larger than ``tolerance``; the message has the difference and the text.
-        ArgumentExistsError: If the folder has files, or gets some during the export; a ``FileExistsError``.
-        LockedError: If another process exports to the folder; a ``ValueError``.
-        ArgumentNotFoundError: If the parent folder does not exist; a ``FileNotFoundError``.
+        ArgumentExistsError: If the folder has files, or gets some during the export; the error is also a
+            ``FileExistsError``.
+        LockedError: If another process exports to the folder; the error is also a ``ValueError``.
+        ArgumentNotFoundError: If the parent folder does not exist; the error is also a ``FileNotFoundError``.
         OSError: If the folder cannot be written.
     """
     _require_packages()

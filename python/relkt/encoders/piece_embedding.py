@@ -32,7 +32,8 @@ class PieceEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_rows, dim))
         self.register_parameter("active", None)
-        # Row of `weight` for each row of `active`, and the inverse: row of `active`, or -1, for each row of `weight`.
+        # Two maps: from each row of `active` to its row of `weight`, and from each row of `weight` to its row of
+        # `active` (-1 if the row is not in `active`).
         self.register_buffer("active_rows", None, persistent=False)
         self.register_buffer("slots", None, persistent=False)
 

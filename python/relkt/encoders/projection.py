@@ -48,8 +48,8 @@ def fit_projection(
     s, t = source.astype(np.float64), target.astype(np.float64)
     s_mean, t_mean = s.mean(axis=0), t.mean(axis=0)
     s, t = s - s_mean, t - t_mean
-    # Rows sqrt(r) e_j with targets 0 add r |W|^2 to the sum of squares. Normal equations (s.T @ s) would square the
-    # condition number.
+    # Additional rows sqrt(r) e_j with targets 0 add r |W|^2 to the sum of squares. Normal equations (s.T @ s) are
+    # avoided, because they would square the condition number.
     shrink = np.sqrt(ridge * np.square(s).sum() / s.shape[1]) * np.eye(s.shape[1])
     padded = np.concatenate([t, np.zeros((s.shape[1], t.shape[1]))])
     weights = np.linalg.lstsq(np.concatenate([s, shrink]), padded, rcond=None)[0].T  # (e, d)
@@ -85,7 +85,7 @@ def take_projection(model: SentenceTransformer, saved: SentenceTransformer) -> N
 
     Args:
         model: Changed in place.
-        saved: The same model with a projection; without a projection, the model stays unchanged.
+        saved: The same model with a projection. Without a projection in ``saved``, ``model`` stays unchanged.
     """
     added: list[Any] = list(saved)[len(model) :]
     for module in added:

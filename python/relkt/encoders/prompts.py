@@ -12,7 +12,10 @@ PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 
 def prompt_of(model: SentenceTransformer, *names: str) -> str:
-    """Returns the prompt of the first name that a model has, otherwise its default prompt, or an empty string."""
+    """Returns the prompt of the first of ``names`` that a model has.
+
+    Without such a prompt, returns the model's default prompt; without a default, an empty string.
+    """
     # As in encode_query and encode_document, an empty prompt of a name overrides the default prompt.
     for name in (*names, model.default_prompt_name):
         if name is not None and name in model.prompts:
@@ -21,7 +24,7 @@ def prompt_of(model: SentenceTransformer, *names: str) -> str:
 
 
 def num_truncated(model: SentenceTransformer, passages: Sequence[str], *, prompt: str | None = None) -> int:
-    """Counts the passages that are longer than a model's ``max_seq_length``; the model ignores the rest.
+    """Counts the passages that are longer than a model's ``max_seq_length``; the model ignores what exceeds it.
 
     Args:
         model: Any sentence-transformers model. The count is 0 if the model has no limit, such as mUSE, or if its

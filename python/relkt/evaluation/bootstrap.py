@@ -66,7 +66,7 @@ def bootstrap_macro_mean(
     seed: int,
     confidence: float = 0.95,
 ) -> NDArray[np.float64]:
-    """Interval of the mean over languages of the means over questions.
+    """Interval of a macro-mean: the mean over languages of each language's mean over questions.
 
     A resample in which a language has no question is left out.
 
@@ -93,15 +93,16 @@ def paired_bootstrap_p(
 ) -> NDArray[np.float64]:
     """Two-sided p-values of the hypothesis that two systems are equally good.
 
-    Under the hypothesis, d would vary around 0 as the resampled differences d* vary around the observed difference d.
-    So p is the share of the d* that are at least as far from d as d is from 0; d itself also counts::
+    Let d be the observed difference and d* the resampled differences. Under the hypothesis, d would vary around 0 in
+    the same way as the d* vary around d. So p is the share of the d* that are at least as far from d as d is from 0; d
+    itself also counts::
 
         p = (1 + #{|d* - d| >= |d|}) / (1 + #{d*})
 
     Args:
         differences: (m,), for m metrics: value of one system minus value of the other.
-        resampled_differences: (m, num_resamples), the same for resampled questions, with the same questions for both
-            systems (:func:`resampled_means` with the same seed); NaN for a resample to ignore.
+        resampled_differences: (m, num_resamples), the same differences on resampled questions; NaN for a resample to
+            ignore. Both systems need the same questions (:func:`resampled_means` with the same seed).
 
     Returns:
         (m,) float64 in (0, 1]; NaN if all resamples are ignored.

@@ -53,7 +53,7 @@ def evaluate(
         level: Unit that is ranked; see :class:`relkt.data.Level`.
         languages: Languages of the queries; None for all.
         trained_languages: Languages that the model was trained on, for separate averages; None if unknown.
-        full_ranking: Whether to compute mAP (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), too; it ranks all
+        full_ranking: Whether to compute mAP (:data:`relkt.evaluation.MEAN_AVERAGE_PRECISION`), too; this ranks all
             candidates for every query.
         batch_size: Texts per batch.
         k: Number of top-ranked candidates to keep for the exported run; at least 10.

@@ -20,8 +20,9 @@ def average_precision(
 ) -> NDArray[np.float64]:
     """Computes the average precision of each query over the ranking of all candidates.
 
-    This is the mean precision at the ranks of a query's R relevant candidates, ``sum_i (i / rank_i) / R`` with rising
-    ranks, without a cutoff (AP in ir-measures). Candidates of equal score are ordered by row, as everywhere in relkt.
+    This is the mean of the precisions at the ranks of a query's R relevant candidates: ``sum_i (i / rank_i) / R``,
+    where ``rank_i`` is the i-th smallest of these ranks. There is no cutoff (AP in ir-measures). Candidates of equal
+    score are ordered by row, as everywhere in relkt.
 
     Args:
         ranker: The candidates.

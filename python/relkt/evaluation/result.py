@@ -61,10 +61,10 @@ class Report:
         split: Split of the queries; None if all queries were evaluated.
         level: Unit that was ranked.
         num_candidates: Number of candidates of each query.
-        num_queries: Language -> number of queries; first the languages that the model was trained on.
+        num_queries: Language -> number of queries. The languages that the model was trained on come first.
         trained_languages: Evaluated languages that the model was trained on; None if unknown.
         estimates: Metric -> language -> estimate.
-        averages: Metric -> average -> estimate, without averages over no language.
+        averages: Metric -> average -> estimate. An average over no language is left out.
         ranking: The ranking; None in a report read from JSON.
         qrels: Query id -> candidate id -> relevance; None in a report read from JSON.
     """
@@ -82,7 +82,7 @@ class Report:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The evaluated languages, first those that the model was trained on."""
+        """The evaluated languages; those that the model was trained on come first."""
         return tuple(self.num_queries)
 
     def estimate(self, metric: str, language: str) -> Estimate:

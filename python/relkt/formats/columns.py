@@ -12,7 +12,7 @@ import numpy as np
 from relkt.arrays import Embeddings
 from relkt.formats.batches import import_library
 
-# Width assumed for the batch size of variable-size lists, because their type has no width.
+# Assumed width of variable-size lists, whose type has no width. The size of their batches depends on it.
 _ASSUMED_DIM = 4096
 
 
@@ -48,7 +48,7 @@ def source_of(data: Any) -> Source:
         )
     datasets = sys.modules.get("datasets")  # already imported if ``data`` is one of its objects
     if datasets is not None and isinstance(data, datasets.Dataset):
-        # Its own batches respect shuffled, selected and sorted rows.
+        # The data set's own batches respect shuffled, selected and sorted rows.
         def batches(columns: list[str], rows: int) -> Iterator[Any]:
             for table in data.select_columns(columns).with_format("arrow").iter(rows):
                 yield from table.to_batches()
@@ -80,7 +80,7 @@ def check_embeddings(schema: Any, column: str) -> int:
 
 
 def field_of(schema: Any, name: str, column: str) -> Any:
-    """Returns the field of a column, which must exist once; an error names the argument ``name``."""
+    """Returns the field of a column, which must exist exactly once; an error names the argument ``name``."""
     found = len(schema.get_all_field_indices(column))
     if found != 1:
         raise ValueError(f"{name}: expected one column {column!r}, got {found} among {', '.join(schema.names)}")

@@ -30,12 +30,12 @@ def from_faiss(
 ) -> Index:
     """Import the rows of a faiss index for inner products.
 
-    faiss ranks by inner product and relkt by cosine. For rows of norm 1, both rankings are equal; for queries of norm
-    1, the scores are equal, too.
+    faiss ranks by inner product and relkt by cosine. For rows of norm 1, both rankings are equal. If the queries also
+    have norm 1, the scores are equal, too.
 
     Args:
-        index: An ``IndexFlatIP``, alone or in an ``IndexIDMap`` (or ``IndexIDMap2``), or its file, which is
-            memory-mapped if faiss supports it.
+        index: An ``IndexFlatIP``, alone or in an ``IndexIDMap`` (or ``IndexIDMap2``); or the path of a file with such
+            an index, which is memory-mapped if faiss supports it.
         ids: (n,) As for :class:`relkt.Index`. Default: the ids of the ``IndexIDMap``, or the row numbers.
         check_norms: Refuse rows whose norm differs from 1 by more than 1e-3. If False, rows of any norm are accepted,
             and ranked by cosine. Default: True.
@@ -87,7 +87,7 @@ def to_faiss(index: Index, *, with_ids: bool = False) -> faiss.IndexFlatIP | fai
 
     Raises:
         ImportError: If faiss is not installed.
-        TypeError: If ``with_ids`` and the ids are strings.
+        TypeError: If ``with_ids`` is True and the ids are strings.
     """
     library = import_library("faiss", "faiss-cpu")
     ids = index.ids if with_ids else None

@@ -16,7 +16,7 @@ except ImportError as error:
 
 @component  # type: ignore[untyped-decorator]  # untyped if Haystack is not installed
 class RelktRetriever:
-    """Retrieves passages of an index as Haystack documents, best first. It takes a text and embeds it.
+    """Retrieves passages of an index as Haystack documents, best first. It takes a question as text and embeds it.
 
     A document has the passage's text and id, and the cosine as its score. Its ``meta`` has the passage's title,
     document and language, where they exist, and further columns.
@@ -29,7 +29,7 @@ class RelktRetriever:
             :meth:`warm_up`, or by the first question.
         top_k: Number of documents per question. Default 10.
         filters: Filter of the passages. Default: all passages.
-        encoder: Name or folder of the encoder, if it changed since the index was built.
+        encoder: Name or folder of the encoder, if this name or folder changed since the index was built.
         device: Device of the encoder; default: a GPU if there is one.
 
     Raises:
@@ -109,8 +109,8 @@ def as_where(filters: Mapping[str, Any] | None) -> dict[str, list[Any]]:
     """Converts Haystack's filters to those of :meth:`relkt.Retriever.search`.
 
     Args:
-        filters: Comparisons by ``==`` and ``in`` of ``id`` or of fields of ``meta`` (``"meta.language"``, or
-            ``"language"``), joined by ``AND``. None or empty for no filter.
+        filters: Comparisons of ``id`` or of fields of ``meta`` (``"meta.language"``, or ``"language"``) by ``==`` and
+            ``in``, joined by ``AND``. None or empty for no filter.
 
     Returns:
         Column -> allowed values; for several conditions on a column, the values that meet all of them.

@@ -45,11 +45,11 @@ def upload_index(
 
     Args:
         path: The index file from ``relkt index``, with its passages file in the same folder.
-        repo_id: The data set repository, e.g. ``"me/wiki"``; created if it does not exist. The upload replaces its
-            card, and an index of the same name with its passages.
+        repo_id: The data set repository, e.g. ``"me/wiki"``; created if it does not exist. The upload replaces the
+            repository's card, and an index of the same name together with its passages.
         encoder: Name by which :func:`relkt.load_encoder` finds the encoder on any machine; the uploaded passages file
-            contains this name. Required if the index was built with a model in a folder. Loading the encoder compares
-            its weights with the weights that embedded the passages.
+            contains this name. Required if the index was built with a model in a folder. When the encoder is loaded,
+            its weights are compared with the weights that embedded the passages.
         license: License of the passages for the card, by the Hub's identifier, e.g. ``"cc-by-sa-4.0"``.
         private: True makes a new repository private.
         revision: Branch of the commit; created from main if it does not exist. Default: main.
@@ -62,7 +62,7 @@ def upload_index(
     Raises:
         OSError: If a file cannot be opened, or the Hub cannot be reached or refuses.
         IndexFileError: If the files are not an index with its passages.
-        ArgumentError: If ``encoder`` is required.
+        ArgumentError: If ``encoder`` is required but not given.
         ValueError: If ``repo_id`` is not a repository name.
     """
     path = Path(path)

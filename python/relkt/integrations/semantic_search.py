@@ -35,7 +35,7 @@ def semantic_search(
 
     Args:
         query_embeddings: (q, d) or (d,): a NumPy array, a torch tensor, or a list of such rows; of any norm.
-        corpus_embeddings: (n, d), the same; or a :class:`relkt.Index`, which is prepared once for many calls.
+        corpus_embeddings: (n, d), in the same forms; or a :class:`relkt.Index`, which is prepared once for many calls.
         query_chunk_size: No effect.
         corpus_chunk_size: No effect.
         top_k: Results for each query; all n if there are fewer. Default 10.
@@ -68,7 +68,7 @@ def semantic_search(
 
 
 def is_cosine(score_function: object) -> bool:
-    """True for ``sentence_transformers.util.cos_sim``. No import here: a caller that passes it has imported it."""
+    """True for ``sentence_transformers.util.cos_sim``; needs no import, as a caller that passes it has imported it."""
     util = sys.modules.get("sentence_transformers.util")
     return util is not None and score_function is util.cos_sim
 

@@ -41,8 +41,8 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
 
     Raises:
         ValueError: If no query has a relevant document, the corpus is empty, a score function is not
-            ``sentence_transformers.util.cos_sim``, or ``main_score_function`` is not the cosine. A call raises it if
-            the model's similarity is not the cosine, or an embedding is zero or has a NaN.
+            ``sentence_transformers.util.cos_sim``, or ``main_score_function`` is not the cosine. A call of the
+            evaluator raises it if the model's similarity is not the cosine, or an embedding is zero or has a NaN.
     """
 
     __signature__ = inspect.signature(InformationRetrievalEvaluator)
@@ -87,7 +87,7 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
             model: Model that encodes the queries.
             corpus_model: Model that encodes the passages; default: ``model``.
             corpus_embeddings: (n, d), array or tensor of the passages in the order of ``corpus``; default: encode them.
-            output_path: Folder for the predictions, with ``write_predictions``.
+            output_path: Folder for the predictions, which are written if ``write_predictions`` is True.
 
         Returns:
             Score function -> metric (``"accuracy@k"``, ...) -> k -> value.

@@ -48,7 +48,7 @@ class Strategy(str, Enum):
 
 
 class ScoreWindow(NamedTuple):
-    """A list of negatives to find: the best ``num`` with above < score < below.
+    """One list of negatives to find: the best ``num`` candidates with above < score < below.
 
     Attributes:
         num: Maximum number of negatives per query.
@@ -122,7 +122,7 @@ class MiningConditions:
 
     @property
     def depends_on_positives(self) -> bool:
-        """True if a condition compares with the score of each query's positives."""
+        """True if a condition compares candidates with the scores of the query's positives."""
         margins = (self.absolute_margin, self.relative_margin)
         return bool(self.num_hard or self.num_semi_hard) or any(margin is not None for margin in margins)
 
@@ -145,7 +145,7 @@ class MiningConditions:
         return min(passages, max(self.ranks(passages), self.num_hard, self.num_semi_hard))
 
     def windows(self, positive_scores: NDArray[np.float32], passages: int) -> list[ScoreWindow]:
-        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order; 0 gives no window.
+        """The windows of ``num_negatives``, ``num_hard`` and ``num_semi_hard``, in this order; none for a number of 0.
 
         Scores are float32, so an inclusive limit equals an exclusive limit at the next float64.
         """
@@ -203,7 +203,7 @@ def upper_limits(
     relative_margin: float | None,
     max_score: float | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """The highest score that each given limit allows, (q,); ``positive``: (q,) scores of the lowest positives."""
+    """The highest score that each given limit allows, (q,); ``positive`` has each query's lowest positive score."""
     limits = {}
     if absolute_margin is not None:
         limits["absolute_margin"] = positive - absolute_margin
@@ -298,7 +298,7 @@ def _check_margin(values: dict[str, Any]) -> None:
 
 
 def _within(name: str, value: Any, low: float, high: float) -> float | None:
-    """A number from ``low`` to ``high``, or None; the bounds reject percentages (95 for 0.95)."""
+    """A number from ``low`` to ``high``, or None; the bounds reject percentages (95 instead of 0.95)."""
     number = as_number(name, value)
     if number is not None and not low <= number <= high:
         raise ArgumentError(name, f"a number from {low} to {high}", value)

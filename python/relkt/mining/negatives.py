@@ -28,7 +28,7 @@ Lists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]] | Sequence
 Progress = Callable[[int], None]
 
 _MAX_CANDIDATES = 1 << 22
-"""Maximum number of candidates of a block of queries, which takes a few hundred MiB with all intermediate arrays."""
+"""Maximum number of candidates of a block of queries. They take a few hundred MiB with all intermediate arrays."""
 
 
 @shows_conditions
@@ -49,7 +49,7 @@ def mine(
     A query's candidates are all passages except its positives, near-duplicates of the positives, passages in the groups
     of the positives, and excluded passages. The search applies all conditions itself, so a query gets fewer negatives
     only if no more candidates exist. Scores are cosines, as exact as those of :func:`relkt.search`; candidates are
-    ranked by score, ties by row. s_p below is the lowest score among a query's positives.
+    ranked by score, ties by row. Below, s_p is the lowest score among a query's positives.
 
     Args:
         queries: (q, d) float32 or float16, of any norm: an array or a torch tensor.

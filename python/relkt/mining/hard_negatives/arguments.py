@@ -41,7 +41,7 @@ def column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> 
 
 
 def deprecated_margin(margin: float) -> float:
-    """Returns ``margin`` for ``absolute_margin``, with a warning."""
+    """Returns the deprecated ``margin`` for use as ``absolute_margin``, and warns."""
     logger.warning(
         "The `margin` parameter is deprecated. Use `absolute_margin` and/or `relative_margin` instead. "
         "Setting `absolute_margin` to `%s`.",
@@ -67,7 +67,7 @@ def warn_about_positives() -> None:
 def output_options(
     output_format: str, output_scores: bool, as_triplets: bool | None, include_positives: bool
 ) -> tuple[OutputFormat, bool]:
-    """Format and scores of the output, with a warning for each deprecated or overridden option."""
+    """The output format, and whether to output scores; warns about each deprecated or overridden option."""
     if as_triplets is not None:
         output_format = "triplet" if as_triplets else "n-tuple"
         logger.warning(

@@ -20,7 +20,7 @@ OutputFormat = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 FORMATS: tuple[OutputFormat, ...] = ("triplet", "n-tuple", "labeled-pair", "labeled-list")
 
 _PART_BYTES = 2**30
-"""Maximum size of a record batch: well within 32-bit offsets, so that texts have the type that datasets uses."""
+"""Maximum bytes of a record batch. 32-bit offsets suffice for it, so texts can have the type that datasets uses."""
 
 
 def new_columns(output_format: OutputFormat, num_negatives: int, output_scores: bool) -> list[str]:
@@ -39,7 +39,7 @@ class Formatted:
 
     Attributes:
         dataset: The data set.
-        negative_scores: (s,) float32, of the negative in each pair of a positive and a negative.
+        negative_scores: (s,) float32, the negative's score in each pair of a positive and a negative.
         differences: (s,) float32, the positive's score minus the negative's.
         max_samples: Number of rows if every query had enough negatives.
     """

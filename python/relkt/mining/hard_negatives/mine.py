@@ -32,7 +32,7 @@ _MAX_QUERIES = 4096
 """Maximum number of queries in a block of the search."""
 
 
-# Long: the signature of sentence-transformers alone has 31 parameters, and the steps pass each of them on once.
+# This function is long: sentence-transformers' signature alone has 31 parameters, and each is passed on once.
 def mine_hard_negatives(
     dataset: Dataset,
     model: SentenceTransformer,
@@ -79,8 +79,8 @@ def mine_hard_negatives(
       negatives. Queries with fewer options than ``num_negatives`` get the best passages that meet the conditions.
 
     With ``range_max``, with ``include_positives``, or with a ``cross_encoder`` that is used, only the best
-    ``range_max`` + (maximum number of positives of an anchor) passages are considered, positives included. They can
-    run out, as in sentence-transformers.
+    ``range_max`` + (maximum number of positives of an anchor) passages are considered, positives included. These
+    passages can run out, as in sentence-transformers.
 
     Repeated texts count once, both in the corpus and among the anchors. The positives of an anchor are never its
     negatives, and margins are relative to its lowest-scoring positive. Scores are exact cosines, rounded to float32
@@ -92,20 +92,21 @@ def mine_hard_negatives(
             dot, which are equal because embeddings are normalised.
         anchor_column_name: Column of the anchors. Default: the first. An unknown name falls back to the default, with a
             warning.
-        positive_column_name: Column of the positives. Default: the second, also for an unknown name, with a warning.
+        positive_column_name: Column of the positives. Default: the second. An unknown name falls back to the default,
+            with a warning.
         corpus: Additional passages that may be negatives. Default: the positives only.
         cross_encoder: Rescores the candidates. Used only with at least one of ``max_score``, ``min_score``,
             ``absolute_margin`` and ``relative_margin``, which then apply to its scores.
-        range_min: Number of top-ranked candidates to skip, of those that meet the conditions, at least 0. Default: 0.
+        range_min: Number of candidates to skip, at least 0: the best of those that meet the conditions. Default: 0.
         range_max: Rank of the last candidate to consider, at least ``range_min + num_negatives``. Default: no limit for
             "top", unless ``include_positives`` or a ``cross_encoder`` is used. Otherwise
-            ``range_min + f * num_negatives`` + the maximum number of positives of an anchor, where f is 10 with a
-            margin, with ``max_score``, or with ``min_score`` and a cross-encoder, and 1 without these.
+            ``range_min + f * num_negatives`` + the maximum number of positives of an anchor. Here f is 10 with a
+            margin, with ``max_score``, or with both ``min_score`` and a cross-encoder; otherwise f is 1.
         max_score: Maximum score of a negative. Default: no limit.
         min_score: Minimum score of a negative. Default: no limit.
         absolute_margin: A negative scores at most the lowest positive's score minus this. Default: no limit.
-        relative_margin: A negative scores at most the lowest positive's score minus this share of its magnitude.
-            Default: no limit.
+        relative_margin: A negative scores at most the lowest positive's score minus this share of that score's
+            magnitude. Default: no limit.
         num_negatives: Number of negatives per anchor, at least 1. Default: 3.
         sampling_strategy: "top" takes the best candidates, "random" samples candidates that meet the conditions. Both
             return negatives in the order of their scores.

@@ -31,8 +31,8 @@ class SelectionRule:
     Attributes:
         range_max: None for no limit; the search then applies the conditions.
         sample: Function like ``random.sample``; None takes the best candidates.
-        complete: Queries with too few options among the best ``range_max`` candidates are searched again, with the
-            conditions inside the search.
+        complete: Whether queries with too few options among the best ``range_max`` candidates are searched again, with
+            the conditions inside the search.
     """
 
     num_negatives: int
@@ -61,7 +61,8 @@ class Selection:
         scores: (q, m) float32, then NaN for missing negatives.
         positive_scores: (p,) float32, of each of ``Pairs.positives``.
         candidates: Number of candidates that the conditions were applied to.
-        skipped: Number of candidates that each condition rejected; a candidate counts only for the first.
+        skipped: Number of candidates that each condition rejected; a candidate counts only for the first that rejects
+            it.
     """
 
     rows: NDArray[np.int64]
@@ -189,7 +190,7 @@ class Rescorer:
         own: slice,
         positives: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Scores (b, k) of the valid candidates ``rows`` of a block of queries, else NaN; overwrites ``positives``."""
+        """Scores (b, k) of the candidates ``rows`` of some queries, NaN if not ``valid``; overwrites ``positives``."""
         query, place = np.nonzero(valid)
         query_of_pair = np.searchsorted(pairs.starts, np.arange(own.start, own.stop), side="right") - 1
         texts = pairs.texts(
@@ -300,7 +301,7 @@ def _reject(
 
 
 def _choose(valid: NDArray[np.bool_], rule: SelectionRule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Columns (b, m) of the chosen candidates, then -1, and (b,) the number of options."""
+    """The columns of the chosen candidates, (b, m), then -1; and the number of options of each query, (b,)."""
     assert rule.range_max is not None
     m = rule.num_negatives
     ranks = np.cumsum(valid, axis=1) - 1 - rule.range_min
@@ -311,6 +312,6 @@ def _choose(valid: NDArray[np.bool_], rule: SelectionRule) -> tuple[NDArray[np.i
     found = np.count_nonzero(options >= 0, axis=1)
     if rule.sample is None:
         return options, found
-    # The calls of sentence-transformers, in the same order; with fewer options than m, all are chosen.
+    # The calls and their order are those of sentence-transformers. With fewer options than m, all are chosen.
     drawn = np.array([rule.sample(range(count), k=m) for count in np.maximum(found, m).tolist()])
     return np.take_along_axis(options, np.sort(drawn, axis=1), axis=1), found
