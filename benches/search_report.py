@@ -53,7 +53,7 @@ def others(peers: list[str]) -> list[str]:
 
 def header(peers: list[str]) -> str:
     start = f"{'data':>16} {'rows':>7} {'d':>4} {'threads':>7} {'k':>4} {'queries':>7} {'relkt ms':>9}"
-    machine = f"{'GB/s, of read':>13} {'GOP/s, of int8':>14} {'re-scored':>9}"
+    machine = f"{'GB/s, of read':>13} {'GOP/s, of int8':>14} {'rescored':>9}"
     return " ".join([start, machine, f"{'fastest/relkt':>13}", *(f"{peer:>{width(peer)}}" for peer in others(peers))])
 
 
@@ -126,7 +126,7 @@ def table(groups: list[dict[str, Any]], k: int, show: Callable[[dict[str, float]
 
 
 def use_of_machine(groups: list[dict[str, Any]]) -> str:
-    heads = ["", "k", "GB/s at queries", "GOP/s at queries", "re-scored"]
+    heads = ["", "k", "GB/s at queries", "GOP/s at queries", "rescored"]
     heads += ["building / searching", "opened / in memory"]
     rows = []
     for group in groups:
