@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def check_arguments(
     model: SentenceTransformer, config: TrainConfig | None, teacher: SentenceTransformer | None
 ) -> None:
-    """Check the types of the arguments, and that the teacher is another encoder that the model can follow.
+    """Check the types of the arguments, and that the model can learn from the teacher, which must be another encoder.
 
     Raises:
         TypeError: If ``model`` or ``teacher`` is not a SentenceTransformer, or ``config`` not a TrainConfig.
@@ -65,7 +65,7 @@ def check_texts(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If both are None, or there are too few pairs.
+        ValueError: If both ``data`` and ``parallel`` are None, or there are too few pairs.
     """
     if data is not None and not isinstance(data, RetrievalData):
         raise TypeError(f"data: expected a RetrievalData, e.g. from relkt.load_data, got {data!r}")
@@ -96,12 +96,13 @@ def open_run(
     *,
     resume: bool,
 ) -> RunDirectory:
-    """Open the folder of a run, and check that the run to resume started from the same arguments.
+    """Open the folder of a run. If the run is resumed, check that it was started with the same arguments.
 
     Nothing is written. Arguments as for :func:`relkt.training.train`.
 
     Raises:
-        ValueError: If the arguments differ from the run to resume, or between the processes of a job.
+        ValueError: If the arguments differ from those that the run to resume was started with, or between the processes
+            of a job.
         FileExistsError: If the folder is not empty and ``resume`` is False.
     """
     identity = {
@@ -138,9 +139,9 @@ def prepare(
     train = data.select(split=Split.TRAIN)
     languages = config.languages or train.languages or data.select(split=Split.DEV).languages
     prepared = Prepared(data, config, sort_languages(languages), teacher, parallel)
-    _ = prepared.evaluator  # making it checks that each language has dev questions
+    _ = prepared.evaluator  # creating it checks that each language has dev questions
     if prepared.has_questions:
-        prepared.training_set()  # making it checks that each language has training questions
+        prepared.training_set()  # creating it checks that each language has training questions
         if config.parallel_languages:
             prepared.training_set(config.parallel_languages)
     if config.freeze_embeddings:
@@ -170,10 +171,10 @@ _WITH_TEACHER = (Stage.DISTILLATION, Stage.TRANSFER)
 
 
 def _check_stages(config: TrainConfig, teacher: SentenceTransformer | None, parallel: ParallelText | None) -> None:
-    """Check that the stages use the teacher and the parallel text.
+    """Check that at least one stage uses the teacher, if given, and at least one uses the parallel text, if given.
 
     Raises:
-        ValueError: If no stage uses the teacher, or none uses the parallel text.
+        ValueError: If no stage uses the given teacher, or no stage uses the given parallel text.
     """
     stages = ", ".join(stage.value for stage in config.stages)
     if teacher is not None and not set(_WITH_TEACHER) & set(config.stages):
@@ -225,10 +226,10 @@ def check_device(model: SentenceTransformer, config: TrainConfig) -> None:
 
 
 def _check_english(training_set: TrainingSet, config: TrainConfig) -> None:
-    """Check that stages that learn from English questions have any; warn if some are missing.
+    """Check that there are English questions if a stage learns from them; warn if some translations are missing.
 
     Raises:
-        ValueError: If no question has an English translation.
+        ValueError: If a stage learns from English questions, and no question has an English translation.
     """
     if not {Stage.WARMUP, Stage.DISTILLATION, Stage.TRANSFER}.intersection(config.stages):
         return
@@ -252,7 +253,7 @@ def _check_english(training_set: TrainingSet, config: TrainConfig) -> None:
 
 
 def _warn_of_truncation(model: SentenceTransformer, texts: tuple[str, ...], kind: str) -> None:
-    """Warn if an encoder truncates texts; ``kind`` names them."""
+    """Warn if an encoder truncates texts; ``kind`` says in the warning what the texts are."""
     if rank() == 0 and (longer := num_truncated(model, texts)):
         logger.warning(
             "%d of %d %s are longer than the encoder's max_seq_length of %d tokens: their ends are ignored",

@@ -13,7 +13,9 @@ MUSE_LANGUAGES = frozenset(["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl"
 
 
 def parallel_config(model: SentenceTransformer, data: RetrievalData) -> TrainConfig:
-    """A configuration for parallel text alone: distillation of the encoder's English space into all languages.
+    """A configuration for training on parallel text alone.
+
+    Distillation extends the encoder's English embedding space to all languages.
 
     For mUSE, a vocabulary stage first adds pieces for the languages that mUSE does not cover.
 

@@ -30,7 +30,7 @@ from relkt.training.records.run_directory import RunDirectory
 from relkt.training.stages import Prepared
 
 HELD_OUT_SEED = 42
-"""Seed for holding out pairs if there is no data set. Fixed, so that runs are comparable."""
+"""Seed for holding out pairs if there is no data set. It is fixed, so that runs are comparable."""
 
 
 def train(
@@ -47,10 +47,10 @@ def train(
     """Train a cross-lingual retriever in stages: vocabulary, warm-up, teacher, contrastive, distillation and language
     knowledge transfer, or some of them.
 
-    Each stage starts from the best weights of the previous stage by dev P@1 (the mean over the training languages). The
-    weights at the start of a stage are evaluated too, so a stage without improvement keeps them. The vocabulary stage
-    is an exception; its new pieces are always kept. Training uses the train split, the dev split selects weights, and
-    the test split is evaluated before the first stage and after each stage.
+    Each stage starts from the weights of the previous stage that have the highest dev P@1 (the mean over the training
+    languages). The weights at the start of a stage are evaluated too, so a stage without improvement keeps them. The
+    vocabulary stage is an exception: its new pieces are always kept. Training uses the train split, the dev split
+    selects weights, and the test split is evaluated before the first stage and after each stage.
 
     With ``resume=True``, a run that was killed at any moment continues from its last checkpoint, with the same random
     state and order of examples. Each dev evaluation is followed by a checkpoint. On CPU, with the same number of
@@ -63,28 +63,28 @@ def train(
     progress.
 
     Args:
-        model: Any sentence-transformers model with float32 weights, on the CPU or the first GPU (in a job of several
-            processes, the GPU of the process's local rank). It is trained in place, with its query and document
-            prompts.
+        model: Any sentence-transformers model with float32 weights, on the CPU or the first GPU. In a job of several
+            processes, a model on a GPU is moved to the GPU of the process's local rank. The model is trained in place,
+            with its query and document prompts.
         data: The data set, with train and dev questions in every language trained. It also needs English questions,
             even if English is not trained: the warm-up searches for negatives with the English translations of the
             training questions, and distillation and transfer learn from them. If a question has no English translation,
             its own text is used, and a warning counts these questions; if no question has a translation, these stages
-            raise an error. No stage sees documents that the data set holds out. With None, training uses ``parallel``
-            alone, and some of its pairs become dev and test questions.
+            raise an error. No stage sees documents that the data set holds out. If ``data`` is None, training uses
+            ``parallel`` alone, and some of its pairs become dev and test questions.
         output_dir: A new or empty folder for the run: ``config.toml``, ``metrics.jsonl`` (a JSON object for each
             training log and each dev evaluation), ``stages/`` (the model of each stage, and its results), ``model/``
             (the final model with its model card), ``results.json``, ``results.md``, ``plots/``.
-        config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, the run's
-            configuration.
+        config: The configuration. Default: :class:`TrainConfig` with its defaults; when resuming, the configuration
+            that the run was started with.
         teacher: Another model as the teacher of the distillation and transfer stages. The student learns the teacher's
             embedding space, so the student's questions can search an index of passages that the teacher embedded. If
             the dimensions differ, the student gets a projection (sentence-transformers' modules ``Dense`` and
-            ``Normalize``), which is trained and saved with it; the stage then starts from the projected model. The
-            teacher is not changed, and uses its own prompts. Default: the student at the start of the stage, as in the
-            paper.
-        parallel: Parallel text (:func:`relkt.load_parallel`) for the vocabulary and distillation stages. Pairs with a
-            text of a dev or test question, or of a held-out document, are left out.
+            ``Normalize``), which is trained and saved with the student; the stage then starts from the student
+            with the projection. The teacher is not changed, and uses its own prompts. Default: the student at the
+            start of the stage, as in the paper.
+        parallel: Parallel text (:func:`relkt.load_parallel`) for the vocabulary and distillation stages. Pairs are left
+            out if they contain the text of a dev or test question, or of a held-out document.
         resume: Continue the run in ``output_dir``, or start a new run if there is none. Pass the same model, data and
             teacher.
         progress: Receives the progress of the run. Default: progress bars if standard error is a terminal, or in a
@@ -95,11 +95,11 @@ def train(
 
     Raises:
         TypeError: If ``model`` or ``teacher`` is not a SentenceTransformer, or ``config`` not a TrainConfig.
-        ValueError: Before any work is done, if the data has no train or dev question in a language, no English
-            translation of any question, or no possible negative; the weights are not float32; the device does not
-            support the precision; there is a teacher but no distillation or transfer stage; the run to resume was
-            started with another configuration, model, data or teacher; or the processes of a job have different
-            arguments, or too few GPUs.
+        ValueError: Before any work is done, in each of these cases: a language has no train or no dev question; no
+            question has an English translation; no question has a possible negative; the weights are not float32; the
+            device does not support the precision; there is a teacher, but no distillation or transfer stage; the run to
+            resume was started with another configuration, model, data or teacher; the processes of a job have different
+            arguments; the machine has fewer GPUs than processes.
         FileExistsError: If ``output_dir`` is not empty and ``resume`` is False.
         RuntimeError: If connected processes were not started by ``torchrun`` or ``accelerate launch``.
         FloatingPointError: If the training loss is not finite.
@@ -135,7 +135,7 @@ def train(
 
 
 def _measure_before(model: SentenceTransformer, prepared: Prepared, run: RunDirectory, progress: Progress) -> None:
-    """Record the test results, and the origins, of the models that the run starts with."""
+    """Record the test results of the model before training, and the origins of the model and the teacher."""
     if run.read_record(BEFORE) is None:
         teacher = prepared.teacher
         origins = {"base": asdict(origin_of(model)), "teacher": teacher and asdict(origin_of(teacher))}
@@ -186,8 +186,8 @@ def _save_final_model(model: SentenceTransformer, prepared: Prepared, run: RunDi
 
 def _card(model: SentenceTransformer, prepared: Prepared, run: RunDirectory) -> str:
     before = run.read_record(BEFORE)
-    assert before is not None  # the run is finished
-    # The origins when the run began: a run may be resumed with the same model under another name.
+    assert before is not None  # a finished run has this record
+    # Use the origins recorded at the start, because a run may be resumed with the same model under another name.
     base = Origin(**before["base"]) if "base" in before else origin_of(model)
     teacher = Origin(**before["teacher"]) if before.get("teacher") else None
     return model_card(

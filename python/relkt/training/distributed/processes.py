@@ -25,7 +25,7 @@ _rank_0_works: ContextVar[bool] = ContextVar("_rank_0_works", default=False)
 
 
 def launched_rank() -> int:
-    """The rank of this process according to its launcher, also before :func:`join_job`; 0 without a launcher."""
+    """The rank that the launcher gave this process, known even before :func:`join_job`; 0 without a launcher."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -33,12 +33,13 @@ def join_job(model: SentenceTransformer) -> None:
     """Join the process group of the job, if a launcher started this process.
 
     Args:
-        model: The model. If it is on a GPU, it is moved to the GPU of the process's local rank.
+        model: The model. If it is on a GPU, it is moved to the GPU whose number is the process's local rank.
 
     Raises:
         ValueError: If the job shards weights (FSDP, DeepSpeed), the model is on neither CPU nor a CUDA GPU, or the
             machine has fewer GPUs than processes.
-        RuntimeError: If the number of connected processes differs from the launcher's environment variables.
+        RuntimeError: If the number of connected processes differs from the number in the launcher's environment
+            variables.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1:
@@ -77,7 +78,7 @@ def leave_job() -> None:
 
 
 def num_processes() -> int:
-    """Number of processes that work together; 1 inside :func:`from_rank_0`."""
+    """Number of processes that work together; 1 in a function that :func:`from_rank_0` calls."""
     if _rank_0_works.get() or not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return distributed.get_world_size()
@@ -91,7 +92,8 @@ def rank() -> int:
 def from_rank_0(find: Callable[[], _T]) -> _T:
     """Call a function in rank 0 only; every process gets the result or the exception.
 
-    All processes must call this. Rank 0 starts when all have arrived, and all continue when it is done.
+    All processes must call this. Rank 0 calls the function when all processes have arrived. The processes continue when
+    the function has returned or raised.
 
     Args:
         find: The function; its result must be picklable.
@@ -164,7 +166,7 @@ def on_rank_0(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def sum_over_processes(values: Tensor) -> None:
-    """Replace a tensor by its sum over the processes, in place; the sums are bit-identical."""
+    """Replace a tensor by its sum over the processes, in place. All processes get the same sum, bit for bit."""
     if num_processes() > 1:
         distributed.all_reduce(values)
 
@@ -188,8 +190,8 @@ def share_weights(model: nn.Module) -> None:
 def sum_gradients(model: nn.Module) -> None:
     """Replace the gradients of a model by their sums over the processes.
 
-    A parameter that has no gradient in any process keeps none: an optimizer with weight decay would treat a gradient of
-    zero differently.
+    If a parameter has a gradient in no process, its gradient stays None: an optimizer with weight decay changes a
+    parameter whose gradient is zero, but not one without a gradient.
     """
     if num_processes() == 1:
         return

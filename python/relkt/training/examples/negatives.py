@@ -54,11 +54,11 @@ def split_words(texts: Sequence[str]) -> list[list[str]]:
 def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> Rows:
     """The best BM25 candidates for each question, without blocked ones.
 
-    The query is the English translation of a question; if there is none, the question itself. Blocked candidates
-    (:meth:`TrainingSet.blocked`) are removed before ranking, so a question has fewer than ``num_negatives`` negatives
-    only if the data set has fewer candidates left. Candidates with equal scores are ranked at random; otherwise, every
-    question that shares no word with any candidate (e.g. in another script, without a translation) would get the first
-    rows of the data set.
+    BM25 ranks the candidates for the English translation of a question, or for the question itself if it has no
+    translation. Blocked candidates (:meth:`TrainingSet.blocked`) are removed before ranking. A question therefore has
+    fewer than ``num_negatives`` negatives only if the data set has fewer candidates left. Candidates with equal scores
+    are ranked at random. Otherwise, every question that shares no word with any candidate (e.g. a question in another
+    script that has no translation) would get the first rows of the data set.
 
     Args:
         examples: The questions and candidates.
@@ -66,11 +66,12 @@ def bm25_negatives(examples: TrainingSet, *, num_negatives: int, seed: int) -> R
         seed: Seed of the order among equal scores.
 
     Returns:
-        Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; by question, positive and BM25
-        rank. Questions with the same English text and positives have the same negatives.
+        Triplets ``(question row, positive row, negative row)``, shape ``(t, 3)``, int64; sorted by question, then by
+        positive, then by BM25 rank. Questions with the same English text and positives have the same negatives.
 
     Reference:
-        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: ranks 1 to 3. The paper splits texts at spaces only.
+        Limkonchotiwat et al., Findings of NAACL 2022, section 2.1: the paper uses ranks 1 to 3, and splits texts at
+        spaces only.
     """
     index = BM25Index(examples.candidates.texts)
     questions = sorted(set(examples.english))

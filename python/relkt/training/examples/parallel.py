@@ -14,16 +14,16 @@ logger = logging.getLogger(__name__)
 def parallel_sentences(data: RetrievalData, languages: tuple[str, ...]) -> list[dict[str, str]]:
     """English passages and their translations, cut into sentences where possible.
 
-    A passage is cut in the languages whose translation has as many sentences as the English text; in the others it
-    stays whole. Short texts align better.
+    If a translation has as many sentences as the English passage, both are cut into sentences, because short texts
+    align better. If not, this translation is paired with the whole passage.
 
     Args:
         data: The data set.
         languages: Languages of the translations.
 
     Returns:
-        Dictionaries language -> text, English first: the sentences of each passage (also those without a translation),
-        then the whole passage if a language needs it.
+        Dictionaries language -> text, English first. For each passage, there is one dictionary per sentence (even if
+        the sentence has no translation), and then one for the whole passage if a translation stays whole.
     """
     found: list[dict[str, str]] = []
     for passage in data.passages:

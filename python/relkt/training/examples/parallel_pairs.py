@@ -12,11 +12,11 @@ from relkt.data.parallel import ParallelText
 from relkt.data.types import DataError, Passage, Query, RetrievalData, Split
 
 MAX_HELD_OUT = 500
-"""Largest number of pairs of a language in dev, and in test."""
+"""Maximum number of pairs of a language in dev; also the maximum in test."""
 _HELD_OUT_SHARE = 0.1
-"""Largest share of the English texts in dev, and in test."""
+"""Maximum share of the English texts that dev gets; also the maximum share for test."""
 MAX_PASSAGES = 2000
-"""Maximum number of English texts of training pairs that are candidates, in addition to held-out texts."""
+"""Maximum number of English texts of training pairs that are candidates in addition to the held-out texts."""
 
 
 def draw_pairs(parallel: ParallelText, count: int, exponent: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -65,16 +65,18 @@ def _quotas(sizes: Mapping[str, int], count: int, exponent: float) -> dict[str, 
 def hold_out_pairs(parallel: ParallelText, seed: int) -> tuple[RetrievalData, ParallelText]:
     """Turn some pairs into dev and test questions, for a run that has no questions.
 
-    A question is a translation; its passage is the English text. A hash assigns each English text to a split, so that
-    all its translations are in that split. Dev and test each get at most a tenth of the English texts, and at most 500
-    pairs of each language. Up to 2,000 English texts of training pairs are also passages, without questions.
+    The translation of a pair becomes a question, and the English text becomes its passage. A hash assigns each English
+    text to a split, so that all its translations are in that split. Dev and test each get at most a tenth of the
+    English texts, and at most 500 pairs of each language. Up to 2,000 English texts of training pairs also become
+    passages, but no question has them as its positive.
 
     Args:
         parallel: All pairs.
         seed: Seed of the hash.
 
     Returns:
-        The dev and test questions, with all their documents held out, and the pairs that are left for training.
+        A data set of the dev and test questions, whose documents are all held out; and the pairs that are left for
+        training.
 
     Raises:
         DataError: If dev or test has no pair.

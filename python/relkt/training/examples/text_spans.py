@@ -9,7 +9,7 @@ import numpy as np
 SPAN_WORDS = (5, 25)
 """Minimum and maximum number of words of a span; a shorter text is used whole."""
 
-# Thai, Lao, Burmese, Khmer, kana and Chinese are written without spaces: up to three characters count as a word.
+# Thai, Lao, Burmese, Khmer, kana and Chinese have no spaces between words: up to three characters count as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_UNSPACED}]{{1,3}}|[^\\s{_UNSPACED}]+")
 
@@ -20,7 +20,8 @@ _SENTENCE_END = re.compile("(?<=[.!?;\u0964])\\s+|(?<=[\u3002\uff01\uff1f])\\s*"
 def sentences(text: str) -> list[str]:
     """A text's sentences. They end with . ! ? ; or the danda, followed by a space, or with \u3002 \uff01 \uff1f.
 
-    A heuristic to align a text with its translation: abbreviations also end a sentence, but mostly in both languages.
+    This is a heuristic to align a text with its translation. An abbreviation wrongly ends a sentence, but it mostly
+    does so in both languages.
     """
     return [part for part in _SENTENCE_END.split(text.strip()) if part]
 
@@ -28,7 +29,7 @@ def sentences(text: str) -> list[str]:
 def draw_span(text: str, rng: np.random.Generator) -> str:
     """A random span of consecutive words of a text.
 
-    Its length is drawn uniformly from :data:`SPAN_WORDS`, then its position.
+    First the length of the span is drawn uniformly from the range :data:`SPAN_WORDS`, then its position.
 
     Args:
         text: The text; not blank.

@@ -26,7 +26,7 @@ class TrainingSet:
         languages: The languages.
         level: The level.
         queries: The questions, in the order of the data set.
-        in_english: ``parallel`` -> text of the English training question; also if English is not in ``languages``.
+        in_english: ``parallel`` -> text of the English training question, even if English is not in ``languages``.
         english: The English translation of each question, or the question itself if it has no translation.
         without_english: Number of questions in other languages that have no English translation.
         candidates: The candidate texts, ``n`` of them.
@@ -104,7 +104,7 @@ class TrainingSet:
         return self._positives[query]
 
     def copies(self, query: int) -> set[int]:
-        """Candidate rows with the text of a positive of a question; includes the positives."""
+        """Rows of all candidates whose text equals that of a positive of a question, the positives included."""
         return {
             row for positive in self._positives[query] for row in self._rows_of_text[self.candidates.texts[positive]]
         }
@@ -123,7 +123,8 @@ class TrainingSet:
     def blocked(self, query: int) -> Rows:
         """Candidate rows that are never negatives of a question, ascending.
 
-        These are its positives, all candidates of their documents, and all candidates with the text of a positive.
+        These are the question's positives, all candidates from the documents of the positives, and all candidates whose
+        text equals that of a positive.
         """
         positives = self._positives[query]
         if positives not in self._blocked:

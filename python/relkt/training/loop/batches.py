@@ -17,7 +17,7 @@ class Batch:
     """Examples of one optimizer step.
 
     Args:
-        examples: One per row, shape ``(b, c)``, int64.
+        examples: One example per row, shape ``(b, c)``, int64.
         num_micro_batches: Number of forward passes into which the batch is split.
     """
 
@@ -32,9 +32,10 @@ class Batch:
 class BatchStream(IterableDataset[Any]):
     """All batches of a stage, one epoch after the other.
 
-    The examples of an epoch are made when its first batch is needed, so they can depend on the current model (the
-    teacher mines them); nothing is prefetched. The order within an epoch depends on the seed and the epoch only, not on
-    the process's random state, so a restored stream yields the same batches.
+    The examples of an epoch are made when its first batch is needed, and nothing is prefetched. The examples can
+    therefore depend on the current model; the teacher stage, for example, mines them with it. The order within an epoch
+    depends only on the seed and the number of the epoch, not on the process's random state, so a restored stream yields
+    the same batches.
 
     Args:
         examples_of_epoch: Number of the epoch, from 0 -> its examples, shape ``(t, c)``, int64; an epoch without
@@ -97,7 +98,10 @@ class BatchStream(IterableDataset[Any]):
         return self.epoch >= self._epochs
 
     def is_due(self, times: int) -> bool:
-        """True if the latest batch reaches one of ``times`` evenly spaced points of its epoch; the last is its end."""
+        """True if the latest batch reaches one of ``times`` evenly spaced points of its epoch.
+
+        The last of these points is the end of the epoch.
+        """
         n = self.batches_in_epoch
         return n > 0 and self._batch * times // n > (self._batch - 1) * times // n
 

@@ -127,7 +127,7 @@ class StageCallback(TrainerCallback):
         patience = self._config.patience
         if patience and self._not_improved >= patience and self._stream.epoch >= self._config.min_epochs:
             control.should_training_stop = True
-        # No checkpoint at the end of a stage: its result is the current weights, or those of an earlier checkpoint.
+        # The end of a stage needs no checkpoint: the stage results in the current weights or those of a checkpoint.
         control.should_save = not control.should_training_stop
         self._progress.activity("saving" if control.should_save else "training")
 
@@ -150,7 +150,7 @@ class StageCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # For the trainer, all epochs of the stream are one epoch.
+        # The trainer sees all epochs of the stream as a single epoch.
         control.should_training_stop = True
 
     def _record_dev(self, step: int) -> bool:

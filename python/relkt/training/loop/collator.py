@@ -19,8 +19,8 @@ def collate(trainer: StageTrainer, stage: TrainingStage, batch: Batch, *, chunk_
         trainer: The trainer; its collator tokenizes.
         stage: Provides the texts.
         batch: Examples of the stage.
-        chunk_tokens: Upper bound on the tokens of a chunk; with 0, the texts of a micro-batch are split only between
-            the processes of a job.
+        chunk_tokens: Upper bound on the tokens of a chunk. With 0, the texts of a micro-batch are not split into
+            chunks, except that the processes of a job share them.
 
     Returns:
         ``{"micro_batches": [...]}``, as described for :class:`StageTrainer`.

@@ -1,10 +1,12 @@
 """Forward passes in chunks, with gradient caching.
 
-1. Encode all texts in chunks of similar length; keep the activations of a few chunks only.
-2. Compute the loss of all embeddings, and its gradient with respect to them.
-3. Encode the other chunks again, with the same random numbers, and propagate their parts of the gradient.
+1. Encode all texts in chunks of texts of similar length; keep the activations of a few chunks only.
+2. Compute the loss of all embeddings, and the gradient of the loss with respect to the embeddings.
+3. Propagate this gradient through the kept chunks. Encode each of the other chunks again, with the same random numbers
+   as before, and propagate its part of the gradient.
 
-Memory then holds the activations of a few chunks, and the gradient equals the gradient of the whole batch.
+Memory thus never holds the activations of more than a few chunks, and the gradient of the weights equals the gradient
+of the whole batch.
 
 Reference:
     Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021.
@@ -25,7 +27,7 @@ from relkt.training.distributed.processes import largest_over_processes, num_pro
 
 
 class Chunk(TypedDict):
-    """Texts of one forward pass. A dictionary, because the trainer moves dictionaries of tensors to its device.
+    """Texts of one forward pass. This is a dictionary, because the trainer moves dictionaries of tensors to its device.
 
     Attributes:
         rows: Rows of the texts among all texts of the micro-batch, int64, shape ``(c,)``.
@@ -43,8 +45,8 @@ def split_by_length(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray
 
     Args:
         lengths: Number of tokens of each text, shape ``(n,)``.
-        max_tokens: Upper bound on the tokens of a chunk, padding included; 0 for no limit. A longer text is a chunk by
-            itself.
+        max_tokens: Upper bound on the tokens of a chunk, padding included; 0 for no limit. A text with more tokens is a
+            chunk by itself.
 
     Returns:
         The rows of each chunk, sorted by descending length, then by row. No chunk is empty.
@@ -65,8 +67,8 @@ def make_chunks(
 
     Args:
         texts: Texts of one kind (questions, or passages), at least one.
-        collate: Makes model inputs of texts. The length of a text is the sum of its ``attention_mask``; without a mask,
-            its number of characters.
+        collate: Converts texts into model inputs. The length of a text is the sum of its ``attention_mask``, or its
+            number of characters if the inputs have no mask.
         max_tokens: As for :func:`split_by_length`.
         first_row: Row of the first text among all texts of the micro-batch.
     """
@@ -92,15 +94,16 @@ def make_chunks(
 class CachedForward:
     """A forward pass that encodes the texts of a micro-batch in chunks; :meth:`backward` is its backward pass.
 
-    In a job of several processes, each encodes its own chunks, and all have the embeddings of all texts. If each runs
-    the backward pass of the same loss, the sum of their gradients is the gradient of the micro-batch.
+    In a job of several processes, each process encodes its own chunks, and then gets the embeddings of all texts. If
+    each process runs the backward pass of the same loss, the sum of the processes' gradients is the gradient of the
+    micro-batch.
 
     Args:
         model: The encoder.
         chunks: The chunks of this process; empty if there are fewer texts than processes.
         num_texts: Number of texts of the micro-batch, in all processes.
         max_kept_tokens: Maximum number of tokens, padding included, whose activations stay in memory; at least one
-            chunk keeps its activations. With None, all chunks do.
+            chunk keeps its activations. With None, all chunks keep their activations.
 
     Attributes:
         embeddings: Embeddings of all texts in their order, float32, shape ``(num_texts, d)``. Call ``backward`` on a
@@ -115,7 +118,7 @@ class CachedForward:
         self._uncached: list[tuple[Chunk, list[Tensor]]] = []
         device = next(model.parameters()).device
         parts: list[tuple[Tensor, Tensor]] = []
-        # The largest chunks come last and keep their activations, because they cost most to run again.
+        # The largest chunks run last and keep their activations, because they would cost most to run again.
         ordered = sorted(chunks, key=lambda chunk: chunk["tokens"])
         for place, chunk in enumerate(ordered):
             rest = sum(later["tokens"] for later in ordered[place:])
@@ -136,7 +139,7 @@ class CachedForward:
         self.embeddings.requires_grad_()
 
     def backward(self) -> None:
-        """Propagate the gradient of the embeddings and add it to the gradients of the weights."""
+        """Propagate the gradient of the embeddings to the weights, and add the result to the weights' gradients."""
         gradient = self.embeddings.grad
         assert gradient is not None  # the caller ran the backward pass of the loss
         if self._kept:

@@ -11,7 +11,8 @@ class LearningRate:
     """Factor of the learning rate at a step: warm-up steps, schedule and halvings.
 
     The schedule follows the share of epochs done, not a fixed number of steps, because the teacher's epochs differ in
-    length. The attributes are plain numbers and strings, so that the trainer's checkpoint of the scheduler holds them.
+    length. The attributes are plain numbers and strings, so that the scheduler's state in the trainer's checkpoint
+    holds them.
 
     Args:
         config: Configuration of the stage.

@@ -27,7 +27,8 @@ from relkt.training.records.run_directory import Checkpoint, RunDirectory
 from relkt.training.stages import STAGES, Prepared, TrainingStage
 from relkt.training.stages.vocabulary import extend
 
-# Part of the seed of the order of examples. A new stage gets a new number; existing numbers never change.
+# The number of a stage is part of the seed for the order of its examples. A new stage gets a new number; the numbers of
+# existing stages never change.
 _STAGE_SEEDS = {Stage.WARMUP: 0, Stage.TEACHER: 1, Stage.TRANSFER: 2, Stage.CONTRASTIVE: 3, Stage.DISTILLATION: 4}
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _train_stage(
     """Train a stage that takes steps, and load its best weights."""
     stage_config = prepared.config.stage(stage)
     training = STAGES[stage](model, prepared, progress)
-    share_weights(model)  # the processes' projections for another teacher may differ in their last bits
+    share_weights(model)  # a projection may differ between processes in its last bits
     start = copy_weights(model)
     trainer, callback = _make_trainer(stage, training, model, prepared, run, progress)
 
@@ -118,7 +119,7 @@ def _train_stage(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
 
     best = callback.best
-    assert best is not None  # the start was evaluated
+    assert best is not None  # the weights at the start were evaluated
     if best.step == 0:
         model.load_state_dict(start)
     elif best.step != trainer.state.global_step:
@@ -147,7 +148,7 @@ def _make_trainer(
         progress.steps_planned(trainer.state.global_step + batches * (stage_config.epochs - epoch))
         return examples
 
-    # The stream and the trainer need each other: the stream looks the trainer up when it makes its first batch.
+    # The stream and the trainer need each other. The stream therefore looks the trainer up only at its first batch.
     stream = BatchStream(
         examples_of_epoch,
         lambda batch: collate(trainer, training, batch, chunk_tokens=config.chunk_tokens),
@@ -183,7 +184,9 @@ def _average_weights(
     run: RunDirectory,
     progress: Progress,
 ) -> DevScore:
-    """Average the model's weights with its weights at the start, in the share that is best on dev.
+    """Replace the model's weights by a weighted average with its weights at the start of the stage.
+
+    A share of 1 keeps the model's weights. Of ``shares``, the one whose average has the highest dev P@1 is used.
 
     Returns:
         The dev evaluation of the average.
@@ -210,7 +213,7 @@ def _average_weights(
             run.append_metrics(record | {"dev": score.metrics, "dev_p1": score.p1})
             progress.evaluated(score)
         found[share] = score
-    chosen = max(shares, key=lambda share: found[share].p1)  # in a tie, the first
+    chosen = max(shares, key=lambda share: found[share].p1)  # the first, if several are equal
     model.load_state_dict(tuned if chosen == 1.0 else averaged(chosen))
     logger.info("%s: dev P@1 %.4f with a share of %g", best.stage.value, found[chosen].p1, chosen)
     return found[chosen]
@@ -234,7 +237,7 @@ def _trained_embeddings(stage: Stage, model: SentenceTransformer, prepared: Prep
     texts = chain(data.candidates(config.level).texts, questions)
     spans = stage is Stage.CONTRASTIVE and config.contrastive.parallel_passages
     if spans or (stage is Stage.DISTILLATION and config.distillation.segment_share):
-        # Tokens that occur only in words cut by a span keep their embeddings.
+        # A span can cut a word and so create tokens that the texts do not have; their embeddings are not trained.
         texts = chain(texts, *(data.translations.get(code, {}).values() for code in sorted(languages)))
     if stage is Stage.DISTILLATION and prepared.parallel is not None:
         texts = chain(texts, (text for pair in prepared.parallel.pairs for text in (pair.text, pair.english)))

@@ -34,9 +34,9 @@ PASSAGE_COLUMN = "passage"
 class StageTrainer(SentenceTransformerTrainer):
     """A :class:`SentenceTransformerTrainer` fed by a :class:`BatchStream`.
 
-    Differences from the parent: the stream alone provides the batches and their order; a batch may run in micro-batches
-    and chunks, with the gradient of the whole batch; the learning rate follows :class:`LearningRate`; no model cards
-    are written.
+    It differs from its parent class as follows: the stream alone provides the batches and their order; a batch may be
+    split into micro-batches and chunks, but the gradient is that of the whole batch; the learning rate follows
+    :class:`LearningRate`; no model cards are written.
 
     In a job of several processes, each process makes the same batches, encodes its share of the texts and computes the
     loss of the whole batch; the gradients of the weights are summed. A step therefore equals a step of one process,
@@ -47,10 +47,10 @@ class StageTrainer(SentenceTransformerTrainer):
         args: From :func:`training_arguments`.
         loss: The loss of the stage.
         evaluator: Runs when the callback requests it.
-        stream: Yields batches ``{"micro_batches": [...]}``. A micro-batch has the targets of the stage's loss as
-            ``label``, its number of examples as ``size``, and either the collator's features of the questions and the
-            passages (``anchor_input_ids``, ``passage_input_ids`` ...) or ``chunks`` of both, with ``num_queries`` and
-            ``num_passages``.
+        stream: Yields batches ``{"micro_batches": [...]}``. In a micro-batch, ``label`` holds the targets of the
+            stage's loss and ``size`` the number of examples. The texts are either the collator's features of the
+            questions and the passages (``anchor_input_ids``, ``passage_input_ids`` ...), or ``chunks`` of questions and
+            passages together with ``num_queries`` and ``num_passages``.
         rate: Factor of the learning rate.
         callbacks: Callbacks of the trainer.
         max_kept_tokens: As for :class:`~relkt.training.loop.gradient_cache.CachedForward`.
@@ -81,13 +81,14 @@ class StageTrainer(SentenceTransformerTrainer):
 
     @override
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """No model card: its callback queries the Hub and starts CodeCarbon trackers."""
+        """Add no callback for the model card: that callback queries the Hub and starts CodeCarbon trackers."""
 
     @override
     def create_accelerator_and_postprocess(self) -> None:
         """Keep Accelerate from wrapping the model in DistributedDataParallel.
 
-        The wrapper averages gradients over the processes after each backward pass; a step has several.
+        The wrapper averages gradients over the processes after each backward pass, but a step has several backward
+        passes.
         """
         super().create_accelerator_and_postprocess()
         if num_processes() > 1:
@@ -95,8 +96,9 @@ class StageTrainer(SentenceTransformerTrainer):
 
     @override
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The stream, without Accelerate's loader, which would prefetch a batch and so start mining too early."""
-        # With its own generator, creating an iterator does not draw from the random state that a checkpoint restores.
+        """The stream without Accelerate's loader, which would prefetch a batch and so start mining too early."""
+        # The loader has its own generator, so that creating an iterator does not change the process's random state,
+        # which a checkpoint restores.
         return DataLoader(self._stream, batch_size=None, collate_fn=_unchanged, generator=torch.Generator())
 
     @override
@@ -104,7 +106,7 @@ class StageTrainer(SentenceTransformerTrainer):
         """The scheduler of the stage."""
         if self.lr_scheduler is None:
             optimizer = self.optimizer if optimizer is None else optimizer
-            assert optimizer is not None  # created before the scheduler
+            assert optimizer is not None  # the trainer creates it before the scheduler
             self.lr_scheduler = LambdaLR(optimizer, self._rate)
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -118,7 +120,7 @@ class StageTrainer(SentenceTransformerTrainer):
         total = sum(micro_batch["size"] for micro_batch in micro_batches)
         losses = []
         for micro_batch in micro_batches:
-            # Sums add up; a mean is weighted by the size of its micro-batch.
+            # Losses are added; for the reduction "mean", each is first weighted by the size of its micro-batch.
             self._share = 1.0 if self._reduction is Reduction.SUM else micro_batch["size"] / total
             losses.append(super().training_step(model, micro_batch, num_items_in_batch))
             if self._cached is not None:
@@ -148,8 +150,9 @@ class StageTrainer(SentenceTransformerTrainer):
 
     @override
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Run the evaluator in every process; versions of the parent differ in a job of several processes."""
-        # The parent's empty evaluation loop draws one random number. Draw it here too, so that results stay the same.
+        """Run the evaluator in every process; what the parent does with several processes depends on its version."""
+        # The parent's evaluation loop, which would have no data, draws one random number. This draws one too, so that
+        # the results are the same as with the parent's loop.
         torch.empty((), dtype=torch.int64).random_()
         metrics = self._dev_evaluator(self.model)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -214,7 +217,7 @@ def training_arguments(
         router_mapping=routes if any(isinstance(module, Router) for module in model.children()) else {},
     )
     if args.n_gpu > 1:
-        # Use one GPU: averaging losses over replicas contradicts the reduction.
+        # Use one GPU. With several, the trainer would average losses over replicas, which contradicts the reduction.
         args._n_gpu = 1
     return args
 

@@ -25,25 +25,25 @@ def is_bfloat16(precision: Precision, device: torch.device) -> bool:
     """True if the forward pass is in bfloat16.
 
     Args:
-        precision: The configured precision. AUTO is bfloat16 if the device has instructions for it; without them, a
-            processor converts back and forth and is slower than in float32.
+        precision: The configured precision. AUTO means bfloat16 only if the device has instructions for it: a processor
+            without them converts back and forth, which is slower than float32.
         device: The device of the model.
     """
     if precision is not Precision.AUTO:
         return precision is Precision.BFLOAT16
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # PyTorch checks this before it chooses bfloat16 kernels; the function is private and may be missing.
+    # PyTorch calls this function before it chooses bfloat16 kernels. It is private, so it may be missing.
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and supported is not None and bool(supported())
 
 
 @contextmanager
 def original_forward(model: nn.Module) -> Iterator[None]:
-    """Run a model in float32 although it is trained in mixed precision, e.g. to mine or evaluate.
+    """Run a model in float32, e.g. to mine or evaluate, although it is trained in mixed precision.
 
     Args:
-        model: The model. Has no effect unless Accelerate has wrapped it.
+        model: The model. If Accelerate has not wrapped it, the context has no effect.
     """
     wrapped = {name: model.__dict__[name] for name in (_FORWARD, _ORIGINAL) if name in model.__dict__}
     if _ORIGINAL in wrapped:
@@ -60,8 +60,8 @@ def without_accelerate_wrapper(model: nn.Module) -> Iterator[None]:
     """Remove Accelerate's wrapper from a model, so that a trainer can wrap it; restore the model afterwards.
 
     Accelerate does not wrap a model a second time, even for another precision. Without this context, only the first
-    stage would have mixed precision, and a model trained elsewhere would keep the precision it had there. The
-    environment variable with which launchers set a precision is ignored, too.
+    stage would have mixed precision, and a model trained elsewhere would keep the precision it had there. The context
+    also ignores the environment variable with which launchers set a precision.
     """
     configured = os.environ.pop(_ENVIRONMENT, None)
     before = {name: model.__dict__[name] for name in _ACCELERATE if name in model.__dict__}

@@ -18,7 +18,7 @@ _TEXTS_AT_ONCE = 512
 
 
 def check_token_embeddings(model: SentenceTransformer) -> None:
-    """Check that a model has a table of token embeddings, so that it can be frozen.
+    """Check that a model has a table of token embeddings that can be frozen.
 
     Raises:
         ValueError: If there is no table.
@@ -55,11 +55,11 @@ def frozen_embeddings(model: SentenceTransformer) -> Iterator[None]:
 def limited_embeddings(model: SentenceTransformer, texts: Iterable[str]) -> Iterator[None]:
     """Train only the embeddings of tokens in the training texts.
 
-    Without weight decay, the result is the same as with all embeddings trained, because the others never get a
-    gradient. For a large table, this takes a fraction of the time and memory.
+    Without weight decay, the result is the same as if all embeddings were trained, because embeddings of tokens that do
+    not occur never get a gradient. For a large table, this takes a fraction of the time and memory.
 
     Args:
-        model: The encoder. Has no effect unless it has a :class:`PieceEmbedding` that is not frozen.
+        model: The encoder. If it has no :class:`PieceEmbedding` that can be trained, the context has no effect.
         texts: All texts trained on.
     """
     tables = [m for m in model.modules() if isinstance(m, PieceEmbedding) and m.weight.requires_grad]
@@ -90,7 +90,8 @@ def _token_tables(model: SentenceTransformer) -> list[nn.Module]:
 
 
 def _token_rows(model: SentenceTransformer, texts: Iterable[str]) -> torch.Tensor:
-    # Prompts are prepended to texts, so their tokens are trained too. Typed Any, as models may take more than texts.
+    # Prompts are prepended to texts, so their tokens are trained too. The type is Any, because some models take inputs
+    # other than texts.
     remaining: Iterator[Any] = chain((prompt for prompt in model.prompts.values() if prompt), texts)
     found: list[torch.Tensor] = []
     while chunk := list(islice(remaining, _TEXTS_AT_ONCE)):

@@ -26,7 +26,7 @@ STAGE_NAMES = {
 
 @contextmanager
 def default_progress() -> Iterator[Progress]:
-    """Bars on standard error if it is a terminal, or in a notebook with ipywidgets; otherwise no output."""
+    """Progress bars if standard error is a terminal, or in a notebook with ipywidgets; otherwise no output."""
     console = Console(stderr=True)
     if not (find_spec("ipywidgets") if console.is_jupyter else console.is_terminal):
         yield Progress()
@@ -45,7 +45,7 @@ class TrainingBars(Progress):
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._task: TaskID | None = None
-        self._result: str | None = None  # of the latest stage, once it is finished
+        self._result: str | None = None  # result of the latest stage; None until it is finished
 
     @staticmethod
     def bars(console: Console) -> Bars:
@@ -60,7 +60,7 @@ class TrainingBars(Progress):
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[activity]}[/]"),
             console=console,
-            # Output to the terminal appears above the bars; redirected output is not touched.
+            # Other output to the terminal appears above the bars; redirected output is not changed.
             redirect_stdout=console.is_jupyter or sys.stdout.isatty(),
         )
 
@@ -95,7 +95,7 @@ class TrainingBars(Progress):
         self._update(dev=f"dev P@1 {dev.p1:.3f}{' best' if dev.improved else ''}")
 
     def stage_finished(self, stage: Stage, best: DevScore) -> None:
-        """Fills the bar, also if the stage stopped early."""
+        """Fills the bar, even if the stage stopped early."""
         if stage is Stage.VOCABULARY:  # takes no steps
             self._result = ""
         else:

@@ -13,8 +13,8 @@ class DevScore:
 
     Args:
         stage: The stage.
-        epoch: Number of epochs of the stage completed, e.g. 1.5 halfway through the second; 0 before the stage.
-        step: Optimizer steps of the stage completed.
+        epoch: Number of completed epochs of the stage, e.g. 1.5 halfway through the second; 0 before the stage.
+        step: Number of completed optimizer steps of the stage.
         p1: P@1 in [0, 1], the mean over the training languages.
         metrics: Metric name (``"P@1"``, ``"MRR@10"``) -> language -> value in [0, 1].
         improved: True if ``p1`` is the highest of the stage so far.
@@ -38,7 +38,7 @@ class Progress:
         """A stage starts, or resumes after ``done_steps`` steps. It takes at most ``total_steps`` steps."""
 
     def stage_skipped(self, stage: Stage) -> None:
-        """A stage was finished before the run was resumed."""
+        """A stage is skipped, because it was finished before the run was resumed."""
 
     def steps_planned(self, total_steps: int) -> None:
         """An epoch starts, and the stage will take at most ``total_steps`` steps.

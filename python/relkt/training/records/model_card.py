@@ -68,7 +68,7 @@ def model_card(
 ) -> str:
     """The card of a trained model: metadata and text of its ``README.md`` on the Hugging Face Hub.
 
-    It depends on the arguments and relkt's version only; it contains no date, machine or path.
+    The card depends only on the arguments and on relkt's version; it contains no date, machine name or path.
 
     Args:
         model: The trained model.
@@ -76,7 +76,7 @@ def model_card(
         config: Configuration of the run.
         languages: The training languages.
         base: Origin of the model that training started from.
-        teacher: Origin of the teacher, if it was another model.
+        teacher: Origin of the teacher if it was another model; otherwise None.
         results: Test results before training and after each stage, in the order of the run: name -> level ->
             :meth:`relkt.evaluation.Report.to_dict`, as in ``results.json``; empty reports if there is no test question.
     """
@@ -114,7 +114,7 @@ def model_card(
 
 
 def _eval_results(after: Mapping[Level, Report]) -> list[EvalResult]:
-    """All metrics of the averages, and P@1 of every language."""
+    """All metrics of the averages over languages, and P@1 of every language."""
     found: list[EvalResult] = []
 
     def add(report: Report, questions: str, config: str, values: Mapping[str, Estimate]) -> None:

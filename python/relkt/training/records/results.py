@@ -19,7 +19,7 @@ from relkt.training.records.run_directory import RunDirectory
 logger = logging.getLogger(__name__)
 
 BEFORE = "before"
-"""Name of the results of the model before training."""
+"""Name under which the results of the model before training are stored."""
 
 _TABLES = ("P@1", "MRR@10")
 
@@ -27,7 +27,7 @@ _TABLES = ("P@1", "MRR@10")
 def measure_test(
     model: SentenceTransformer, data: RetrievalData, *, trained_languages: tuple[str, ...], batch_size: int
 ) -> dict[str, Any]:
-    """Evaluate the test split at every level; each text is encoded once. Every process of a job calls it.
+    """Evaluate the test split at every level; each text is encoded once. Every process of a job must call this.
 
     Args:
         model: The model.

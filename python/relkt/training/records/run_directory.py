@@ -1,7 +1,8 @@
 """The folder of a run. Its files are complete at any moment; a resumed run continues from a checkpoint.
 
-``config.toml`` is the configuration, and ``run.json`` the identity of the run's inputs (checksums of the data and the
-models). Both must match when a run is resumed. Files of a killed process are either complete or ignored.
+``config.toml`` holds the configuration, and ``run.json`` the identity of the run's inputs (checksums of the data and
+the models). When a run is resumed, its configuration and inputs must match these files. A file that a killed process
+left incomplete is ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _METRICS = "metrics.jsonl"
 _COMMIT = "relkt_checkpoint.json"
 _EXAMPLES = "relkt_examples.npy"
 _EARLIER_EXAMPLES = "relkt_rows.npy"
-"""File with an epoch's examples in checkpoints of earlier revisions; a run cannot resume from such a checkpoint."""
+"""Name of the file with an epoch's examples in checkpoints of earlier revisions. A run cannot resume from them."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Checkpoint:
     """A complete checkpoint.
 
     Args:
-        path: Its folder: the model, and the trainer's state.
+        path: The folder of the checkpoint, with the model and the trainer's state.
         state: The state of the callback, as given to :meth:`RunDirectory.commit_checkpoint`.
-        examples: The examples of the epoch, if the checkpoint is within one.
+        examples: The examples of the current epoch; None if the checkpoint is between two epochs.
     """
 
     path: Path
@@ -50,14 +51,15 @@ class Checkpoint:
 class RunDirectory:
     """The folder of one run; see :meth:`open`.
 
-    In a job of several processes, each process calls all methods in the same order; only rank 0 reads and writes, and
-    sends the results to the others. Only one process calls :meth:`replace_folder`.
+    In a job of several processes, each process must call the methods in the same order. Only rank 0 reads and writes,
+    and it sends the results to the other processes. The exception is :meth:`replace_folder`, which only one process
+    calls.
 
     Attributes:
         path: The folder.
         config: Configuration of the run.
         identity: Names and checksums of the run's inputs; None for an input that the run does not use.
-        started: True if the run was started, now or before.
+        started: True if the run has been started, by this program or an earlier one.
     """
 
     def __init__(
@@ -75,13 +77,13 @@ class RunDirectory:
     def open(
         cls, path: Path, config: TrainConfig | None, identity: Mapping[str, str | None], *, resume: bool
     ) -> RunDirectory:
-        """The folder of a new run, or of one to resume. Nothing is written before :meth:`start`.
+        """The folder of a new run, or of a run to resume. Nothing is written before :meth:`start` is called.
 
         Args:
             path: The folder.
             config: The configuration. With None, a new run has the default, and a started run keeps its own.
             identity: Names and checksums of the run's inputs.
-            resume: True to continue a started run; without a started run, a new run is opened.
+            resume: True to continue a started run. If the folder has no started run, a new run is opened.
 
         Raises:
             FileExistsError: If the folder is not empty and ``resume`` is False, or ``path`` is a file.
@@ -112,7 +114,7 @@ class RunDirectory:
         """Write the configuration and the identity, unless the run was started before.
 
         Raises:
-            FileExistsError: If the folder is not empty; nothing is written then.
+            FileExistsError: If the folder is not empty. In this case, nothing is written.
         """
         if self.started:
             return
@@ -125,7 +127,7 @@ class RunDirectory:
         atomic_write(self.path / _CONFIG, self.config.dumps())
 
     def require(self, identity: Mapping[str, str | None]) -> None:
-        """Add to the identity of a new run; check the identity of a started run.
+        """Add names and checksums to the identity of a new run, or check them against the identity of a started run.
 
         Raises:
             ValueError: If the started run has another identity.
@@ -218,14 +220,14 @@ class RunDirectory:
     def commit_checkpoint(self, stage: Stage, step: int, state: Mapping[str, Any], examples: Rows | None) -> None:
         """Declare a checkpoint complete, after the trainer has written its files.
 
-        The last file of a checkpoint lists all others with their sizes, and the size of ``metrics.jsonl``; without it,
-        a checkpoint is incomplete.
+        The file that is written last lists all other files of the checkpoint with their sizes, and the size of
+        ``metrics.jsonl``. A checkpoint without this file is incomplete.
 
         Args:
             stage: The stage.
             step: The optimizer step.
             state: The state of the callback, as JSON values; ``step`` is part of it.
-            examples: The examples of the epoch, if the checkpoint is within one.
+            examples: The examples of the current epoch; None if the checkpoint is between two epochs.
         """
         path = self.checkpoint_path(stage, step)
         if examples is not None:
@@ -254,10 +256,13 @@ class RunDirectory:
 
     @on_rank_0
     def latest_checkpoint(self, stage: Stage) -> Checkpoint | None:
-        """The latest complete checkpoint of a stage; cuts the metrics to it and deletes incomplete checkpoints.
+        """The latest complete checkpoint of a stage.
+
+        Deletes incomplete checkpoints, and drops the lines that were added to ``metrics.jsonl`` after the checkpoint.
 
         Raises:
-            ValueError: If an earlier revision of relkt wrote it within an epoch; nothing is deleted or cut then.
+            ValueError: If an earlier revision of relkt wrote the checkpoint within an epoch. In this case, nothing is
+                deleted or dropped.
         """
         found = {path: _read_commit(path) for path in self.stage_path(stage).glob("checkpoint-*")}
         commits = {path: commit for path, commit in found.items() if commit is not None}
@@ -279,7 +284,7 @@ class RunDirectory:
         return Checkpoint(path, commit["state"], examples)
 
     def replace_folder(self, path: Path) -> AbstractContextManager[Path]:
-        """A context manager that gives an empty folder, which replaces ``path`` at the end."""
+        """A context manager that yields an empty folder. At the end of the context, the folder replaces ``path``."""
         return atomic_folder(path)
 
 

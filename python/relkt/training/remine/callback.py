@@ -45,47 +45,49 @@ class RemineCallback(TrainerCallback):
     ```
 
     ``remine.dataset`` has one row per pair, with the pair's two columns and ``negative_1`` to ``negative_n``, whose
-    texts are looked up when a row is read. Candidates are the distinct positives and the texts of ``corpus``, except
-    the anchor's positives (of all rows with the same anchor), texts equal to the anchor and, with ``document_column``,
-    the passages of its positives' documents. The conditions are those of :func:`relkt.mine` and hold exactly: an anchor
-    has fewer than n negatives only if no more exist; its negatives are then repeated in turn. Pairs whose anchor has no
-    negative when the callback is made are left out of the data set (or raise an error, see ``without_negatives``). An
-    anchor that loses all its negatives in a later epoch keeps its previous ones. A warning reports the numbers.
+    texts are looked up when a row is read. The candidates for an anchor are the distinct positives of all pairs and the
+    texts of ``corpus``, except the anchor's own positives (in all rows with the same anchor), texts equal to the anchor
+    and, with ``document_column``, all passages from the documents of its positives. The conditions are those of
+    :func:`relkt.mine` and hold exactly: an anchor has fewer than n negatives only if no more exist. Its negatives are
+    then repeated in turn. If an anchor has no negative when the callback is made, its pairs are left out of the data
+    set, or an error is raised (see ``without_negatives``). An anchor that loses all its negatives in a later epoch
+    keeps its previous ones. A warning reports how many anchors and negatives are affected.
 
-    Mining runs when the callback is made, so that the data set is complete from the start, and at the start of every
-    epoch (of the first epoch only if the weights have changed). It runs without mixed precision and in evaluation mode,
-    and restores the model's mode and all random states. With equal negatives, training with this callback equals
-    training without it, bit for bit. Results are logged and stored in ``trainer.state.log_history`` (see
-    :class:`Remined`).
+    Mining runs when the callback is made, so that the data set is complete from the start, and again at the start of
+    every epoch. At the start of the first epoch, it runs only if the weights have changed since. It runs without mixed
+    precision and in evaluation mode, and restores the model's mode and all random states. Training with this callback
+    equals training on the same negatives without it, bit for bit. Results are logged and stored in
+    ``trainer.state.log_history`` (see :class:`Remined`).
 
     **Resuming from a checkpoint.** Each checkpoint holds the current negatives. A training that resumes from a
-    checkpoint in its ``output_dir`` uses these negatives for the rest of the epoch and, where the trainer itself is
-    deterministic, ends with the same weights, bit for bit. If they cannot be used (the checkpoint is in another folder,
-    has other pairs or conditions, or is damaged), the loaded weights mine negatives for the rest of the epoch, with a
-    warning.
+    checkpoint in its ``output_dir`` uses these negatives for the rest of the epoch. If the trainer itself is
+    deterministic, the resumed training ends with the same weights as an uninterrupted one, bit for bit. If the saved
+    negatives cannot be used (the checkpoint is in another folder, has other pairs or conditions, or is damaged), the
+    model with the loaded weights mines negatives for the rest of the epoch, and a warning says so.
 
-    **Several processes.** Rank 0 mines and broadcasts its negatives, so ``ddp_timeout`` must exceed the duration of a
-    mining. Models with sharded weights (FSDP, DeepSpeed ZeRO-3) are rejected.
+    **Several processes.** Rank 0 mines and broadcasts its negatives, so ``ddp_timeout`` must be longer than one mining
+    takes. Models with sharded weights (FSDP, DeepSpeed ZeRO-3) are rejected.
 
     **Data loading.** Worker processes that outlive an epoch (``dataloader_persistent_workers``) are rejected, and so is
-    the batch sampler ``NO_DUPLICATES_HASHED``, which keeps the hashes of the first epoch's texts. All others are
-    supported.
+    the batch sampler ``NO_DUPLICATES_HASHED``, which keeps the hashes of the first epoch's texts. All other batch
+    samplers and worker settings are supported.
 
     **Changing the data set.** The negative columns of ``remine.dataset`` hold numbers; each read looks up the current
     texts. Data sets made by ``select``, ``sort``, ``shuffle``, ``filter``, ``train_test_split``, by removing or adding
-    columns and by ``map`` to new columns keep this behaviour, also as one of several data sets in a dict. Other
+    columns, and by ``map`` to new columns keep this behaviour, even if the data set is one of several in a dict. Other
     operations do not:
 
-    - ``map`` that returns a negative column, ``flatten_indices`` and ``batch`` make a data set that cannot be read
-      (a TypeError says so).
+    - ``flatten_indices``, ``batch`` and a ``map`` that returns a negative column make a data set that cannot be read
+      (reading raises a TypeError).
     - ``save_to_disk`` (TypeError) and ``to_iterable_dataset`` (NotImplementedError) fail.
     - ``to_list``, ``to_dict`` and ``to_pandas`` return the numbers.
-    - ``with_format(None)``, a renamed negative column and concatenated data sets of two callbacks show the numbers;
-      training on such a data set is rejected.
+    - After ``with_format(None)``, after a negative column is renamed, and after data sets of two callbacks are
+      concatenated, reading shows the numbers; training on such a data set is rejected.
 
-    All of these work on a copy with the current negatives as plain texts: ``Dataset.from_list(list(remine.dataset))``.
-    Use a copy for evaluation data as well: half of a ``train_test_split`` would have other negatives in each epoch, and
-    its losses could not be compared. A warning says so at the first evaluation.
+    All of these operations work on a copy that holds the current negatives as plain texts:
+    ``Dataset.from_list(list(remine.dataset))``. Use such a copy for evaluation data as well. One half of a
+    ``train_test_split`` would have other negatives in each epoch, so its losses could not be compared between epochs;
+    a warning says so at the first evaluation.
 
     Args:
         pairs: Anchors and positives, in two columns of texts; other columns are ignored in training.
@@ -99,7 +101,7 @@ class RemineCallback(TrainerCallback):
         anchor_column: Default: the first column of ``pairs``.
         positive_column: Default: the second column of ``pairs``.
         document_column: Column of strings or integers that identify the document of a positive.
-        exclude_column: Column with a list of texts for each pair that must not be negatives of its anchor.
+        exclude_column: Column with a list of texts for each pair; these texts are never negatives of the pair's anchor.
         every: Number of epochs between minings. Default: 1.
         batch_size: Number of texts to embed at a time. Default: 32.
         query_prompt: Text to put before anchors. Default: the model's prompt for queries. Pass the same prompt to the
@@ -183,10 +185,10 @@ class RemineCallback(TrainerCallback):
 
     @override
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Rejects settings with which the trainer would keep old negatives.
+        """Rejects settings with which the trainer would keep using old negatives.
 
         Raises:
-            ValueError: If the batch sampler or the workers would keep them.
+            ValueError: If the batch sampler or the workers would keep old negatives.
         """
         check_arguments(args)
 
@@ -221,11 +223,11 @@ class RemineCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mines for the epoch; a training resumed within an epoch uses the negatives of the checkpoint."""
+        """Mines for the epoch. A training that resumes within an epoch uses the negatives of its checkpoint instead."""
         model = trained_model(kwargs)
         started = state.epoch or 0.0
         resumed = self._epoch is None and state.global_step > 0
-        # The trainer's count is read only once: it does not advance if an epoch is stopped early.
+        # The trainer's count of epochs is read only once, because it does not advance if an epoch is stopped early.
         self._epoch = epoch = int(started) if self._epoch is None else self._epoch + 1
         due = epoch % self._every == 0
         if not due and not resumed:
@@ -249,7 +251,7 @@ class RemineCallback(TrainerCallback):
                     self._miner.forget()
                     if not (due and started == epoch):
                         return None, restored
-                    before = restored  # a new epoch: anchors that lose all their negatives keep these
+                    before = restored  # in a new epoch, an anchor without negatives keeps these
             return self._miner.mine(model, epoch, before, show=show)
 
         found, rows, identity = from_rank_0(lambda: (*find(), self._identity))

@@ -42,7 +42,7 @@ def save_negatives(path: Path, rows: NDArray[np.int64], *, identity: str, weight
 def load_negatives(path: Path, *, identity: str, weights: str) -> NDArray[np.int64] | None:
     """Reads the negatives; None if the file is missing, damaged, or has another identity or other weights.
 
-    A warning describes the damage.
+    If the file is damaged, a warning describes the damage.
     """
     if not path.is_file():
         return None

@@ -37,7 +37,8 @@ class Remined:
         score: Mean cosine of the negatives with their anchor.
         positive_score: Mean cosine of the anchors with their lowest-scoring positive.
         changed: Share of the negatives that are new for their anchor; 1 in the first mining.
-        filled: Number of places in the negative columns that repeat a negative because the anchor has too few.
+        filled: Number of places in the negative columns that repeat a negative, because the anchor has fewer negatives
+            than there are columns.
         kept: Number of anchors that have no negatives in this mining and keep their previous negatives.
         seconds: Time for embedding and mining; 0 if the weights have not changed since the last mining.
     """
@@ -65,8 +66,8 @@ class Miner:
     Attributes:
         conditions: The conditions, checked.
         places: Maximum number of negatives per query.
-        used: (q,) bool, True if the first mining found a negative for the query; later minings ignore the other
-            queries.
+        used: (q,) bool, True if the first mining found a negative for the query. Later minings ignore queries for which
+            it found none.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -143,7 +144,7 @@ class Miner:
         return remined, rows
 
     def forget(self) -> None:
-        """Forces the next mining, because the current negatives come from a checkpoint."""
+        """Makes the next :meth:`mine` run in any case, because the current negatives come from a checkpoint."""
         self._last = None
 
     def _found(self, model: SentenceTransformer, seed: int, when: str, show: bool) -> MinedNegatives:
@@ -169,7 +170,7 @@ class Miner:
 
 
 def without_repeats(rows: Rows, scores: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]]:
-    """Removes repeated negatives of a row and shifts the others left; empty places are -1 and NaN."""
+    """Removes repeated negatives from each row and shifts the others left; empty places become -1, their scores NaN."""
     left = rows < 0
     for place in range(1, rows.shape[1]):
         left[:, place] |= (rows[:, :place] == rows[:, place : place + 1]).any(axis=1)
@@ -179,7 +180,7 @@ def without_repeats(rows: Rows, scores: NDArray[np.float32]) -> tuple[Rows, NDAr
 
 
 def filled(rows: Rows) -> Rows:
-    """Fills missing negatives with the row's own negatives in turn."""
+    """Fills the empty places of each row by repeating the row's own negatives in turn."""
     counts = np.maximum((rows >= 0).sum(axis=1, keepdims=True), 1)
     return np.take_along_axis(rows, np.arange(rows.shape[1])[None, :] % counts, axis=1)
 
@@ -190,7 +191,7 @@ def _mean(scores: NDArray[np.float32]) -> float:
 
 @contextmanager
 def _restored(model: SentenceTransformer) -> Iterator[None]:
-    """Restores the mode of every module and every random state at the end."""
+    """At the end of the context, restores the mode of every module and every random state."""
     modes = [(module, module.training) for module in model.modules()]
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     device = model.device

@@ -33,7 +33,7 @@ class MiningPairs:
     Attributes:
         anchor: Name of the column of anchors.
         positive: Name of the column of positives.
-        distinct: Anchors as queries, positives and the corpus as passages.
+        distinct: The distinct anchors as queries; the distinct positives and texts of the corpus as passages.
         exclusions: The passages that are excluded for each query.
         query_of: (rows,) int64, the query of each row of the data set.
     """
@@ -72,7 +72,7 @@ class MiningPairs:
             policy: The treatment of these queries.
 
         Raises:
-            ValueError: If a query has no negative and ``policy`` is to raise, or if no query has a negative.
+            ValueError: If a query has no negative and ``policy`` says to raise an error, or if no query has a negative.
         """
         kept = np.flatnonzero(~np.isin(self.query_of, missing))
         if not len(missing):

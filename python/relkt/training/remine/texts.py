@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 _MARK = "relkt: number of a query, for a RemineCallback to look up"
-"""Id of the features of negative columns."""
+"""The ``id`` that marks a feature of a data set as a negative column."""
 
 
 class NegativeTexts:
-    """Transform of a data set: replaces the numbers of queries with the texts of their current negatives.
+    """A data set's transform, which replaces the numbers of queries with the texts of their current negatives.
 
     Copies of a data set share the transform, so all of them show the same negatives. A worker process keeps the
     negatives that were current when it received the data set.
@@ -65,8 +65,8 @@ class NegativeTexts:
             pairs: Columns of texts.
             queries: (rows,) The query of each row.
         """
-        # Each negative column holds the number of the pair's query, which the transform replaces: a row keeps its
-        # negatives wherever it is moved, and a column can be read without the others.
+        # Each negative column holds the number of the pair's query, which the transform replaces with a text. A row
+        # thus keeps its negatives wherever it is moved, and each column can be read without the others.
         info = pairs.info.copy()
         info.features = Features(
             dict.fromkeys(pairs.column_names, Value("large_string"))
@@ -95,7 +95,7 @@ def name_of(dataset: Any) -> str | None:
 
 
 def numbers_in(dataset: Any) -> list[str]:
-    """The columns with numbers of queries that no transform replaces."""
+    """The columns that hold numbers of queries and that no transform converts to texts."""
     features = getattr(dataset, "features", None) or {}
     marked = [name for name, feature in features.items() if getattr(feature, "id", None) == _MARK]
     if not marked or not isinstance(dataset, Dataset):

@@ -36,10 +36,10 @@ def trained_model(given: Mapping[str, Any]) -> SentenceTransformer:
 
 
 def check_arguments(args: TrainingArguments) -> None:
-    """Rejects settings with which the trainer would keep old negatives.
+    """Rejects settings with which the trainer would keep using old negatives.
 
     Raises:
-        ValueError: If the batch sampler or the workers would keep them.
+        ValueError: If the batch sampler or the workers would keep old negatives.
     """
     if args.dataloader_num_workers > 0 and args.dataloader_persistent_workers:
         raise ValueError(
@@ -64,7 +64,7 @@ def check_samplers(dataloader: Any) -> None:
         sampler = samplers.pop()
         if getattr(sampler, "precompute_hashes", False):
             raise ValueError(_HASHED_MESSAGE)
-        # Samplers of several data sets, and a sampler shared with other processes.
+        # A sampler may contain others: one for each of several data sets, or one that it shards between processes.
         samplers += getattr(sampler, "batch_samplers", ())
         if hasattr(sampler, "batch_sampler"):
             samplers.append(sampler.batch_sampler)
@@ -98,7 +98,7 @@ def warn_about_prompts(args: TrainingArguments, mined_with: Mapping[str, str], d
     """
     given = getattr(args, "prompts", None) or {}
     if isinstance(given, Mapping) and given:
-        # As in the trainer's collator: the prompt of the data set, else of the column.
+        # As in the trainer's collator, the prompt of the data set comes before the prompt of the column.
         if dataset is not None and dataset in given:
             given = given[dataset] or {}
         elif isinstance(next(iter(given.values())), Mapping):

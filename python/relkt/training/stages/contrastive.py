@@ -23,7 +23,7 @@ from relkt.training.progress import Progress
 from relkt.training.stages.prepared import Prepared
 from relkt.training.stages.stage import MicroBatch, StageLoss, TrainingStage, int_tensor
 
-# Part of the seeds, so that the stage's draws differ from other draws with the same seed.
+# These numbers are part of the seeds, so that the stage's draws differ from other draws with the same seed.
 _CONTRASTIVE_DRAWS = 3
 _TRANSFER_DRAWS = 4
 
@@ -33,7 +33,7 @@ class ContrastiveTargets(TypedDict):
 
     Attributes:
         labelled: Rows of the questions with a positive, shape ``(l,)``.
-        positive: Row of each question's positive among the passages of the batch, shape ``(l,)``.
+        positive: Row of each labelled question's positive among the passages of the batch, shape ``(l,)``.
         excluded: True for passages that are not negatives of the question, shape ``(l, p)``.
         document: Row of each positive's document among the documents of the batch, shape ``(l,)``; empty if
             documents have no weight.
@@ -54,9 +54,9 @@ class ContrastiveTargets(TypedDict):
 class Contrastive(TrainingStage):
     """Contrasts questions and spans of passages with all passages of the documents of a batch.
 
-    An epoch consists of rounds; in each round, each document is in one batch. An example is a whole batch, given by the
-    numbers of the epoch, the round and the batch in the round. Random draws for a document depend on the seed, the
-    epoch and the round only.
+    An epoch consists of rounds; in each round, each document is in exactly one batch. An example of this stage is a
+    whole batch, identified by the number of the epoch, of the round, and of the batch in the round. Random draws for a
+    document depend on the seed, the epoch and the round only.
 
     Args:
         model: The encoder.
@@ -73,7 +73,8 @@ class Contrastive(TrainingStage):
         self._seed = prepared.config.seed
         documents = prepared.training_data.candidates(Level.DOCUMENT)
         self._document_texts = documents.texts
-        # Groups and documents are both numbered by their first passage, so a group's number is its document's row.
+        # Groups and documents are both numbered in the order of their first passages, so a group's number is the row of
+        # its document.
         num_documents = len(documents.ids)
         self._passages: list[list[int]] = [[] for _ in range(num_documents)]
         for row, document in enumerate(training_set.groups.tolist()):
@@ -93,7 +94,7 @@ class Contrastive(TrainingStage):
 
     @override
     def examples(self, epoch: int) -> Rows:
-        """Batches ``(epoch, round, batch)``."""
+        """The batches of an epoch, each as the numbers ``(epoch, round, batch)``."""
         batches = [(epoch, number, batch) for number in range(self._rounds) for batch in range(self._batches)]
         return np.array(batches, dtype=np.int64)
 
@@ -140,16 +141,16 @@ class Contrastive(TrainingStage):
                     builder.add_question(draw_span(source, rng), passage, ())
             rng = np.random.default_rng([self._seed, _TRANSFER_DRAWS, epoch, document])
             for english, translations in self._parallel[document]:
-                # The order is the same in every round; each round takes the next language.
+                # The languages have the same order in every round of an epoch; each round takes the next one.
                 translation = rng.permutation(translations)[number % len(translations)]
                 builder.add_follower(str(translation), english)
         return builder.batch()
 
     def _drawn_questions(self, epoch: int, number: int, document: int) -> Iterator[tuple[int, int]]:
-        """Questions about a document in the languages of a round: question row and positive row."""
+        """Pairs (question row, positive row) of the questions about a document in the languages of a round."""
         rng = np.random.default_rng([self._seed, _CONTRASTIVE_DRAWS, epoch, document])
         for pairs in self._questions[document]:
-            # The order is the same in every round; each round takes the next languages.
+            # The languages have the same order in every round of an epoch; each round takes the next ones.
             order = rng.permutation(pairs).tolist()
             count = min(self._stage.languages_per_question, len(order))
             for place in range(number * count, (number + 1) * count):
@@ -160,7 +161,7 @@ class Contrastive(TrainingStage):
 class ContrastiveStageLoss(StageLoss[ContrastiveTargets]):
     """InfoNCE over the passages of a batch and, if ``document_weight`` is above 0, over its whole documents.
 
-    The argument ``passages`` holds the passages of the batch, then its documents.
+    The argument ``passages`` of :meth:`loss` holds the passages of the batch, then its documents.
 
     Args:
         model: The encoder.
@@ -249,7 +250,7 @@ class _BatchBuilder:
             self.excluded_documents.append({self.documents[t] for t in whole if t in self.documents} - {row})
 
     def add_follower(self, text: str, english: str) -> None:
-        """Adds a question to be pulled towards its English version; adds the English version if it is missing."""
+        """Adds a question that is pulled towards its English version, and the English version if it is missing."""
         if english not in self.queries:
             self.queries.append(english)
         self.follower.append(len(self.queries))
@@ -310,7 +311,7 @@ def _span_sources(prepared: Prepared, languages: tuple[str, ...]) -> list[list[s
 def _parallel_questions(
     prepared: Prepared, training_set: TrainingSet, num_documents: int
 ) -> list[list[tuple[str, list[str]]]]:
-    """For each document, English questions with their translations into the parallel languages.
+    """The English questions about each document, with their translations into the parallel languages.
 
     A question with positives in several documents belongs to each of them.
     """

@@ -24,7 +24,7 @@ from relkt.training.stages.prepared import Prepared
 from relkt.training.stages.projection import project_student
 from relkt.training.stages.stage import Features, MicroBatch, StageLoss, TrainingStage, int_tensor
 
-# Part of the seeds, so that the stage's draws differ from other draws with the same seed.
+# These numbers are part of the seeds, so that the stage's draws differ from other draws with the same seed.
 _DISTILLATION_DRAWS = 5
 _PAIR_DRAWS = 6
 
@@ -32,7 +32,7 @@ _PAIR_DRAWS = 6
 _QUESTION, _SENTENCE, _PASSAGE, _PAIR = range(4)
 
 MAX_ANCHORS = 2048
-"""Maximum number of English texts of parallel text whose scores are compared, in addition to the passages."""
+"""Maximum number of English texts from the parallel text for which scores are compared, besides the passages."""
 
 
 class DistillationTargets(TypedDict):
@@ -42,8 +42,9 @@ class DistillationTargets(TypedDict):
         text: Row of ``teacher_texts`` with the target of each question or sentence, shape ``(b,)``.
         passage: Row of ``teacher_passages`` with the target of each passage, shape ``(u,)``.
         labelled: Rows of the questions with a positive, shape ``(l,)``.
-        positive: Row of ``teacher_passages`` with each question's positive, shape ``(l,)``.
-        excluded: Pairs (index into ``labelled``, row of ``teacher_passages``) that are not negatives, shape ``(e, 2)``.
+        positive: Row of ``teacher_passages`` with each labelled question's positive, shape ``(l,)``.
+        excluded: Pairs (index into ``labelled``, row of ``teacher_passages``) of a question and a passage that is not
+            its negative, shape ``(e, 2)``.
     """
 
     text: Tensor
@@ -59,12 +60,13 @@ class Distillation(TrainingStage):
     The teacher is another model, or this model at the start of the stage; it embeds the English texts once. The
     student's texts are the training questions in the training languages, in English and in ``parallel_languages``;
     sentences of the passages and their translations (:func:`parallel_sentences`); translations from parallel text; and
-    passages, whose targets are their own teacher embeddings.
+    passages. The target of a passage is the teacher's embedding of the passage itself.
 
-    An example is a text: its kind, its number within the kind, and for a sentence the number of its language.
+    An example stands for a text. It consists of the text's kind, its number within the kind and, for a sentence, the
+    number of its language.
 
     Args:
-        model: The student; its start is the teacher if no other model is given.
+        model: The student. If no other teacher is given, the student at the start of the stage is the teacher.
         prepared: Inputs of the run.
         progress: Receives the activity "embedding".
     """
@@ -105,7 +107,7 @@ class Distillation(TrainingStage):
         self.examples_per_step = self._stage.batch_size
 
     def _draw_pairs(self, parallel: ParallelText | None) -> list[Rows]:
-        """Rows of the pairs of each epoch."""
+        """For each epoch, the rows of the pairs drawn from the parallel text."""
         stage = self._stage
         if parallel is None or not stage.parallel_pairs:
             return []
@@ -123,7 +125,8 @@ class Distillation(TrainingStage):
     def _english_texts(self, parallel: ParallelText | None) -> list[str]:
         """The distinct English questions, the English sentences, then the distinct English texts of the pairs drawn.
 
-        Also stores the first row of each kind of text, and the row of each question and pair.
+        Also stores where each kind of text starts in this list, and the rows of the English texts of the questions and
+        the pairs.
         """
         english = () if self._training_set is None else self._training_set.english
         questions = list(dict.fromkeys(english))
@@ -138,7 +141,7 @@ class Distillation(TrainingStage):
         return [*questions, *(sentence["en"] for sentence in self._sentences), *of_pairs]
 
     def _anchors(self, num_texts: int) -> Rows:
-        """Rows of the English texts of pairs whose scores are compared."""
+        """Rows of the pairs' English texts for which scores are compared."""
         rng = np.random.default_rng([self._seed, _PAIR_DRAWS])
         rows = rng.permutation(np.arange(self._first_pair, num_texts))[:MAX_ANCHORS]
         return np.sort(rows).astype(np.int64)
@@ -162,7 +165,7 @@ class Distillation(TrainingStage):
 
     @override
     def batch(self, examples: Rows) -> MicroBatch[DistillationTargets]:
-        """Questions, sentences and pairs as queries, and passages, with targets; labelled questions have a positive."""
+        """Questions, sentences and pairs become queries. Targets include a positive for each labelled question."""
         queries: list[str] = []
         text: list[int] = []
         passage: list[int] = []
@@ -180,7 +183,7 @@ class Distillation(TrainingStage):
                 text.append(self._target_of_pair[number])
             else:
                 training_set = self._training_set
-                assert training_set is not None  # there is a question
+                assert training_set is not None  # the example is a question
                 query, positive = training_set.pairs[number].tolist()
                 question = training_set.queries[query]
                 if question.language in self._labelled_languages:
@@ -211,7 +214,8 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
         config: Weights and temperature.
         teacher_texts: The teacher's embeddings of the English questions and sentences, shape ``(t, d)``, float32.
         teacher_passages: The teacher's embeddings of the passages, shape ``(n, d)``, float32.
-        anchors: The teacher's embeddings of further English texts whose scores are compared, shape ``(a, d)``, float32.
+        anchors: The teacher's embeddings of further English texts for which scores are compared, shape ``(a, d)``,
+            float32.
     """
 
     teacher_texts: Tensor
@@ -270,7 +274,7 @@ class DistillationStageLoss(StageLoss[DistillationTargets]):
 def _translated_questions(training_set: TrainingSet | None, parallel_languages: tuple[str, ...]) -> list[list[int]]:
     """Returns the questions, each as rows of ``training_set.pairs``, one row per language.
 
-    A question without an English version is omitted in parallel languages.
+    Rows in parallel languages are omitted if the question has no English version.
     """
     if training_set is None:
         return []

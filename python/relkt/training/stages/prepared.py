@@ -16,14 +16,14 @@ from relkt.training.model.dev_evaluator import DevEvaluator
 
 @dataclass(frozen=True)
 class Prepared:
-    """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks it, once per run.
+    """Inputs of a run. :func:`relkt.training.preflight.prepare` makes and checks them once per run.
 
     Args:
         data: The data set, for evaluation on the test questions. Stages use :attr:`training_data`.
         config: Configuration of the run.
-        languages: The training languages; never empty, unlike in the configuration.
-        teacher: Another model as the teacher of the distillation and transfer stages; None for the student at the start
-            of each stage.
+        languages: The training languages. Unlike the languages in the configuration, they are never empty.
+        teacher: Another model as the teacher of the distillation and transfer stages. If None, the student at the start
+            of the stage is the teacher.
         parallel: Parallel text for the vocabulary and distillation stages, or None.
     """
 

@@ -13,7 +13,7 @@ from relkt.training.config import TrainConfig
 from relkt.training.distributed.encoding import encode_passages, encode_queries
 
 MAX_TEXTS = 20_000
-"""Maximum number of queries, and of passages, for fitting the projection."""
+"""Maximum number of queries for fitting the projection; also the maximum number of passages."""
 
 
 def project_student(
@@ -26,8 +26,9 @@ def project_student(
 ) -> None:
     """Append a projection into the teacher's space to the student, if the configuration or the dimensions require it.
 
-    The projection starts as the least-squares map of the student's embeddings of English texts onto the teacher's, and
-    is trained with the student. It is fitted on the first :data:`MAX_TEXTS` queries and passages.
+    At first, the projection is the least-squares map from the student's embeddings of English texts to the teacher's
+    embeddings of the same texts. The map is fitted on the first :data:`MAX_TEXTS` queries and the first
+    :data:`MAX_TEXTS` passages. Afterwards the projection is trained with the student.
 
     Args:
         student: Changed in place.

@@ -27,9 +27,9 @@ class MicroBatch(Generic[TargetsT]):
     Args:
         queries: Questions.
         passages: The distinct passages of the questions.
-        targets: Named tensors; each stage has a ``TypedDict`` of its own. It is a plain dictionary, because the trainer
-            moves dictionaries of tensors to its device.
-        size: Number of examples; the weight of the micro-batch in the mean over a batch.
+        targets: Named tensors; each stage has a ``TypedDict`` of its own. They are in a plain dictionary, because the
+            trainer moves dictionaries of tensors to its device.
+        size: Number of examples, which is the weight of the micro-batch in the mean over a batch.
     """
 
     queries: list[str]
@@ -63,7 +63,8 @@ class TrainingStage(Protocol):
 class StageLoss(nn.Module, Generic[TargetsT]):
     """Loss of a stage: encodes the texts of a micro-batch, then calls a pure function of :mod:`relkt.losses`.
 
-    A passage that several questions share is encoded once; ``targets`` hold its row among the passages.
+    A passage that several questions share is encoded once; for each of these questions, ``targets`` hold the row of the
+    passage.
 
     Args:
         model: The encoder that is trained.
@@ -91,7 +92,7 @@ class StageLoss(nn.Module, Generic[TargetsT]):
     def encode(self, features: Features) -> Tensor:
         """Embeddings in float32, shape ``(b, d)``, for any precision of the forward pass.
 
-        Differences of nearly equal cosines need float32.
+        Float32 is needed for the differences of nearly equal cosines.
         """
         embeddings: Tensor = self.model(features)["sentence_embedding"]
         return embeddings.float()

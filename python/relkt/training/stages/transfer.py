@@ -47,7 +47,7 @@ class Transfer(TrainingStage):
     passage once. If a question has no English version, the teacher embeds the question itself.
 
     Args:
-        model: The student. If the teacher is another model, it may get a projection (:func:`project_student`).
+        model: The student. If the teacher is another model, the student may get a projection (:func:`project_student`).
         prepared: Inputs of the run.
         progress: Receives the activity "embedding".
     """
@@ -159,7 +159,7 @@ class TeacherEmbeddings:
 
     Args:
         texts: The distinct English texts of the training questions, q of them.
-        queries: Their embeddings, shape ``(q, d)``, float32, unit rows.
+        queries: The embeddings of ``texts``, shape ``(q, d)``, float32, unit rows.
         passages: The candidates' embeddings, shape ``(n, d)``, float32, unit rows.
         row_of_query: Row of ``queries`` for each training question, int64.
     """

@@ -21,7 +21,7 @@ class TripletTargets(TypedDict):
 
     Attributes:
         positive: Row of the positive among the passages of the micro-batch, shape ``(b,)``.
-        negative: Row of the negative, shape ``(b,)``.
+        negative: Row of the negative among the passages of the micro-batch, shape ``(b,)``.
     """
 
     positive: Tensor
@@ -47,7 +47,7 @@ class TripletStageLoss(StageLoss[TripletTargets]):
 
 
 def triplet_batch(training_set: TrainingSet, triplets: Rows) -> MicroBatch[TripletTargets]:
-    """The texts of triplets ``(question row, positive row, negative row)``, each passage once."""
+    """The texts of triplets ``(question row, positive row, negative row)``; each passage is included once."""
     distinct, in_batch = np.unique(triplets[:, 1:], return_inverse=True)
     positive, negative = torch.from_numpy(in_batch.reshape(-1, 2)).unbind(dim=1)
     return MicroBatch(

@@ -13,7 +13,7 @@ from relkt.training.config import VocabularyConfig
 from relkt.training.examples.parallel import parallel_sentences
 
 MAX_PAIRS = 20_000
-"""Maximum number of pairs of a language for learning pieces; word alignment holds all of them in memory."""
+"""Maximum number of pairs of a language for learning pieces, because word alignment holds all pairs in memory."""
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from relkt.training.stages.triplets import TripletStageLoss, TripletTargets, tri
 
 
 class Warmup(TrainingStage):
-    """Triplets with BM25 negatives; after ``bm25_epochs`` epochs, with random negatives instead.
+    """Triplets with BM25 negatives in the first ``bm25_epochs`` epochs, and with random negatives in later epochs.
 
     Args:
         model: The encoder.
