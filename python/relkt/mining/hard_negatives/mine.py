@@ -32,7 +32,7 @@ _MAX_QUERIES = 4096
 """Maximum number of queries in a block of the search."""
 
 
-# This function is long: sentence-transformers' signature alone has 31 parameters, and each is passed on once.
+# Long: sentence-transformers' signature alone has 31 parameters, and each is passed on once.
 def mine_hard_negatives(
     dataset: Dataset,
     model: SentenceTransformer,
