@@ -130,7 +130,7 @@ def test_columns_by_name_and_lists_of_positives(run, tmp_path):
             "--query-column: pairs.jsonl, line 1: no column 'q'; it has 'query', 'answer', 'document'",
         ),
         (["pairs.jsonl", "--output", "o.jsonl", "--corpus", "half.txt"], "half.txt, line 2: expected the text of"),
-        (["pairs.jsonl", "--output", "o.jsonl", "--corpus-id-column", "x"], "--corpus: expected a file for the names"),
+        (["pairs.jsonl", "--output", "o.jsonl", "--corpus-id-column", "x"], "--corpus: expected a file, because"),
         (
             ["pairs.jsonl", "--output", "o.jsonl", "--corpus", "pairs.jsonl", "--corpus-id-column", "x"],
             "--corpus-id-column: pairs.jsonl, line 1: no column 'x'; it has 'query', 'answer', 'document'",
