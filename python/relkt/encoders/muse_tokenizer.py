@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -21,11 +22,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     Raises:
         ValueError: If the file is not a unigram model, or its unknown, start and end pieces are not 0, 1 and 2.
     """
-    # Imported here: only the published model needs protobuf, a saved encoder does not.
-    from sentencepiece import sentencepiece_model_pb2
-
-    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    proto.ParseFromString(path.read_bytes())
+    proto = _read_proto(path)
     trainer = proto.trainer_spec
     special = (trainer.unk_id, trainer.bos_id, trainer.eos_id)
     if trainer.model_type != trainer.UNIGRAM or special != (UNKNOWN_ID, START_ID, END_ID):
@@ -35,11 +32,16 @@ def read_sentencepiece(path: Path) -> Tokenizer:
 
 def charsmap_bytes(path: Path) -> bytes:
     """The compiled character map of a SentencePiece model."""
+    return bytes(_read_proto(path).normalizer_spec.precompiled_charsmap)
+
+
+def _read_proto(path: Path) -> Any:
+    # Imported here: only the published model needs protobuf, a saved encoder does not.
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     proto.ParseFromString(path.read_bytes())
-    return bytes(proto.normalizer_spec.precompiled_charsmap)
+    return proto
 
 
 def unigram_tokenizer(pieces: Sequence[tuple[str, float]], charsmap: bytes = b"") -> Tokenizer:
